@@ -1,0 +1,49 @@
+/* base/error.c: see error.h. No state: any thread, its own t5_error. */
+#include "base/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+t5_status t5_error_set(t5_error *err, t5_status status, const char *file, int line, const char *format, ...)
+{
+    if (err->status != T5_OK) return status;
+    err->status = status;
+    err->file = file;
+    err->line = line;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->text, sizeof err->text, format, args);
+    va_end(args);
+    return status;
+}
+
+void t5_error_clear(t5_error *err)
+{
+    err->status = T5_OK;
+    err->file = "";
+    err->line = 0;
+    err->text[0] = '\0';
+}
+
+const char *t5_status_name(t5_status status)
+{
+    switch (status) {
+    case T5_OK:
+        return "ok";
+    case T5_ERR_ARG:
+        return "bad argument";
+    case T5_ERR_NOMEM:
+        return "out of memory";
+    case T5_ERR_IO:
+        return "input/output error";
+    case T5_ERR_FORMAT:
+        return "bad format";
+    case T5_ERR_DEVICE:
+        return "device error";
+    case T5_ERR_BUSY:
+        return "busy";
+    case T5_ERR_TIMEOUT:
+        return "timeout";
+    }
+    return "unknown status";
+}

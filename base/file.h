@@ -1,0 +1,18 @@
+/* base/file.h: whole files. Any thread. */
+#pragma once
+#include "base/error.h"
+#include <stddef.h>
+
+T5_C_BEGIN
+
+/* Maps `path` read-only. *out_data is NULL for an empty file. T5_ERR_IO names the path. Unmap with t5_file_unmap(). */
+t5_status t5_file_map(const char *path, const void **out_data, size_t *out_bytes, t5_error *err);
+void t5_file_unmap(const void *data, size_t n_bytes); /* accepts NULL */
+/* Reads a regular file of at most `bytes_max` into a malloc'ed, NUL-terminated buffer; the caller frees it. */
+t5_status t5_file_read(const char *path, size_t bytes_max, char **out_text, size_t *out_bytes, t5_error *err);
+/* True when `path` is a regular file that can be opened for reading. */
+bool t5_file_exists(const char *path);
+/* Writes "dir/name" into `out`. T5_ERR_ARG when it does not fit. */
+t5_status t5_path_join(char *out, size_t out_bytes, const char *dir, const char *name, t5_error *err);
+
+T5_C_END

@@ -1,0 +1,12 @@
+/* base/limits.h: bounds that are part of the design, not settings. Settings and their ranges are in config/keys.def. */
+#pragma once
+
+#define T5_BEAMS_MAX 32      /* rows of one slot: beams, or sampled sequences; fits the one-byte ancestor table */
+#define T5_KV_BLOCK 16       /* positions in one block of the KV cache */
+#define T5_QUERY_LEN_MAX 8   /* positions of one row that a decode step may process at once */
+#define T5_SUPPRESS_MAX 64   /* suppressed tokens of one sequence */
+#define T5_LAYERS_MAX 128    /* encoder or decoder layers of a model */
+#define T5_VOCAB_MAX 1048576 /* rows of a vocabulary */
+#define T5_SEQ_LEN_MAX 4096  /* tokens of one source or target */
+#define T5_JSON_FILE_MAX (64 << 20) /* bytes of a JSON file in a model folder (an index of a large model has 100 kB) \
+                                     */

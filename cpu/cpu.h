@@ -1,0 +1,21 @@
+/* cpu/cpu.h: the two CPU backends. */
+#pragma once
+#include "model/backend.h"
+
+T5_C_BEGIN
+
+/* Plain C, one thread, readable: the definition of right. Other backends are compared with it. */
+t5_status t5_cpu_ref_create(t5_backend **out, t5_error *err);
+
+typedef enum { T5_COMPUTE_AUTO, T5_COMPUTE_F32, T5_COMPUTE_F16, T5_COMPUTE_BF16, T5_COMPUTE_INT8 } t5_compute_type;
+
+typedef struct {
+    int32_t n_threads;            /* 0: one per core */
+    t5_compute_type compute_type; /* how weights are stored; sums and activations are float32 */
+    const char *isa;              /* NULL: the best this machine has; "generic", "avx2", "avx512": for tests */
+} t5_cpu_options;
+
+/* Vector code chosen at run time, weights packed once, several threads. */
+t5_status t5_cpu_create(const t5_cpu_options *options, t5_backend **out, t5_error *err);
+
+T5_C_END

@@ -1,0 +1,17 @@
+/* device/device.h: picks the backend by name, so that the programs need not know what exists. */
+#pragma once
+#include "model/backend.h"
+
+T5_C_BEGIN
+
+typedef struct {
+    const char *device;       /* "auto", "cpu", "cuda", "cuda:N", and for tests "cpu-ref" */
+    const char *compute_type; /* "auto", "float32", "float16", "bfloat16", "int8" */
+    int32_t n_threads;        /* CPU; 0: one per core */
+} t5_device_options;
+
+/* T5_ERR_ARG names an unknown device or type; T5_ERR_DEVICE a GPU that was asked for by name and cannot be used. "auto"
+ * takes a GPU when one works, else the CPU, and logs which and why. Destroy with backend->ops->destroy(). */
+t5_status t5_device_open(const t5_device_options *options, t5_backend **out, t5_error *err);
+
+T5_C_END

@@ -1,0 +1,77 @@
+/* engine/engine.h: sequences in time. Any thread submits; one device thread owns the backend and runs the loop
+ *
+ *     admit from the queue -> encode what was admitted -> one decode step over all running slots -> retire what is done
+ *
+ * at step granularity: a finished slot is refilled before the next step, so no request waits for a stranger's longest
+ * sentence. The queue is bounded; when it is full, submit answers T5_ERR_BUSY at once. First come, first served: a
+ * sequence that does not fit yet holds back those behind it, so that none starves. */
+#pragma once
+#include "model/batch.h"
+
+#include <stdatomic.h>
+
+typedef struct t5_engine t5_engine;
+
+typedef struct {
+    int32_t n_rows_max, src_len_max, tgt_len_max, enc_tokens_max, kv_tokens; /* see t5_batch_limits */
+    int32_t queue_depth_max;                                                 /* sequences that wait */
+} t5_engine_options;
+
+/* One result; owned by its sequence. */
+typedef struct {
+    int32_t n_ids;
+    int32_t *ids;
+    float *logprobs; /* NULL unless asked for */
+    float score;
+    bool is_truncated;
+} t5_output;
+
+/* One source with its decoding options. The caller allocates it, fills the first part and keeps it alive until on_done.
+ */
+typedef struct t5_sequence t5_sequence;
+struct t5_sequence {
+    int32_t *input_ids; /* borrowed until on_done */
+    int32_t n_input_ids;
+    int32_t *prompt_ids; /* borrowed; forced start of the target, or the whole target when is_score */
+    int32_t n_prompt_ids;
+    t5_decoding decoding;
+    int32_t vocab_live;
+    bool is_score, wants_logprobs;
+    int64_t deadline_ms; /* t5_clock_ms() after which it is given up with T5_ERR_TIMEOUT; 0: none */
+    /* Called once, on the device thread (or in t5_engine_destroy): must be short and must not call the engine. */
+    void (*on_done)(t5_sequence *seq, void *ctx);
+    void *ctx;
+    atomic_bool is_cancelled; /* any thread: given up with T5_ERR_TIMEOUT before the next step */
+
+    /* Results, valid from on_done on; free with t5_sequence_deinit(). */
+    t5_error error; /* status T5_OK: outputs hold the results */
+    t5_output *outputs;
+    int32_t n_outputs;
+    int64_t submitted_ns, started_ns, finished_ns;
+
+    t5_sequence *next; /* the engine's queue; nobody else's */
+    int32_t slot;
+};
+
+/* Takes over `backend` use (it must outlive the engine) and starts the device thread. */
+t5_status t5_engine_create(t5_model *model, const t5_engine_options *options, t5_engine **out, t5_error *err);
+/* Finishes nothing more: waiting and running sequences end with T5_ERR_BUSY. Joins the thread. Accepts NULL. */
+void t5_engine_destroy(t5_engine *e);
+/* T5_ERR_ARG: the sequence cannot run (too long, bad option); T5_ERR_BUSY: the queue is full or the engine is stopping;
+ * T5_ERR_DEVICE: the device is lost. On T5_OK on_done will be called. Any thread. */
+t5_status t5_engine_submit(t5_engine *e, t5_sequence *seq, t5_error *err);
+/* All or none: a request's sequences enter together, so that a half-accepted request is never computed in vain. */
+t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err);
+/* Submits and waits; results in `seq`. Not from the device thread. */
+t5_status t5_engine_run(t5_engine *e, t5_sequence *seq, t5_error *err);
+void t5_sequence_deinit(t5_sequence *seq); /* frees the results */
+
+/* A snapshot of counters since start and gauges of now. Any thread. */
+typedef struct {
+    int64_t n_sequences, n_failed, n_cancelled, n_rejected;
+    int64_t n_source_tokens, n_target_tokens, n_steps, n_step_rows, n_encodes;
+    int64_t step_ns, encode_ns, queue_wait_ns; /* sums */
+    int32_t queue_depth, n_running, n_rows_running;
+    bool is_lost; /* the device failed; nothing more will run */
+} t5_engine_stats;
+void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out);

@@ -1,0 +1,75 @@
+/* model/batch.h: the running batch: slots, rows and KV blocks of the sequences that are decoded together, and one step
+ * over all of them. All memory is taken at create. One thread, the backend's owner, calls these.
+ *
+ *   admit (reserve a slot, rows and blocks) -> encode (one packed pass for all that were admitted) -> step ... -> slot
+ * done
+ *   -> read results -> release (the slot is free for the next) */
+#pragma once
+#include "model/model.h"
+
+T5_C_BEGIN
+
+typedef struct {
+    int32_t n_rows_max;     /* hypotheses that are decoded together; at least T5_BEAMS_MAX */
+    int32_t src_len_max;    /* tokens of one source */
+    int32_t tgt_len_max;    /* tokens of one target, start token included */
+    int32_t enc_tokens_max; /* tokens of one packed encoder pass; at least src_len_max */
+    int32_t kv_tokens;      /* positions in the KV cache; 0: enough for a typical load, see batch.c */
+} t5_batch_limits;
+
+typedef struct t5_batch t5_batch;
+
+/* What to run. Ids are borrowed for the call. */
+typedef struct {
+    const int32_t *input_ids; /* source, eos included */
+    int32_t n_input_ids;
+    const int32_t *prompt_ids; /* forced start of the target, without the start token; score: the whole target */
+    int32_t n_prompt_ids;
+    const t5_decoding *decoding; /* NULL in score mode */
+    int32_t vocab_live;          /* see t5_slot; 0: no limit */
+    bool is_score;
+    bool wants_logprobs; /* greedy and sampling: log-probabilities as well */
+} t5_batch_request;
+
+/* One result. Ids exclude the start token; a forced prompt is included; eos is included when it was generated. */
+typedef struct {
+    int32_t n_ids;
+    const int32_t *ids;    /* [n_ids], valid until the slot is released */
+    const float *logprobs; /* [n_ids] log-probability of each token; 0 for a forced prompt, or when not asked for */
+    float score;           /* sum / n_new^length_penalty, n_new without the prompt; score mode: the sum */
+    bool is_truncated;     /* ended by max_new_tokens, not by eos */
+} t5_batch_result;
+
+t5_status t5_batch_create(t5_model *model, const t5_batch_limits *limits, t5_batch **out, t5_error *err);
+void t5_batch_destroy(t5_batch *b); /* accepts NULL */
+
+/* Checks a request against the limits: lengths, ids inside the vocabulary, options. T5_ERR_ARG names what is wrong.
+ * Does not change the batch: any thread. */
+t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *request, t5_error *err);
+/* Takes a slot, rows and blocks. T5_ERR_BUSY when they do not fit right now, or when the encoder pass that is being
+ * gathered is full; the request must have passed t5_batch_check(). *out_slot stays valid until release. */
+t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *request, int32_t *out_slot, t5_error *err);
+/* Encodes what was admitted since the last call. Nothing to do is fine. */
+t5_status t5_batch_encode(t5_batch *b, t5_error *err);
+/* One decode step over all running slots. */
+t5_status t5_batch_step(t5_batch *b, t5_error *err);
+bool t5_batch_is_done(const t5_batch *b, int32_t slot);
+/* Number of results of a slot that is done. */
+int32_t t5_batch_n_results(const t5_batch *b, int32_t slot);
+/* Result `i`, best first. */
+void t5_batch_result_get(const t5_batch *b, int32_t slot, int32_t i, t5_batch_result *out);
+/* Tokens that a running greedy or sampled slot has generated so far in row 0, for streaming. */
+int32_t t5_batch_n_generated(const t5_batch *b, int32_t slot);
+/* Frees the slot, whether done or not (a client left). */
+void t5_batch_release(t5_batch *b, int32_t slot);
+
+int32_t t5_batch_n_running(const t5_batch *b);      /* slots */
+int32_t t5_batch_n_rows_running(const t5_batch *b); /* rows */
+size_t t5_batch_bytes(const t5_batch *b);           /* backend memory taken, weights excluded */
+
+/* For tests: encoder states of `input_ids` [n, d_model] and teacher-forced logits [n_decoder_ids, vocab_size] in
+ * float32. The batch must be idle. */
+t5_status t5_batch_probe(t5_batch *b, const int32_t *input_ids, int32_t n, const int32_t *decoder_ids,
+                         int32_t n_decoder_ids, float *out_encoder, float *out_logits, t5_error *err);
+
+T5_C_END

@@ -1,0 +1,31 @@
+/* model/weights.h: the weights of a Hugging Face folder: model.safetensors, its shards with an index, pytorch_model.bin
+ * or its shards. Files are mapped read-only; tensors borrow from the map. Every header, offset, shape and dtype is
+ * checked before use: the file is hostile until then. The pickle reader knows the few opcodes that a state_dict of
+ * tensors needs and refuses everything else; it never executes anything. */
+#pragma once
+#include "model/tensor.h"
+
+T5_C_BEGIN
+
+typedef struct t5_weights t5_weights;
+
+/* Opens the weights in `dir`, safetensors first. Errors name the file and the tensor. Close with t5_weights_close(). */
+t5_status t5_weights_open(const char *dir, t5_weights **out, t5_error *err);
+void t5_weights_close(t5_weights *w); /* accepts NULL; invalidates every tensor */
+/* NULL when the file has no such tensor. A vector has n_rows 1. Immutable after open: any thread. */
+const t5_tensor *t5_weights_find(const t5_weights *w, const char *name);
+/* Finds `name` and checks its shape ([n_cols] when n_rows is 1, else [n_rows, n_cols]). T5_ERR_FORMAT names both
+ * shapes. */
+t5_status t5_weights_get(const t5_weights *w, const char *name, int32_t n_rows, int32_t n_cols, t5_tensor *out,
+                         t5_error *err);
+/* For `t5 inspect`: number of tensors and bytes, and the dtype that holds most bytes. */
+typedef struct {
+    int32_t n_tensors;
+    int64_t n_params;
+    int64_t n_bytes;
+    t5_dtype dtype;
+    char format[32]; /* "safetensors", "safetensors (6 shards)", "pytorch", "pytorch (2 shards)" */
+} t5_weights_summary;
+void t5_weights_summarize(const t5_weights *w, t5_weights_summary *out);
+
+T5_C_END

@@ -1,0 +1,45 @@
+/* tokenizer/tokenizer.h: text to token ids and back: SentencePiece for most T5 models, bytes for ByT5.
+ * Immutable after open: any thread may call any function. Text is UTF-8 with a length; it may contain NUL. What a user
+ * typed is text: "</s>" or "<extra_id_0>" in it never becomes a special token. */
+#pragma once
+#include "base/error.h"
+#include <stddef.h>
+#include <stdint.h>
+
+T5_C_BEGIN
+
+typedef struct t5_tokenizer t5_tokenizer;
+
+typedef struct {
+    int32_t vocab_size; /* rows of the model's embedding */
+    int32_t pad_id, eos_id;
+} t5_tokenizer_options;
+
+/* Opens what the folder names: spiece.model, else the vocab_file of tokenizer_config.json, else the only *.spm,
+ * sentencepiece.bpe.model or *.model file; ByT5 (tokenizer_class ByT5Tokenizer, or no file and a vocabulary of 384
+ * rows) needs no file. A broken file is an error, never a crash. Close with t5_tokenizer_close(). */
+t5_status t5_tokenizer_open(const char *dir, const t5_tokenizer_options *options, t5_tokenizer **out, t5_error *err);
+void t5_tokenizer_close(t5_tokenizer *t); /* accepts NULL */
+
+/* Ids of `text` with the final eos into `out`, at most `ids_max`. T5_ERR_ARG for invalid UTF-8 and for more than
+ * ids_max tokens (says how many and the limit). An empty text gives eos alone. */
+t5_status t5_tokenizer_encode(const t5_tokenizer *t, const char *text, size_t n_bytes, int32_t *out, int32_t ids_max,
+                              int32_t *out_n, t5_error *err);
+/* The same into a malloc'ed array of the exact size, which the caller frees; still at most `ids_max`. */
+t5_status t5_tokenizer_encode_alloc(const t5_tokenizer *t, const char *text, size_t n_bytes, int32_t ids_max,
+                                    int32_t **out, int32_t *out_n, t5_error *err);
+/* Text of `ids` as a malloc'ed, NUL-terminated string of valid UTF-8 (broken bytes become U+FFFD), which the caller
+ * frees. Special tokens, sentinels and ids without a piece are left out, as Hugging Face's skip_special_tokens does. */
+t5_status t5_tokenizer_decode(const t5_tokenizer *t, const int32_t *ids, int32_t n_ids, char **out_text,
+                              size_t *out_bytes, t5_error *err);
+
+/* The piece of an id for display: a static or internal text ("▁the", "<0x41>", "<extra_id_0>"), or NULL when there is
+ * none. */
+const char *t5_tokenizer_piece(const t5_tokenizer *t, int32_t id);
+/* The id of a piece, or -1: MADLAD's "<2de>". */
+int32_t t5_tokenizer_find(const t5_tokenizer *t, const char *piece);
+/* First id from which on no row of the embedding has a piece (sentinels count as pieces): t5_slot.vocab_live. */
+int32_t t5_tokenizer_vocab_live(const t5_tokenizer *t);
+const char *t5_tokenizer_kind(const t5_tokenizer *t); /* "sentencepiece", "bytes" */
+
+T5_C_END

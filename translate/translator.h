@@ -1,0 +1,76 @@
+/* translate/translator.h: text in, text out. Opens a model folder (tokenizer, profile, weights, engine) and runs
+ * requests of several texts through it: split into sentences, prompt, tokenize, submit, wait, detokenize, join as the
+ * text was.
+ *
+ *   t5_translation_start -> (device thread finishes the last sentence: on_done) -> t5_translation_finish -> read ->
+ * destroy */
+#pragma once
+#include "device/device.h"
+#include "engine/engine.h"
+#include "translate/profile.h"
+
+typedef struct t5_translator t5_translator;
+
+typedef struct {
+    const char *model_dir;
+    t5_device_options device;
+    t5_engine_options engine;
+} t5_translator_options;
+
+/* Defaults for everything but model_dir. */
+void t5_translator_options_init(t5_translator_options *o);
+t5_status t5_translator_open(const t5_translator_options *options, t5_translator **out, t5_error *err);
+void t5_translator_close(t5_translator *t); /* accepts NULL; every translation must be finished */
+
+const t5_profile *t5_translator_profile(const t5_translator *t);
+const t5_tokenizer *t5_translator_tokenizer(const t5_translator *t);
+const t5_hparams *t5_translator_hparams(const t5_translator *t);
+t5_engine *t5_translator_engine(t5_translator *t);
+const char *t5_translator_device(const t5_translator *t); /* for people */
+int32_t t5_translator_src_len_max(const t5_translator *t);
+int32_t t5_translator_tgt_len_max(const t5_translator *t);
+
+/* One text of a request. */
+typedef struct {
+    const char *text; /* UTF-8, may contain NUL; borrowed until the translation is destroyed */
+    size_t n_bytes;
+    const char *source; /* public code, or "auto" */
+    const char *target; /* public code; same as source: the text comes back as it is */
+} t5_text;
+
+typedef struct {
+    const t5_text *texts;
+    int32_t n_texts;
+    t5_decoding decoding;       /* start from t5_translator_profile()->defaults */
+    bool has_max_new_tokens;    /* the client chose max_new_tokens; else it grows with each source */
+    int32_t n_alternatives;     /* other translations wanted per text */
+    int64_t deadline_ms;        /* see t5_sequence; 0: none */
+    void (*on_done)(void *ctx); /* on the device thread, or inside start when nothing needs the engine: must be short */
+    void *ctx;
+} t5_translation_request;
+
+typedef struct t5_translation t5_translation;
+
+/* Result of one text; strings are malloc'ed by the translation and live until it is destroyed. */
+typedef struct {
+    const char *text;
+    size_t n_bytes;
+    const char *detected;            /* public code when source was "auto", else NULL */
+    double confidence;               /* 0 to 100, with detected */
+    const char *const *alternatives; /* unique, not empty, not equal to text; maybe fewer than asked */
+    int32_t n_alternatives;
+    double score;      /* sum of log-probabilities of its sentences' best results */
+    bool is_truncated; /* a sentence hit max_new_tokens */
+} t5_translated;
+
+/* T5_ERR_ARG: unknown language ("xx is not supported"), missing pair, bad option, invalid UTF-8; T5_ERR_BUSY: queue
+ * full. Any thread. On T5_OK on_done is called once, maybe before this returns. */
+t5_status t5_translation_start(t5_translator *t, const t5_translation_request *request, t5_translation **out,
+                               t5_error *err);
+/* After on_done: detokenizes and joins. The first failed sentence is the translation's error. Not on the device thread.
+ */
+t5_status t5_translation_finish(t5_translation *tr, t5_error *err);
+const t5_translated *t5_translation_get(const t5_translation *tr, int32_t i_text);
+/* The client left: its sequences are given up before the next step; on_done is still called. Any thread. */
+void t5_translation_cancel(t5_translation *tr);
+void t5_translation_destroy(t5_translation *tr); /* accepts NULL; on_done must have been called */
