@@ -1,0 +1,38 @@
+# scripts/common.sh: what ./run and ./check share. Sourced by bash from the top of the tree, with `set -euo pipefail`.
+
+# packages_for USE...: the names in scripts/packages.txt with one of these uses, on one line.
+packages_for() {
+    awk -v uses=" $* " '!/^#/ && index(uses, " " $2 " ") { printf "%s%s", sep, $1; sep = " " }' scripts/packages.txt
+}
+
+# need_packages USE...: installs what is missing. Root is asked nothing; anybody else gets the one line to run.
+need_packages() {
+    local wanted missing="" package
+    wanted=$(packages_for "$@")
+    if ! command -v dpkg-query >/dev/null; then
+        echo "$0: not a Debian system: make sure that the equivalents of these are installed: $wanted" >&2
+        return 0
+    fi
+    for package in $wanted; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "$0: some packages are missing. Install them with this line, then start $0 again:" >&2
+        echo "sudo apt-get update && sudo apt-get install -y --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    echo "$0: installing$missing" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >&2
+    # shellcheck disable=SC2086 # one word a package
+    apt-get install -y -qq --no-install-recommends $missing >&2
+}
+
+# build_preset PRESET TARGET [cmake options]: configures build/PRESET and builds TARGET; quiet when all is well.
+build_preset() {
+    local preset=$1 target=$2
+    shift 2
+    cmake --preset "$preset" --log-level=WARNING "$@" >&2
+    ninja --quiet -C "build/$preset" "$target" >&2
+}
