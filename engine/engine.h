@@ -55,6 +55,9 @@ struct t5_sequence {
 
 /* Takes over `backend` use (it must outlive the engine) and starts the device thread. */
 t5_status t5_engine_create(t5_model *model, const t5_engine_options *options, t5_engine **out, t5_error *err);
+/* Refuses new sequences from now on and waits until all that were accepted have ended, at most `timeout_ms`, else
+ * T5_ERR_TIMEOUT says how many are left. Any thread but the device thread. */
+t5_status t5_engine_drain(t5_engine *e, int64_t timeout_ms, t5_error *err);
 /* Finishes nothing more: waiting and running sequences end with T5_ERR_BUSY. Joins the thread. Accepts NULL. */
 void t5_engine_destroy(t5_engine *e);
 /* T5_ERR_ARG: the sequence cannot run (too long, bad option); T5_ERR_BUSY: the queue is full or the engine is stopping;
@@ -68,7 +71,10 @@ void t5_sequence_deinit(t5_sequence *seq); /* frees the results */
 
 /* A snapshot of counters since start and gauges of now. Any thread. */
 typedef struct {
-    int64_t n_sequences, n_failed, n_cancelled, n_rejected;
+    int64_t n_sequences; /* accepted */
+    int64_t n_failed;    /* of these, ended by an error other than the next */
+    int64_t n_cancelled; /* of these, cancelled or past their deadline */
+    int64_t n_rejected;  /* not accepted: queue full, stopping, device lost */
     int64_t n_source_tokens, n_target_tokens, n_steps, n_step_rows, n_encodes;
     int64_t step_ns, encode_ns, queue_wait_ns; /* sums */
     int32_t queue_depth, n_running, n_rows_running;

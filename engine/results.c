@@ -1,0 +1,58 @@
+/* engine/results.c: see results.h. The outputs, then all ids, then all log-probabilities stand in one block, so that a
+ * result is one allocation on the device thread and one free. */
+#include "engine/results.h"
+
+#include "base/assert.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static_assert(sizeof(int32_t) == sizeof(float) && _Alignof(t5_output) >= _Alignof(int32_t),
+              "ids and log-probabilities may follow the outputs in one block");
+
+int32_t t5_results_copy(const t5_batch *batch, t5_sequence *seq)
+{
+    const int32_t n_results = t5_batch_n_results(batch, seq->slot);
+    T5_ASSERT(n_results > 0);
+    const bool has_logprobs = seq->is_score || seq->wants_logprobs;
+    int32_t n_tokens = 0;
+    t5_batch_result result;
+    for (int32_t i = 0; i < n_results; i++) {
+        t5_batch_result_get(batch, seq->slot, i, &result);
+        n_tokens += result.n_ids;
+    }
+
+    const size_t outputs_bytes = (size_t)n_results * sizeof(t5_output);
+    const size_t n_bytes = outputs_bytes + (size_t)n_tokens * sizeof(int32_t) * (has_logprobs ? 2 : 1);
+    t5_output *outputs = malloc(n_bytes);
+    if (outputs == NULL) {
+        T5_FAIL(&seq->error, T5_ERR_NOMEM, "results: %zu bytes", n_bytes);
+        return 0;
+    }
+    int32_t *ids = (int32_t *)(outputs + n_results);
+    float *logprobs = (float *)(ids + n_tokens);
+    for (int32_t i = 0; i < n_results; i++) {
+        t5_batch_result_get(batch, seq->slot, i, &result);
+        outputs[i] = (t5_output){.n_ids = result.n_ids,
+                                 .ids = ids,
+                                 .logprobs = has_logprobs ? logprobs : NULL,
+                                 .score = result.score,
+                                 .is_truncated = result.is_truncated};
+        if (result.n_ids == 0) continue;
+        memcpy(ids, result.ids, (size_t)result.n_ids * sizeof *ids);
+        if (has_logprobs) memcpy(logprobs, result.logprobs, (size_t)result.n_ids * sizeof *logprobs);
+        ids += result.n_ids;
+        logprobs += result.n_ids;
+    }
+    seq->outputs = outputs;
+    seq->n_outputs = n_results;
+    return n_tokens;
+}
+
+void t5_sequence_deinit(t5_sequence *seq)
+{
+    free(seq->outputs);
+    seq->outputs = NULL;
+    seq->n_outputs = 0;
+}
