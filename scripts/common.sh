@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # scripts/common.sh: what ./run and ./check share. Sourced by bash from the top of the tree, with `set -euo pipefail`.
 
 # packages_for USE...: the names in scripts/packages.txt with one of these uses, on one line.
