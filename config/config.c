@@ -1,0 +1,259 @@
+/* config/config.c: the table of settings, and everything that walks it: set one, print, help. See config.h. */
+#include "config/config_set.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum { KEY_TEXT, KEY_INT, KEY_BOOL } key_type;
+
+typedef struct {
+    const char *name;
+    key_type type;
+    size_t offset;           /* of the value in t5_config */
+    const char *text_value;  /* KEY_TEXT: default */
+    const char *choices;     /* KEY_TEXT: "a|b|c", or "" */
+    int64_t value, min, max; /* KEY_INT, KEY_BOOL */
+    const char *help;
+} key_row;
+
+static const key_row rows[] = {
+#define T5_KEY_TEXT(name, value, choices, help) \
+    {#name, KEY_TEXT, offsetof(t5_config, name), (value), (choices), 0, 0, 0, (help)},
+#define T5_KEY_INT(name, value, min, max, help) \
+    {#name, KEY_INT, offsetof(t5_config, name), "", "", (value), (min), (max), (help)},
+#define T5_KEY_BOOL(name, value, help) {#name, KEY_BOOL, offsetof(t5_config, name), "", "", (value), 0, 1, (help)},
+#include "config/keys.def"
+#undef T5_KEY_TEXT
+#undef T5_KEY_INT
+#undef T5_KEY_BOOL
+};
+
+static void *value_at(t5_config *c, const key_row *row)
+{
+    return (char *)c + row->offset;
+}
+
+static const void *value_of(const t5_config *c, const key_row *row)
+{
+    return (const char *)c + row->offset;
+}
+
+void t5_config_init(t5_config *c)
+{
+    memset(c, 0, sizeof *c);
+    for (size_t i = 0; i < T5_COUNT(rows); i++) {
+        if (rows[i].type == KEY_TEXT) snprintf(value_at(c, &rows[i]), T5_CONFIG_TEXT_MAX, "%s", rows[i].text_value);
+        if (rows[i].type == KEY_INT) *(int64_t *)value_at(c, &rows[i]) = rows[i].value;
+        if (rows[i].type == KEY_BOOL) *(bool *)value_at(c, &rows[i]) = rows[i].value != 0;
+        snprintf(c->origins[i], sizeof c->origins[i], "default");
+    }
+}
+
+t5_config_key t5_config_find(const char *name)
+{
+    for (size_t i = 0; i < T5_COUNT(rows); i++) {
+        size_t n = 0;
+        while (name[n] != '\0' && rows[i].name[n] == (name[n] == '-' ? '_' : name[n]))
+            n++;
+        if (name[n] == '\0' && rows[i].name[n] == '\0') return (t5_config_key)i;
+    }
+    return T5_KEYS_COUNT;
+}
+
+const char *t5_config_key_name(t5_config_key key)
+{
+    return rows[key].name;
+}
+
+bool t5_config_key_is_bool(t5_config_key key)
+{
+    return rows[key].type == KEY_BOOL;
+}
+
+#define NAME_MAX_BYTES 40
+
+/* Levenshtein distance; names longer than NAME_MAX_BYTES count as far away. A dash equals an underscore. */
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t n_a = strlen(a), n_b = strlen(b);
+    size_t costs[NAME_MAX_BYTES + 1];
+    if (n_a > NAME_MAX_BYTES || n_b > NAME_MAX_BYTES) return NAME_MAX_BYTES;
+    for (size_t j = 0; j <= n_b; j++)
+        costs[j] = j;
+    for (size_t i = 1; i <= n_a; i++) {
+        size_t diagonal = costs[0];
+        costs[0] = i;
+        for (size_t j = 1; j <= n_b; j++) {
+            char x = a[i - 1] == '-' ? '_' : a[i - 1];
+            size_t replaced = diagonal + (x != b[j - 1]);
+            diagonal = costs[j];
+            size_t shorter = (costs[j] < costs[j - 1] ? costs[j] : costs[j - 1]) + 1;
+            costs[j] = replaced < shorter ? replaced : shorter;
+        }
+    }
+    return costs[n_b];
+}
+
+const char *t5_config_suggest(const char *name, char *out, size_t out_bytes)
+{
+    size_t best = 4; /* more changes than this are no typing error */
+    out[0] = '\0';
+    for (size_t i = 0; i < T5_COUNT(rows); i++) {
+        size_t distance = edit_distance(name, rows[i].name);
+        if (distance >= best || distance * 2 > strlen(rows[i].name)) continue;
+        best = distance;
+        snprintf(out, out_bytes, ", did you mean %s?", rows[i].name);
+    }
+    return out;
+}
+
+/* "a|b|c" has `value` among its parts; "" allows everything. */
+static bool is_choice(const char *choices, const char *value)
+{
+    size_t n = strlen(value);
+    if (choices[0] == '\0') return true;
+    for (const char *part = choices;;) {
+        size_t n_part = strcspn(part, "|");
+        if (n_part == n && memcmp(part, value, n) == 0) return true;
+        if (part[n_part] == '\0') return false;
+        part += n_part + 1;
+    }
+}
+
+static t5_status set_string(t5_config *c, const key_row *row, const char *value, const char *origin, t5_error *err)
+{
+    if (strlen(value) >= T5_CONFIG_TEXT_MAX)
+        return T5_FAIL(err, T5_ERR_ARG, "%s (%s): longer than %d bytes", row->name, origin, T5_CONFIG_TEXT_MAX - 1);
+    for (const char *p = value; *p != '\0'; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return T5_FAIL(err, T5_ERR_ARG, "%s (%s): has a control character", row->name, origin);
+    if (!is_choice(row->choices, value))
+        return T5_FAIL(err, T5_ERR_ARG, "%s (%s): '%.40s' is none of %s", row->name, origin, value, row->choices);
+    snprintf(value_at(c, row), T5_CONFIG_TEXT_MAX, "%s", value);
+    return T5_OK;
+}
+
+static t5_status set_int(t5_config *c, const key_row *row, int64_t value, const char *origin, t5_error *err)
+{
+    if (value < row->min || value > row->max)
+        return T5_FAIL(err, T5_ERR_ARG, "%s (%s): %" PRId64 " is not within %" PRId64 " to %" PRId64, row->name, origin,
+                       value, row->min, row->max);
+    *(int64_t *)value_at(c, row) = value;
+    return T5_OK;
+}
+
+static t5_status set_int_text(t5_config *c, const key_row *row, const char *value, const char *origin, t5_error *err)
+{
+    char *end = NULL;
+    errno = 0;
+    long long number = strtoll(value, &end, 10);
+    if (end == value || *end != '\0' || errno == ERANGE)
+        return T5_FAIL(err, T5_ERR_ARG, "%s (%s): '%.40s' is not a whole number within %" PRId64 " to %" PRId64,
+                       row->name, origin, value, row->min, row->max);
+    return set_int(c, row, number, origin, err);
+}
+
+static t5_status set_bool_text(t5_config *c, const key_row *row, const char *value, const char *origin, t5_error *err)
+{
+    bool is_true = strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0;
+    bool is_false = strcasecmp(value, "false") == 0 || strcmp(value, "0") == 0;
+    if (!is_true && !is_false)
+        return T5_FAIL(err, T5_ERR_ARG, "%s (%s): '%.40s' is neither true nor false", row->name, origin, value);
+    *(bool *)value_at(c, row) = is_true;
+    return T5_OK;
+}
+
+t5_status t5_config_set_text(t5_config *c, t5_config_key key, const char *value, const char *origin, t5_error *err)
+{
+    const key_row *row = &rows[key];
+    t5_status status = T5_OK;
+    switch (row->type) {
+    case KEY_TEXT:
+        status = set_string(c, row, value, origin, err);
+        break;
+    case KEY_INT:
+        status = set_int_text(c, row, value, origin, err);
+        break;
+    case KEY_BOOL:
+        status = set_bool_text(c, row, value, origin, err);
+        break;
+    }
+    if (status == T5_OK) snprintf(c->origins[key], sizeof c->origins[key], "%s", origin);
+    return status;
+}
+
+t5_status t5_config_set_json(t5_config *c, t5_config_key key, const json_t *value, const char *origin, t5_error *err)
+{
+    static const char *const wanted[] = {"a string", "a whole number", "true or false"};
+    const key_row *row = &rows[key];
+    bool fits = (row->type == KEY_TEXT && json_is_string(value)) || (row->type == KEY_INT && json_is_integer(value)) ||
+                (row->type == KEY_BOOL && json_is_boolean(value));
+    if (!fits) return T5_FAIL(err, T5_ERR_ARG, "%s (%s): must be %s", row->name, origin, wanted[row->type]);
+
+    t5_status status = T5_OK;
+    if (row->type == KEY_TEXT) status = set_string(c, row, json_string_value(value), origin, err);
+    if (row->type == KEY_INT) status = set_int(c, row, json_integer_value(value), origin, err);
+    if (row->type == KEY_BOOL) *(bool *)value_at(c, row) = json_is_true(value);
+    if (status == T5_OK) snprintf(c->origins[key], sizeof c->origins[key], "%s", origin);
+    return status;
+}
+
+static void print_help_row(const key_row *row, FILE *file)
+{
+    char flag[NAME_MAX_BYTES + 16];
+    static const char *const kinds[] = {"TEXT", "N", ""};
+    snprintf(flag, sizeof flag, "--%s %s", row->name, kinds[row->type]);
+    for (char *p = flag; *p != '\0' && *p != ' '; p++)
+        if (*p == '_') *p = '-';
+    fprintf(file, "  %-26s %s ", flag, row->help);
+    if (row->type == KEY_TEXT && row->choices[0] != '\0')
+        fprintf(file, "(%s, default %s)\n", row->choices, row->text_value);
+    if (row->type == KEY_TEXT && row->choices[0] == '\0') fprintf(file, "(default \"%s\")\n", row->text_value);
+    if (row->type == KEY_INT)
+        fprintf(file, "(%" PRId64 " to %" PRId64 ", default %" PRId64 ")\n", row->min, row->max, row->value);
+    if (row->type == KEY_BOOL) fprintf(file, "(default %s)\n", row->value != 0 ? "true" : "false");
+}
+
+void t5_config_print_help(FILE *file)
+{
+    fprintf(file,
+            "t5serve: translates over HTTP with a T5 model.\n\n"
+            "usage: t5serve [--config FILE] [--KEY VALUE] ...\n\n"
+            "  --config FILE              settings as a JSON object of the keys below (default: T5_CONFIG)\n"
+            "  --print-config             print the settings, and where each comes from, and exit\n"
+            "  --version                  print the version and exit\n"
+            "  --help                     print this and exit\n\n"
+            "Keys, as flags; in the file with underscores (\"max_rows\": 64), in the environment as T5_MAX_ROWS.\n"
+            "Flags win over the environment, the environment over the file. LibreTranslate's LT_HOST, LT_PORT,\n"
+            "LT_CHAR_LIMIT, LT_BATCH_LIMIT, LT_ALTERNATIVES_LIMIT and LT_METRICS count where no T5_ one is set.\n\n");
+    for (size_t i = 0; i < T5_COUNT(rows); i++)
+        print_help_row(&rows[i], file);
+}
+
+t5_status t5_config_print(const t5_config *c, FILE *file, t5_error *err)
+{
+    t5_status status = T5_OK;
+    json_t *root = json_object(), *origins = json_object();
+    for (size_t i = 0; i < T5_COUNT(rows); i++) {
+        const key_row *row = &rows[i];
+        json_t *value = NULL;
+        if (row->type == KEY_TEXT) value = json_string(value_of(c, row));
+        if (row->type == KEY_INT) value = json_integer(*(const int64_t *)value_of(c, row));
+        if (row->type == KEY_BOOL) value = json_boolean(*(const bool *)value_of(c, row));
+        if (json_object_set_new(root, row->name, value) != 0 ||
+            json_object_set_new(origins, row->name, json_string(c->origins[i])) != 0) {
+            status = T5_FAIL(err, T5_ERR_ARG, "%s: not valid UTF-8, or out of memory", row->name);
+            goto out;
+        }
+    }
+    if (json_object_set(root, "_origin", origins) != 0 || json_dumpf(root, file, JSON_INDENT(2)) != 0)
+        status = T5_FAIL(err, T5_ERR_IO, "the settings could not be printed");
+    fputc('\n', file);
+out:
+    json_decref(origins);
+    json_decref(root);
+    return status;
+}

@@ -1,0 +1,238 @@
+/* tests/test_config.c: settings come from four places in the documented order, and every mistake is named. */
+#include "config/config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define WORDS_MAX 8
+
+typedef struct {
+    const char *file; /* content of the configuration file, or NULL */
+    const char *env[WORDS_MAX];
+    const char *flags[WORDS_MAX];
+} sources;
+
+/* Loads `s` as a process would see it; the file lies in a temporary folder. */
+static t5_status load(const sources *s, t5_config *out, t5_config_action *action, t5_error *err)
+{
+    char path[] = "/tmp/t5-config-XXXXXX";
+    char *argv[WORDS_MAX + 4] = {(char *)(size_t) "t5serve"}, *env[WORDS_MAX + 1] = {NULL};
+    int argc = 1;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    if (s->file != NULL) {
+        assert_int_equal(write(fd, s->file, strlen(s->file)), (ssize_t)strlen(s->file));
+        argv[argc++] = (char *)(size_t) "--config";
+        argv[argc++] = path;
+    }
+    for (int i = 0; i < WORDS_MAX && s->flags[i] != NULL; i++)
+        argv[argc++] = (char *)(size_t)s->flags[i];
+    for (int i = 0; i < WORDS_MAX && s->env[i] != NULL; i++)
+        env[i] = (char *)(size_t)s->env[i];
+    t5_error_clear(err);
+    t5_status status = t5_config_load(argc, argv, env, out, action, err);
+    close(fd);
+    unlink(path);
+    return status;
+}
+
+/* Claim: file < LT_ < T5_ < flag, and each value tells its origin. Method: the same key in one place more each time. */
+static void later_sources_win(void **state)
+{
+    (void)state;
+    static const struct {
+        sources from;
+        int64_t port;
+        const char *origin;
+    } cases[] = {
+        {{NULL, {NULL}, {NULL}}, 5000, "default"},
+        {{"{\"port\": 1}", {NULL}, {NULL}}, 1, "file /tmp/t5-config-"},
+        {{"{\"port\": 1}", {"LT_PORT=2"}, {NULL}}, 2, "environment LT_PORT"},
+        {{"{\"port\": 1}", {"T5_PORT=3", "LT_PORT=2"}, {NULL}}, 3, "environment T5_PORT"},
+        {{"{\"port\": 1}", {"LT_PORT=2", "T5_PORT=3"}, {"--port", "4"}}, 4, "flag --port"},
+        {{"{\"port\": 1}", {"T5_PORT=3"}, {"--port=4", "--port=5"}}, 5, "flag --port"},
+    };
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        t5_config c;
+        t5_config_action action;
+        t5_error err;
+        assert_int_equal(load(&cases[i].from, &c, &action, &err), T5_OK);
+        assert_int_equal(c.port, cases[i].port);
+        assert_memory_equal(c.origins[T5_KEY_port], cases[i].origin, strlen(cases[i].origin));
+        assert_int_equal(action, T5_CONFIG_RUN);
+    }
+}
+
+/* Claim: every type can be set everywhere, with dashes or underscores in flags. Method: read the values back. */
+static void every_type_is_read(void **state)
+{
+    (void)state;
+    t5_config c;
+    t5_config_action action;
+    t5_error err;
+    const sources s = {"{\"_comment\": 1, \"metrics\": true, \"log_level\": \"debug\", \"char_limit\": -1}",
+                       {"T5_HOST=::1", "HOME=/root", "LT_BATCH_LIMIT=7", "LT_CHAR_LIMIT="},
+                       {"--max-rows=9", "--http_threads", "3", "--print-config", "--metrics=false"}};
+    assert_int_equal(load(&s, &c, &action, &err), T5_OK);
+    assert_string_equal(c.host, "::1");
+    assert_string_equal(c.log_level, "debug");
+    assert_int_equal(c.batch_limit, 7);
+    assert_int_equal(c.char_limit, -1);
+    assert_int_equal(c.max_rows, 9);
+    assert_int_equal(c.http_threads, 3);
+    assert_false(c.metrics);
+    assert_int_equal(action, T5_CONFIG_PRINT);
+    assert_string_equal(c.warning, "");
+}
+
+/* Claim: a mistake names the key, its origin and what is allowed. Method: a table of mistakes and of what the text must
+ * contain. */
+static void mistakes_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        sources from;
+        t5_status status;
+        const char *parts[3];
+    } cases[] = {
+        {{NULL, {NULL}, {"--prot", "1"}}, T5_ERR_ARG, {"--prot", "did you mean port?"}},
+        {{NULL, {NULL}, {"--max-row", "1"}}, T5_ERR_ARG, {"--max-row", "did you mean max_rows?"}},
+        {{NULL, {NULL}, {"--zzzzzzzzzz", "1"}}, T5_ERR_ARG, {"unknown flag --zzzzzzzzzz"}},
+        {{NULL, {NULL}, {"--port"}}, T5_ERR_ARG, {"--port", "needs a value"}},
+        {{NULL, {NULL}, {"--port", "65536"}}, T5_ERR_ARG, {"port", "flag --port", "0 to 65535"}},
+        {{NULL, {NULL}, {"--port", "99999999999999999999"}}, T5_ERR_ARG, {"flag --port", "0 to 65535"}},
+        {{NULL, {NULL}, {"--port="}}, T5_ERR_ARG, {"flag --port", "whole number"}},
+        {{NULL, {NULL}, {"--port=5 "}}, T5_ERR_ARG, {"flag --port", "whole number"}},
+        {{NULL, {NULL}, {"model"}}, T5_ERR_ARG, {"unexpected argument 'model'"}},
+        {{NULL, {NULL}, {"--metrics=maybe"}}, T5_ERR_ARG, {"metrics", "true nor false"}},
+        {{NULL, {NULL}, {"--cors-origin=a\r\nb"}}, T5_ERR_ARG, {"cors_origin", "control character"}},
+        {{NULL, {"T5_LOG_LEVEL=loud"}, {NULL}}, T5_ERR_ARG, {"environment T5_LOG_LEVEL", "error|warn|info|debug"}},
+        {{NULL, {"LT_PORT=tcp://10.0.0.1"}, {NULL}}, T5_ERR_ARG, {"environment LT_PORT", "whole number"}},
+        {{"{\"prt\": 1}", {NULL}, {NULL}}, T5_ERR_ARG, {"unknown key 'prt'", "/tmp/t5-config", "did you mean port?"}},
+        {{"{\"max-rows\": 1}", {NULL}, {NULL}}, T5_ERR_ARG, {"unknown key 'max-rows'", "max_rows"}},
+        {{"{\"port\": \"1\"}", {NULL}, {NULL}}, T5_ERR_ARG, {"port", "file /tmp/", "must be a whole number"}},
+        {{"{\"port\": 1.0}", {NULL}, {NULL}}, T5_ERR_ARG, {"must be a whole number"}},
+        {{"{\"host\": null}", {NULL}, {NULL}}, T5_ERR_ARG, {"host", "must be a string"}},
+        {{"{\"metrics\": 1}", {NULL}, {NULL}}, T5_ERR_ARG, {"metrics", "true or false"}},
+        {{"{\"port\": 1, \"port\": 2}", {NULL}, {NULL}}, T5_ERR_FORMAT, {"/tmp/t5-config", "duplicate"}},
+        {{"{\"port\": 1", {NULL}, {NULL}}, T5_ERR_FORMAT, {"line 1"}},
+        {{"[]", {NULL}, {NULL}}, T5_ERR_FORMAT, {"must be a JSON object"}},
+        {{NULL, {"T5_CONFIG=/nonexistent.json"}, {NULL}}, T5_ERR_IO, {"/nonexistent.json", "No such file"}},
+    };
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        t5_config c;
+        t5_config_action action;
+        t5_error err;
+        assert_int_equal(load(&cases[i].from, &c, &action, &err), cases[i].status);
+        for (size_t k = 0; k < T5_COUNT(cases[i].parts) && cases[i].parts[k] != NULL; k++)
+            if (strstr(err.text, cases[i].parts[k]) == NULL)
+                fail_msg("'%s' does not say '%s'", err.text, cases[i].parts[k]);
+    }
+}
+
+/* Claim: an unknown T5_ variable warns and does not stop the start. Method: what Kubernetes adds, and a typing error.
+ */
+static void unknown_variables_warn(void **state)
+{
+    (void)state;
+    t5_config c;
+    t5_config_action action;
+    t5_error err;
+    const sources s = {NULL, {"T5_MAX_ROW=1"}, {NULL}};
+    assert_int_equal(load(&s, &c, &action, &err), T5_OK);
+    assert_string_equal(c.warning, "environment T5_MAX_ROW: no such setting, did you mean max_rows?");
+}
+
+/* Claim: what --print-config prints is a configuration file with the same values. Method: print, load, print again. */
+static void printed_settings_load_again(void **state)
+{
+    (void)state;
+    t5_config first, second;
+    t5_config_action action;
+    t5_error err;
+    char *text = NULL, *again = NULL;
+    size_t n_bytes = 0;
+    const sources s = {NULL, {"T5_MODEL=/m\xc3\xb6"}, {"--port", "81", "--metrics"}};
+    assert_int_equal(load(&s, &first, &action, &err), T5_OK);
+    FILE *file = open_memstream(&text, &n_bytes);
+    assert_int_equal(t5_config_print(&first, file, &err), T5_OK);
+    fclose(file);
+    assert_non_null(strstr(text, "\"port\": 81"));
+    assert_non_null(strstr(text, "\"port\": \"flag --port\""));
+
+    const sources printed = {text, {NULL}, {NULL}};
+    assert_int_equal(load(&printed, &second, &action, &err), T5_OK);
+    memcpy(second.origins, first.origins, sizeof second.origins);
+    file = open_memstream(&again, &n_bytes);
+    assert_int_equal(t5_config_print(&second, file, &err), T5_OK);
+    fclose(file);
+    assert_string_equal(text, again);
+    free(text);
+    free(again);
+}
+
+/* Claim: --help wins over any mistake and names each key as a flag. Method: look for a flag of each type. */
+static void help_names_every_key(void **state)
+{
+    (void)state;
+    t5_config c;
+    t5_config_action action;
+    t5_error err;
+    char *text = NULL;
+    size_t n_bytes = 0;
+    const sources s = {NULL, {NULL}, {"--prot", "1", "--help"}};
+    assert_int_equal(load(&s, &c, &action, &err), T5_OK);
+    assert_int_equal(action, T5_CONFIG_HELP);
+    FILE *file = open_memstream(&text, &n_bytes);
+    t5_config_print_help(file);
+    fclose(file);
+    assert_non_null(strstr(text, "--http-threads N"));
+    assert_non_null(strstr(text, "--host TEXT"));
+    assert_non_null(strstr(text, "--metrics"));
+    free(text);
+}
+
+/* Claim: the example file is valid. Method: load it as it lies in the tree. */
+static void example_file_loads(void **state)
+{
+    (void)state;
+    t5_config c;
+    t5_config_action action;
+    t5_error err;
+    char *argv[] = {(char *)(size_t) "t5serve", (char *)(size_t) "--config",
+                    (char *)(size_t)T5_SOURCE_DIR "/config/t5serve.example.json", NULL};
+    char *env[] = {NULL};
+    t5_error_clear(&err);
+    assert_int_equal(t5_config_load(3, argv, env, &c, &action, &err), T5_OK);
+    assert_true(c.metrics);
+}
+
+/* Claim: the bundled model is found from a build tree. Method: it is a folder with a config.json. */
+static void bundled_model_is_found(void **state)
+{
+    (void)state;
+    char dir[4096], path[4200];
+    t5_error err;
+    t5_error_clear(&err);
+    assert_int_equal(t5_config_bundled_model(dir, sizeof dir, &err), T5_OK);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    assert_int_equal(access(path, R_OK), 0);
+    assert_int_equal(t5_config_bundled_model(dir, 8, &err), T5_ERR_IO); /* a short buffer is no crash */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(later_sources_win),           cmocka_unit_test(every_type_is_read),
+        cmocka_unit_test(mistakes_are_named),          cmocka_unit_test(unknown_variables_warn),
+        cmocka_unit_test(printed_settings_load_again), cmocka_unit_test(help_names_every_key),
+        cmocka_unit_test(example_file_loads),          cmocka_unit_test(bundled_model_is_found),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
