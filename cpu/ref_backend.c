@@ -389,7 +389,7 @@ t5_status t5_cpu_ref_create(t5_backend **out, t5_error *err)
 {
     ref_backend *ref = calloc(1, sizeof *ref);
     if (ref == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "backend: %zu bytes", sizeof *ref);
-    ref->base = (t5_backend){.ops = &ref_ops, .act_bytes = sizeof(float), .device = "cpu (reference, float32)"};
+    ref->base = (t5_backend){.ops = &ref_ops, .act_dtype = T5_F32, .device = "cpu (reference, float32)"};
     *out = &ref->base;
     return T5_OK;
 }

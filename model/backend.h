@@ -1,15 +1,15 @@
 /* model/backend.h: what a device must be able to do for T5, as a table of operations.
  *
- * The forward pass (model/model.c) is written once over this table. An operation is as large as one line of the forward
- * pass, so that a backend is free to fuse inside it: a decoder layer is eight calls. Pointers marked [dev] are backend
- * memory: on the CPU plain memory, on a GPU device memory. Operations are queued in order; only sync and download wait.
- * One thread at a time calls a backend.
+ * The forward pass (model/forward.c) is written once over this table. An operation is as large as one line of the
+ * forward pass, so that a backend is free to fuse inside it: a decoder layer is eight calls. Pointers marked [dev] are
+ * backend memory: on the CPU plain memory, on a GPU device memory. Operations are queued in order; only sync and
+ * download wait. One thread at a time calls a backend.
  *
  * Results must not depend on what else is in the batch: the order of summation of an output element depends on the
  * weight's shape only, never on the number of rows.
  *
  * Types: the residual stream, norms, softmax, logits and scores are float32 on every backend. Activations between an
- * operation and the next (qkv, ctx, ffn, encoder_out) have the backend's own type, `act_bytes` wide. */
+ * operation and the next (qkv, ctx, ffn, encoder_out) have the backend's own type, `act_dtype`. */
 #pragma once
 #include "model/hparams.h"
 #include "model/search.h"
@@ -24,7 +24,7 @@ typedef struct t5_matrix t5_matrix; /* a weight in the backend's own layout */
  * values of one layer, [n_layers][2][T5_KV_BLOCK * n_heads * d_kv] elements, are laid out as the backend likes. */
 typedef struct {
     void *pool;         /* [dev] [n_blocks][block_bytes] */
-    size_t block_bytes; /* n_layers * 2 * T5_KV_BLOCK * n_heads * d_kv * act_bytes */
+    size_t block_bytes; /* n_layers * 2 * T5_KV_BLOCK * n_heads * d_kv activation elements */
     int32_t n_layers, n_heads, d_kv;
     const int32_t *self_blocks;  /* [dev] [n_rows_max][self_stride] block of each T5_KV_BLOCK positions of a row */
     const int32_t *cross_blocks; /* [dev] [n_slots_max][cross_stride] block of each T5_KV_BLOCK positions of a source */
@@ -144,8 +144,8 @@ typedef struct {
 /* Every backend's struct begins with this. */
 struct t5_backend {
     const t5_backend_ops *ops;
-    size_t act_bytes; /* bytes of an activation element: 4 on the CPU, 2 on a GPU in float16 */
-    char device[96];  /* for people: "cpu (avx512, 2 threads, float32)", "cuda:0 (NVIDIA H200, float16)" */
+    t5_dtype act_dtype; /* of activations: float32 on the CPU, float16 or bfloat16 on a GPU */
+    char device[96];    /* for people: "cpu (avx512, 2 threads, float32)", "cuda:0 (NVIDIA H200, float16)" */
 };
 
 T5_C_END

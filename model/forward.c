@@ -1,0 +1,102 @@
+/* model/forward.c: the T5 forward pass over the operation table, as in transformers' models/t5/modeling_t5.py.
+ *
+ *   layer:  x += out(attention(qkv(norm(x))))   [decoder: x += cross_out(cross_attention(cross_q(norm(x))))]   x +=
+ * ffn(norm(x))
+ *
+ * x is the residual stream; each line is one operation. */
+#include "base/assert.h"
+#include "model/model.h"
+
+/* y = w n(x), or with `adds` y += w x. */
+static t5_status linear(t5_model *m, const void *x, int32_t n_rows, const float *norm_gain, const t5_matrix *w, void *y,
+                        bool adds, t5_error *err)
+{
+    t5_linear_args args = {
+        .x = x, .n_rows = n_rows, .norm_gain = norm_gain, .norm_eps = m->hp.norm_eps, .w = w, .y = y, .adds = adds};
+    return m->backend->ops->linear(m->backend, &args, err);
+}
+
+/* x += wo(act(wi n(x)) [* wi_up n(x)]) */
+static t5_status feed_forward(t5_model *m, const t5_layer *layer, int32_t n_rows, t5_scratch *s, t5_error *err)
+{
+    t5_linear_args args = {.x = s->x,
+                           .n_rows = n_rows,
+                           .norm_gain = layer->norm_ffn,
+                           .norm_eps = m->hp.norm_eps,
+                           .w = layer->wi,
+                           .w_up = layer->wi_up,
+                           .has_act = true,
+                           .act = m->hp.act,
+                           .y = s->ffn};
+    t5_status status = m->backend->ops->linear(m->backend, &args, err);
+    return status == T5_OK ? linear(m, s->ffn, n_rows, NULL, layer->wo, s->x, true, err) : status;
+}
+
+t5_status t5_model_encode(t5_model *m, const t5_packed *packed, t5_scratch *s, t5_error *err)
+{
+    T5_ASSERT(packed->n_tokens >= 1 && packed->n_tokens <= s->n_rows_max && packed->len_max <= m->src_len_max);
+    t5_status status = T5_OK;
+    t5_backend *b = m->backend;
+    int32_t n = packed->n_tokens;
+    T5_TRY(b->ops->embed(b, m->table, NULL, packed, s->x, err));
+    for (int32_t i = 0; i < m->hp.n_enc_layers; i++) {
+        const t5_layer *layer = &m->enc_layers[i];
+        t5_encoder_attention_args attention = {.packed = packed,
+                                               .qkv = s->qkv,
+                                               .bias = layer->bias,
+                                               .bias_len = m->src_len_max,
+                                               .n_heads = m->hp.n_heads,
+                                               .d_kv = m->hp.d_kv,
+                                               .ctx = s->ctx};
+        T5_TRY(linear(m, s->x, n, layer->norm_attention, layer->qkv, s->qkv, false, err));
+        T5_TRY(b->ops->encoder_attention(b, &attention, err));
+        T5_TRY(linear(m, s->ctx, n, NULL, layer->out, s->x, true, err));
+        T5_TRY(feed_forward(m, layer, n, s, err));
+    }
+    T5_TRY(b->ops->rms_norm(b, s->x, m->enc_norm, m->hp.norm_eps, n, m->hp.d_model, s->enc_out, err));
+out:
+    return status;
+}
+
+t5_status t5_model_project_cross(t5_model *m, const t5_packed *packed, const t5_kv_view *kv, t5_scratch *s,
+                                 t5_error *err)
+{
+    t5_status status = T5_OK;
+    for (int32_t i = 0; i < m->hp.n_dec_layers; i++) {
+        T5_TRY(linear(m, s->enc_out, packed->n_tokens, NULL, m->dec_layers[i].cross_kv, s->qkv, false, err));
+        T5_TRY(m->backend->ops->store_cross_kv(m->backend, packed, kv, i, s->qkv, err));
+    }
+out:
+    return status;
+}
+
+t5_status t5_model_decode(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *logits,
+                          t5_error *err)
+{
+    T5_ASSERT(step->n_queries >= 1 && step->n_queries <= s->n_rows_max);
+    t5_status status = T5_OK;
+    t5_backend *b = m->backend;
+    int32_t n = step->n_queries;
+    T5_TRY(b->ops->embed(b, m->table, step, NULL, s->x, err));
+    for (int32_t i = 0; i < m->hp.n_dec_layers; i++) {
+        const t5_layer *layer = &m->dec_layers[i];
+        t5_self_attention_args self = {.step = step,
+                                       .kv = kv,
+                                       .layer = i,
+                                       .qkv = s->qkv,
+                                       .bias = layer->bias,
+                                       .bias_len = m->tgt_len_max,
+                                       .ctx = s->ctx};
+        t5_cross_attention_args cross = {.step = step, .kv = kv, .layer = i, .q = s->qkv, .ctx = s->ctx};
+        T5_TRY(linear(m, s->x, n, layer->norm_attention, layer->qkv, s->qkv, false, err));
+        T5_TRY(b->ops->self_attention(b, &self, err));
+        T5_TRY(linear(m, s->ctx, n, NULL, layer->out, s->x, true, err));
+        T5_TRY(linear(m, s->x, n, layer->norm_cross, layer->cross_q, s->qkv, false, err));
+        T5_TRY(b->ops->cross_attention(b, &cross, err));
+        T5_TRY(linear(m, s->ctx, n, NULL, layer->cross_out, s->x, true, err));
+        T5_TRY(feed_forward(m, layer, n, s, err));
+    }
+    T5_TRY(b->ops->head(b, s->x, n, m->dec_norm, m->hp.norm_eps, m->head, logits, err));
+out:
+    return status;
+}
