@@ -1,165 +1,15 @@
-/* engine/engine.c: see engine.h.
- *
- * One thread, the device thread, owns the batch and with it the backend. A turn of its loop is
- *
- *     retire what is done or given up -> admit from the queue -> encode what was admitted -> one decode step
- *
- * so a slot that the last step finished is free again before the next step. One encoder pass a turn, of at most
- * enc_tokens_max tokens, bounds how long running rows wait for new ones. With nothing to do the thread sleeps; nothing
- * is ever due then, because an idle batch takes whatever waits.
- *
- * Threads: `mutex` guards the queue, the counters and the flags. It is never held while the batch works or while a
- * callback runs, and it is the only lock. The head of the queue is removed by the device thread alone, so it may look
- * at the head without the lock once it has seen it. */
+/* engine/engine.c: see engine.h. The callers' side: create, submit, drain, stop, look. The device thread is in loop.c.
+ */
 #include "engine/engine.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/log.h"
-#include "engine/queue.h"
-#include "engine/results.h"
+#include "engine/engine_internal.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 
-struct t5_engine {
-    /* The device thread's own. */
-    t5_batch *batch;
-    t5_sequence **running; /* [running_max] in order of admission */
-    int32_t n_running, running_max;
-    int32_t n_encoded;    /* the first n_encoded of them have been encoded */
-    int64_t sweep_now_ms; /* time of the last look through the queue */
-
-    pthread_t thread;
-    pthread_mutex_t mutex;
-    pthread_cond_t has_work; /* the queue is not empty any more, or is_stopping */
-    pthread_cond_t is_idle;  /* n_pending is 0 */
-
-    /* Guarded by mutex. */
-    t5_queue queue;
-    int32_t n_pending; /* accepted sequences whose on_done has not returned */
-    bool is_refusing;  /* draining or stopping */
-    bool is_stopping;
-    t5_engine_stats stats; /* queue_depth and n_running are filled in by t5_engine_stats_get() */
-};
-
-/* Ends one sequence, which may be gone afterwards. Its slot, if it had one, is free already. */
-static void finish(t5_engine *e, t5_sequence *seq, int32_t n_target_tokens)
-{
-    const t5_status status = seq->error.status;
-    seq->finished_ns = t5_clock_ns();
-
-    pthread_mutex_lock(&e->mutex);
-    e->stats.n_target_tokens += n_target_tokens;
-    if (status == T5_ERR_TIMEOUT)
-        e->stats.n_cancelled++;
-    else if (status != T5_OK)
-        e->stats.n_failed++;
-    e->stats.n_rows_running = t5_batch_n_rows_running(e->batch);
-    pthread_mutex_unlock(&e->mutex);
-
-    seq->on_done(seq, seq->ctx);
-
-    pthread_mutex_lock(&e->mutex);
-    T5_ASSERT(e->n_pending > 0);
-    if (--e->n_pending == 0) pthread_cond_broadcast(&e->is_idle);
-    pthread_mutex_unlock(&e->mutex);
-}
-
-static void finish_with_error(t5_engine *e, t5_sequence *seq, const t5_error *err)
-{
-    if (err != NULL) seq->error = *err;
-    finish(e, seq, 0);
-}
-
-/* Ends a list linked by `next`, with the same error, or each with its own when `err` is NULL. */
-static void finish_list(t5_engine *e, t5_sequence *first, const t5_error *err)
-{
-    t5_sequence *next = NULL;
-    for (t5_sequence *seq = first; seq != NULL; seq = next) {
-        next = seq->next;
-        finish_with_error(e, seq, err);
-    }
-}
-
-/* Ends the running sequences from `i_first` on. */
-static void finish_running(t5_engine *e, int32_t i_first, const t5_error *err)
-{
-    const int32_t n = e->n_running;
-    e->n_running = i_first;
-    if (e->n_encoded > i_first) e->n_encoded = i_first;
-    for (int32_t i = i_first; i < n; i++) {
-        t5_batch_release(e->batch, e->running[i]->slot);
-        finish_with_error(e, e->running[i], err);
-    }
-}
-
-/* Ends all that runs or waits. `is_lost`: for good, because the device failed. */
-static void finish_all(t5_engine *e, bool is_lost, const t5_error *err)
-{
-    pthread_mutex_lock(&e->mutex);
-    if (is_lost) e->stats.is_lost = true;
-    t5_sequence *waiting = t5_queue_take_all(&e->queue);
-    pthread_mutex_unlock(&e->mutex);
-    finish_running(e, 0, err);
-    finish_list(e, waiting, err);
-}
-
-/* A pass over the batch failed. The sequences from `i_first` on were part of it. */
-static void on_batch_error(t5_engine *e, int32_t i_first, const t5_error *err)
-{
-    const bool is_lost = err->status == T5_ERR_DEVICE;
-    t5_log(T5_LOG_ERROR, "engine: %s: %s", is_lost ? "the device is lost" : "step failed", err->text);
-    if (is_lost)
-        finish_all(e, true, err);
-    else
-        finish_running(e, i_first, err);
-}
-
-/* Sleeps until there is something to do. False when the engine stops. */
-static bool wait_for_work(t5_engine *e)
-{
-    pthread_mutex_lock(&e->mutex);
-    while (!e->is_stopping && e->n_running == 0 && e->queue.depth == 0)
-        pthread_cond_wait(&e->has_work, &e->mutex);
-    const bool goes_on = !e->is_stopping;
-    pthread_mutex_unlock(&e->mutex);
-    return goes_on;
-}
-
-/* Frees the slots of running sequences that are done or that nobody wants any more. */
-static void retire(t5_engine *e, int64_t now_ms)
-{
-    int32_t n_kept = 0;
-    for (int32_t i = 0; i < e->n_running; i++) {
-        t5_sequence *seq = e->running[i];
-        const bool is_done = t5_batch_is_done(e->batch, seq->slot);
-        if (!is_done && !t5_sequence_is_given_up(seq, now_ms, &seq->error)) {
-            e->running[n_kept++] = seq;
-            continue;
-        }
-        const int32_t n_tokens = is_done ? t5_results_copy(e->batch, seq) : 0;
-        t5_batch_release(e->batch, seq->slot);
-        finish(e, seq, n_tokens);
-    }
-    e->n_running = n_kept;
-    e->n_encoded = n_kept;
-}
-
-/* Ends waiting sequences that nobody wants any more. A look through a long queue costs more than a step of a small
- * model, and deadlines have a resolution of a millisecond: one look in a millisecond is enough. */
-static void retire_waiting(t5_engine *e, int64_t now_ms)
-{
-    if (now_ms == e->sweep_now_ms) return;
-    e->sweep_now_ms = now_ms;
-    pthread_mutex_lock(&e->mutex);
-    t5_sequence *given_up = t5_queue_take_given_up(&e->queue, now_ms);
-    pthread_mutex_unlock(&e->mutex);
-    finish_list(e, given_up, NULL);
-}
-
-static t5_batch_request request_of(const t5_sequence *seq)
+t5_batch_request t5_engine_request_of(const t5_sequence *seq)
 {
     return (t5_batch_request){.input_ids = seq->input_ids,
                               .n_input_ids = seq->n_input_ids,
@@ -171,114 +21,13 @@ static t5_batch_request request_of(const t5_sequence *seq)
                               .wants_logprobs = seq->wants_logprobs};
 }
 
-static t5_sequence *queue_head(t5_engine *e)
-{
-    pthread_mutex_lock(&e->mutex);
-    t5_sequence *seq = e->queue.first;
-    pthread_mutex_unlock(&e->mutex);
-    return seq;
-}
-
-/* Takes the head, `seq`, out of the queue. */
-static void queue_pop(t5_engine *e, t5_sequence *seq)
-{
-    seq->started_ns = t5_clock_ns();
-    pthread_mutex_lock(&e->mutex);
-    const t5_sequence *head = t5_queue_pop(&e->queue);
-    T5_ASSERT(head == seq);
-    e->stats.queue_wait_ns += seq->started_ns - seq->submitted_ns;
-    pthread_mutex_unlock(&e->mutex);
-}
-
-/* Moves sequences from the queue into the batch, first come, first served, until one does not fit. */
-static void admit(t5_engine *e, int64_t now_ms)
-{
-    for (t5_sequence *seq = queue_head(e); seq != NULL; seq = queue_head(e)) {
-        if (t5_sequence_is_given_up(seq, now_ms, &seq->error)) {
-            queue_pop(e, seq);
-            finish(e, seq, 0);
-            continue;
-        }
-        t5_error err = {0};
-        const t5_batch_request request = request_of(seq);
-        const t5_status status = t5_batch_admit(e->batch, &request, &seq->slot, &err);
-        if (status == T5_ERR_BUSY && e->n_running > 0) return; /* in an empty batch it would never fit: it ends */
-        queue_pop(e, seq);
-        if (status == T5_OK) {
-            T5_ASSERT(e->n_running < e->running_max);
-            e->running[e->n_running++] = seq;
-        } else if (status == T5_ERR_DEVICE) {
-            finish_with_error(e, seq, &err);
-            on_batch_error(e, 0, &err);
-        } else {
-            finish_with_error(e, seq, &err);
-        }
-    }
-}
-
-/* Encodes what was admitted in this turn. When it fails only these end; the others' state is untouched. */
-static void encode(t5_engine *e)
-{
-    if (e->n_encoded == e->n_running) return;
-    t5_error err = {0};
-    int64_t n_tokens = 0;
-    for (int32_t i = e->n_encoded; i < e->n_running; i++)
-        n_tokens += e->running[i]->n_input_ids;
-    const int64_t start_ns = t5_clock_ns();
-    if (t5_batch_encode(e->batch, &err) != T5_OK) {
-        on_batch_error(e, e->n_encoded, &err);
-        return;
-    }
-    e->n_encoded = e->n_running;
-    pthread_mutex_lock(&e->mutex);
-    e->stats.n_encodes++;
-    e->stats.n_source_tokens += n_tokens;
-    e->stats.encode_ns += t5_clock_ns() - start_ns;
-    pthread_mutex_unlock(&e->mutex);
-}
-
-static void step(t5_engine *e)
-{
-    if (e->n_running == 0) return;
-    t5_error err = {0};
-    const int32_t n_rows = t5_batch_n_rows_running(e->batch);
-    const int64_t start_ns = t5_clock_ns();
-    if (t5_batch_step(e->batch, &err) != T5_OK) {
-        on_batch_error(e, 0, &err);
-        return;
-    }
-    pthread_mutex_lock(&e->mutex);
-    e->stats.n_steps++;
-    e->stats.n_step_rows += n_rows;
-    e->stats.n_rows_running = n_rows;
-    e->stats.step_ns += t5_clock_ns() - start_ns;
-    pthread_mutex_unlock(&e->mutex);
-}
-
-static void *device_main(void *arg)
-{
-    t5_engine *e = arg;
-    while (wait_for_work(e)) {
-        const int64_t now_ms = t5_clock_ms();
-        retire(e, now_ms);
-        retire_waiting(e, now_ms);
-        admit(e, now_ms);
-        encode(e);
-        step(e);
-    }
-    t5_error err = {0};
-    T5_FAIL(&err, T5_ERR_BUSY, "the server is stopping");
-    finish_all(e, false, &err);
-    return NULL;
-}
-
 /* Signals are the main thread's business. */
 static t5_status start_thread(t5_engine *e, t5_error *err)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int code = pthread_create(&e->thread, NULL, device_main, e);
+    const int code = pthread_create(&e->thread, NULL, t5_engine_loop, e);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code != 0) return T5_FAIL(err, T5_ERR_NOMEM, "engine: cannot start a thread (error %d)", code);
     pthread_setname_np(e->thread, "t5-engine");
@@ -308,6 +57,22 @@ static void release(t5_engine *e)
     free(e);
 }
 
+static t5_status check_options(const t5_engine_options *o, t5_error *err)
+{
+    if (o->n_rows_max < T5_BEAMS_MAX)
+        return T5_FAIL(err, T5_ERR_ARG, "%d rows, at least %d are needed", o->n_rows_max, T5_BEAMS_MAX);
+    if (o->src_len_max < 1 || o->src_len_max > T5_SEQ_LEN_MAX)
+        return T5_FAIL(err, T5_ERR_ARG, "%d source tokens at most, must be 1 to %d", o->src_len_max, T5_SEQ_LEN_MAX);
+    if (o->tgt_len_max < 2 || o->tgt_len_max > T5_SEQ_LEN_MAX)
+        return T5_FAIL(err, T5_ERR_ARG, "%d target tokens at most, must be 2 to %d", o->tgt_len_max, T5_SEQ_LEN_MAX);
+    if (o->enc_tokens_max < o->src_len_max)
+        return T5_FAIL(err, T5_ERR_ARG, "%d tokens in an encoder pass, a source has up to %d", o->enc_tokens_max,
+                       o->src_len_max);
+    if (o->kv_tokens < 0) return T5_FAIL(err, T5_ERR_ARG, "%d positions in the KV cache", o->kv_tokens);
+    if (o->queue_depth_max < 1) return T5_FAIL(err, T5_ERR_ARG, "queue of %d sequences", o->queue_depth_max);
+    return T5_OK;
+}
+
 t5_status t5_engine_create(t5_model *model, const t5_engine_options *options, t5_engine **out, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -316,8 +81,7 @@ t5_status t5_engine_create(t5_model *model, const t5_engine_options *options, t5
                                     .tgt_len_max = options->tgt_len_max,
                                     .enc_tokens_max = options->enc_tokens_max,
                                     .kv_tokens = options->kv_tokens};
-    if (options->queue_depth_max < 1)
-        return T5_FAIL(err, T5_ERR_ARG, "queue_depth_max is %d, must be at least 1", options->queue_depth_max);
+    if (check_options(options, err) != T5_OK) return err->status;
     t5_engine *e = calloc(1, sizeof *e);
     if (e == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "engine: %zu bytes", sizeof *e);
 
@@ -392,7 +156,7 @@ t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs,
     for (int32_t i = 0; i < n_seqs; i++) {
         t5_sequence *seq = seqs[i];
         T5_ASSERT(seq->on_done != NULL);
-        const t5_batch_request request = request_of(seq);
+        const t5_batch_request request = t5_engine_request_of(seq);
         const t5_status status = t5_batch_check(e->batch, &request, err);
         if (status != T5_OK) return status;
         t5_error_clear(&seq->error);

@@ -53,7 +53,8 @@ struct t5_sequence {
     int32_t slot;
 };
 
-/* Takes over `backend` use (it must outlive the engine) and starts the device thread. */
+/* Takes over the use of the model's backend (both must outlive the engine) and starts the device thread. T5_ERR_ARG
+ * names an option out of its range. */
 t5_status t5_engine_create(t5_model *model, const t5_engine_options *options, t5_engine **out, t5_error *err);
 /* Refuses new sequences from now on and waits until all that were accepted have ended, at most `timeout_ms`, else
  * T5_ERR_TIMEOUT says how many are left. Any thread but the device thread. */

@@ -18,7 +18,9 @@
 #define N_SEQS 8
 #define WAIT_MS 20000
 
-static const t5_engine_options small = {.n_rows_max = 4,
+/* A batch for four sequences of ROWS beams. */
+#define ROWS (T5_BEAMS_MAX / 4)
+static const t5_engine_options small = {.n_rows_max = 4 * ROWS,
                                         .src_len_max = SRC_LEN,
                                         .tgt_len_max = 32,
                                         .enc_tokens_max = 2 * SRC_LEN,
@@ -52,6 +54,7 @@ static void open_engine(fixture *f, const t5_engine_options *options)
     for (int32_t i = 0; i < N_SEQS; i++) {
         t5_sequence *seq = &f->seqs[i];
         t5_decoding_init(&seq->decoding);
+        seq->decoding.num_beams = ROWS;
         seq->input_ids = (int32_t *)source;
         seq->n_input_ids = SRC_LEN;
         seq->on_done = on_done;
@@ -109,7 +112,7 @@ static void assert_reversed(const t5_sequence *seq)
 }
 
 /* Claim: everything that is submitted comes back right, through a batch too small for all; rows and encoder tokens stay
- * within their limits; counters agree. Method: 8 sequences, 1 to 4 beams, through 4 rows. */
+ * within their limits; counters agree. Method: 8 sequences of 8 to 29 beams through 32 rows. */
 static void all_come_back(void **state)
 {
     (void)state;
@@ -118,12 +121,12 @@ static void all_come_back(void **state)
     t5_engine_stats stats;
     open_engine(&f, &small);
     for (int i = 0; i < N_SEQS; i++)
-        f.seqs[i].decoding.num_beams = 1 + i % 4;
+        f.seqs[i].decoding.num_beams = ROWS + 3 * i;
     assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS, &err), T5_OK);
     wait_all(&f);
     for (int i = 0; i < N_SEQS; i++) {
         assert_reversed(&f.seqs[i]);
-        assert_int_equal(f.seqs[i].n_outputs, 1 + i % 4);
+        assert_int_equal(f.seqs[i].n_outputs, ROWS + 3 * i);
     }
     assert_true(fake_batch_rows_peak() <= small.n_rows_max);
     assert_true(fake_batch_enc_tokens_peak() <= small.enc_tokens_max);
@@ -226,7 +229,8 @@ static void failed_encode_spares_the_running(void **state)
     close_engine(&f);
 }
 
-/* Claim: create fails cleanly, and a request that the batch refuses is refused whole. Method: order the failure. */
+/* Claim: create fails cleanly, a bad option is an error, and a request that the batch refuses is refused whole. Method:
+ * order the failure. */
 static void refused_at_the_door(void **state)
 {
     (void)state;
@@ -238,10 +242,14 @@ static void refused_at_the_door(void **state)
     assert_int_equal(t5_engine_create(NULL, &small, &none, &err), T5_ERR_NOMEM);
     assert_null(none);
 
-    t5_engine_options bad = small;
-    bad.queue_depth_max = 0;
-    t5_error_clear(&err);
-    assert_int_equal(t5_engine_create(NULL, &bad, &none, &err), T5_ERR_ARG);
+    for (int i = 0; i < 6; i++) {
+        t5_engine_options bad = small;
+        int32_t *const fields[] = {&bad.queue_depth_max, &bad.n_rows_max,     &bad.src_len_max,
+                                   &bad.tgt_len_max,     &bad.enc_tokens_max, &bad.kv_tokens};
+        *fields[i] = i == 5 ? -1 : 0;
+        t5_error_clear(&err);
+        assert_int_equal(t5_engine_create(NULL, &bad, &none, &err), T5_ERR_ARG);
+    }
 
     open_engine(&f, &small);
     fake_batch_fail(FAKE_CHECK, 2, T5_ERR_ARG);
@@ -384,7 +392,7 @@ static void *run_client(void *arg)
         t5_error err = {0};
         t5_sequence seq = {.input_ids = (int32_t *)source, .n_input_ids = 1 + i % SRC_LEN};
         t5_decoding_init(&seq.decoding);
-        seq.decoding.num_beams = 1 + i % 3;
+        seq.decoding.num_beams = ROWS + i % 3;
         seq.deadline_ms = i % 10 == 0 ? 1 : 0;
         switch (t5_engine_run(c->engine, &seq, &err)) {
         case T5_OK:
