@@ -3,6 +3,7 @@
  */
 #pragma once
 #include "base/error.h"
+#include <stddef.h>
 #include <stdint.h>
 
 T5_C_BEGIN
@@ -27,5 +28,7 @@ typedef struct {
 
 /* Reads dir/config.json. Errors name the file and the key. */
 t5_status t5_hparams_load(const char *dir, t5_hparams *out, t5_error *err);
+/* The same from a text that came from `path`. */
+t5_status t5_hparams_parse(const char *path, const char *text, size_t n_bytes, t5_hparams *out, t5_error *err);
 
 T5_C_END

@@ -1,0 +1,93 @@
+/* model/tensor.c: see tensor.h. Conversions between float32 and the two 16-bit formats, bit by bit, so that every
+ * machine gives the same numbers. They run at load and in row lookups; the hot paths of the backends have their own.
+ *
+ * float16: 1 sign, 5 exponent (bias 15), 10 mantissa bits. bfloat16: the upper half of a float32. */
+#include "model/tensor.h"
+
+#include "base/assert.h"
+
+#include <string.h>
+
+static uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+size_t t5_dtype_bytes(t5_dtype dtype)
+{
+    return dtype == T5_F32 ? 4 : 2;
+}
+
+const char *t5_dtype_name(t5_dtype dtype)
+{
+    static const char *const names[] = {"float32", "float16", "bfloat16"};
+    T5_ASSERT((size_t)dtype < T5_COUNT(names));
+    return names[dtype];
+}
+
+float t5_f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    uint32_t exponent = (h >> 10) & 0x1fu;
+    uint32_t mantissa = h & 0x3ffu;
+    if (exponent == 0) { /* zero or subnormal: mantissa * 2^-24, exact in float32 */
+        float magnitude = (float)mantissa * 0x1p-24f;
+        return float_of(sign | bits_of(magnitude));
+    }
+    if (exponent == 0x1f) return float_of(sign | 0x7f800000u | (mantissa << 13));
+    return float_of(sign | ((exponent + 112) << 23) | (mantissa << 13));
+}
+
+float t5_bf16_to_f32(uint16_t h)
+{
+    return float_of((uint32_t)h << 16);
+}
+
+uint16_t t5_f32_to_f16(float x)
+{
+    uint32_t bits = bits_of(x);
+    uint32_t sign = (bits >> 16) & 0x8000u;
+    uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);  /* NaN */
+    if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and above round to infinity */
+    if (magnitude < 0x38800000u) { /* below 2^-14: adding 0.5 leaves the subnormal's bits, rounded, at the bottom */
+        float shifted = float_of(magnitude) + 0.5f;
+        return (uint16_t)(sign | (bits_of(shifted) - 0x3f000000u));
+    }
+    uint32_t odd = (magnitude >> 13) & 1u; /* ties go to even */
+    uint32_t rounded = magnitude + 0xfffu + odd;
+    return (uint16_t)(sign | ((rounded - 0x38000000u) >> 13));
+}
+
+uint16_t t5_f32_to_bf16(float x)
+{
+    uint32_t bits = bits_of(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40u); /* a NaN stays one */
+    uint32_t odd = (bits >> 16) & 1u;
+    return (uint16_t)((bits + 0x7fffu + odd) >> 16);
+}
+
+void t5_tensor_row_f32(const t5_tensor *t, int32_t i_row, float *out)
+{
+    T5_ASSERT(i_row >= 0 && i_row < t->n_rows);
+    size_t n_cols = (size_t)t->n_cols;
+    const unsigned char *row = (const unsigned char *)t->data + (size_t)i_row * n_cols * t5_dtype_bytes(t->dtype);
+    if (t->dtype == T5_F32) {
+        memcpy(out, row, n_cols * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < n_cols; i++) {
+        uint16_t h;
+        memcpy(&h, row + 2 * i, sizeof h); /* the file aligns to one byte only */
+        out[i] = t->dtype == T5_F16 ? t5_f16_to_f32(h) : t5_bf16_to_f32(h);
+    }
+}
