@@ -1,0 +1,276 @@
+/* tokenizer/tokenizer.c: the two kinds of tokenizer behind tokenizer.h, as rows of a table, and what they share:
+ * checks, the final eos, special tokens and sentinels. */
+#include "tokenizer/tokenizer.h"
+#include "base/assert.h"
+#include "base/file.h"
+#include "base/limits.h"
+#include "base/utf8.h"
+#include "tokenizer/locate.h"
+#include "tokenizer/spm_wrapper.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SENTINELS_DEFAULT 100 /* of Hugging Face's T5Tokenizer when tokenizer_config.json does not say it */
+#define BYTES_FIRST 3         /* ByT5: pad, eos, unk, then the 256 bytes, then sentinels to the end */
+#define BYTES_END (BYTES_FIRST + 256)
+
+typedef char token_name[24];
+
+typedef struct {
+    const char *name;
+    /* Ids without eos in a malloc'ed array with one free place. */
+    t5_status (*encode)(const t5_tokenizer *t, const char *text, size_t n_bytes, int32_t **out, size_t *out_n,
+                        t5_error *err);
+    /* A malloc'ed, NUL-terminated text of ordinary tokens; it may hold broken UTF-8. */
+    t5_status (*decode)(const t5_tokenizer *t, const int32_t *ids, size_t n_ids, char **out, size_t *out_bytes,
+                        t5_error *err);
+    bool (*is_ordinary)(const t5_tokenizer *t, int32_t id); /* an id below n_pieces which stands for text */
+} tokenizer_kind;
+
+struct t5_tokenizer {
+    const tokenizer_kind *kind;
+    t5_tokenizer_options options;
+    t5_spm *spm;      /* NULL: bytes */
+    int32_t n_pieces; /* ids that the kind itself knows; sentinels follow */
+    int32_t named_first, vocab_live;
+    token_name *names; /* of the ids named_first to vocab_live - 1, which SentencePiece does not know */
+};
+
+static t5_status spm_encode(const t5_tokenizer *t, const char *text, size_t n_bytes, int32_t **out, size_t *out_n,
+                            t5_error *err)
+{
+    return t5_spm_encode(t->spm, text, n_bytes, 1, out, out_n, err);
+}
+
+static t5_status spm_decode(const t5_tokenizer *t, const int32_t *ids, size_t n_ids, char **out, size_t *out_bytes,
+                            t5_error *err)
+{
+    return t5_spm_decode(t->spm, ids, n_ids, out, out_bytes, err);
+}
+
+static bool spm_is_ordinary(const t5_tokenizer *t, int32_t id)
+{
+    t5_piece_type type = t5_spm_type(t->spm, id);
+    return type != T5_PIECE_UNKNOWN && type != T5_PIECE_CONTROL;
+}
+
+static t5_status bytes_encode(const t5_tokenizer *t, const char *text, size_t n_bytes, int32_t **out, size_t *out_n,
+                              t5_error *err)
+{
+    (void)t;
+    int32_t *ids = malloc((n_bytes + 1) * sizeof *ids);
+    if (ids == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "tokenize: %zu ids", n_bytes + 1);
+    for (size_t i = 0; i < n_bytes; i++)
+        ids[i] = BYTES_FIRST + (unsigned char)text[i];
+    *out = ids;
+    *out_n = n_bytes;
+    return T5_OK;
+}
+
+static t5_status bytes_decode(const t5_tokenizer *t, const int32_t *ids, size_t n_ids, char **out, size_t *out_bytes,
+                              t5_error *err)
+{
+    (void)t;
+    char *text = malloc(n_ids + 1);
+    if (text == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "detokenize: %zu bytes", n_ids + 1);
+    for (size_t i = 0; i < n_ids; i++)
+        text[i] = (char)(ids[i] - BYTES_FIRST);
+    text[n_ids] = '\0';
+    *out = text;
+    *out_bytes = n_ids;
+    return T5_OK;
+}
+
+static bool bytes_is_ordinary(const t5_tokenizer *t, int32_t id)
+{
+    (void)t;
+    return id >= BYTES_FIRST && id < BYTES_END;
+}
+
+static const tokenizer_kind kind_spm = {"sentencepiece", spm_encode, spm_decode, spm_is_ordinary};
+static const tokenizer_kind kind_bytes = {"bytes", bytes_encode, bytes_decode, bytes_is_ordinary};
+
+static t5_status alloc_names(t5_tokenizer *t, int32_t first, int32_t end, t5_error *err)
+{
+    t->named_first = first;
+    t->vocab_live = end;
+    t->names = calloc((size_t)(end - first) + 1, sizeof *t->names);
+    if (t->names == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "tokenizer: %" PRId32 " names", end - first);
+    return T5_OK;
+}
+
+static t5_status open_bytes(t5_tokenizer *t, const char *dir, t5_error *err)
+{
+    static const char *const special_names[BYTES_FIRST] = {"<pad>", "</s>", "<unk>"};
+
+    if (t->options.vocab_size < BYTES_END)
+        return T5_FAIL(err, T5_ERR_FORMAT, "%s: byte tokens need a vocabulary of %d rows, this one has %" PRId32, dir,
+                       BYTES_END, t->options.vocab_size);
+    t->kind = &kind_bytes;
+    t->n_pieces = BYTES_END;
+    t5_status status = alloc_names(t, 0, t->options.vocab_size, err);
+    if (status != T5_OK) return status;
+    for (int32_t id = 0; id < t->vocab_live; id++) {
+        if (id < BYTES_FIRST)
+            snprintf(t->names[id], sizeof *t->names, "%s", special_names[id]);
+        else if (id < BYTES_END)
+            snprintf(t->names[id], sizeof *t->names, "<0x%02X>", (unsigned)(id - BYTES_FIRST));
+        else
+            snprintf(t->names[id], sizeof *t->names, "<extra_id_%" PRId32 ">", id - BYTES_END);
+    }
+    return T5_OK;
+}
+
+static t5_status load_spm(t5_tokenizer *t, const char *path, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const void *file = NULL;
+    void *guarded = NULL;
+    size_t file_bytes = 0, guarded_bytes = 0;
+
+    T5_TRY(t5_file_map(path, &file, &file_bytes, err));
+    T5_TRY(t5_spm_check(file, file_bytes, path, err));
+    T5_TRY(t5_spm_guard(file, file_bytes, &guarded, &guarded_bytes, err));
+    T5_TRY(t5_spm_open(guarded, guarded_bytes, path, &t->spm, err));
+out:
+    t5_file_unmap(file, file_bytes);
+    free(guarded);
+    return status;
+}
+
+static t5_status open_spm(t5_tokenizer *t, const t5_tokenizer_location *location, t5_error *err)
+{
+    int32_t vocab_size = t->options.vocab_size;
+    t5_status status = load_spm(t, location->path, err);
+    if (status != T5_OK) return status;
+
+    t->kind = &kind_spm;
+    t->n_pieces = t5_spm_n_pieces(t->spm);
+    if (t->n_pieces > vocab_size)
+        return T5_FAIL(err, T5_ERR_FORMAT, "%s: %" PRId32 " pieces, but config.json has vocab_size %" PRId32,
+                       location->path, t->n_pieces, vocab_size);
+    bool has_sentinels = t5_spm_find(t->spm, "<extra_id_0>") >= 0 || t5_spm_find(t->spm, "▁<extra_id_0>") >= 0;
+    int32_t n_sentinels = has_sentinels ? 0 : location->extra_ids >= 0 ? location->extra_ids : SENTINELS_DEFAULT;
+    int32_t live = n_sentinels < vocab_size - t->n_pieces ? t->n_pieces + n_sentinels : vocab_size;
+    status = alloc_names(t, t->n_pieces, live, err);
+    if (status != T5_OK) return status;
+    for (int32_t id = t->n_pieces; id < live; id++) /* counting down: the first sentinel has the last id */
+        snprintf(t->names[id - t->n_pieces], sizeof *t->names, "<extra_id_%" PRId32 ">",
+                 t->n_pieces + n_sentinels - 1 - id);
+    return T5_OK;
+}
+
+t5_status t5_tokenizer_open(const char *dir, const t5_tokenizer_options *options, t5_tokenizer **out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_tokenizer_location location = {0};
+    t5_tokenizer *t = calloc(1, sizeof *t);
+    if (t == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "tokenizer: %zu bytes", sizeof *t);
+
+    t->options = *options;
+    T5_ASSERT(options->vocab_size > 0 && options->vocab_size <= T5_VOCAB_MAX);
+    T5_TRY(t5_tokenizer_locate(dir, options->vocab_size, &location, err));
+    T5_TRY(location.path == NULL ? open_bytes(t, dir, err) : open_spm(t, &location, err));
+    *out = t;
+    t = NULL; /* handed to the caller */
+out:
+    free(location.path);
+    t5_tokenizer_close(t);
+    return status;
+}
+
+void t5_tokenizer_close(t5_tokenizer *t)
+{
+    if (t == NULL) return;
+    t5_spm_close(t->spm);
+    free(t->names);
+    free(t);
+}
+
+t5_status t5_tokenizer_encode_alloc(const t5_tokenizer *t, const char *text, size_t n_bytes, int32_t ids_max,
+                                    int32_t **out, int32_t *out_n, t5_error *err)
+{
+    int32_t *ids = NULL;
+    size_t n_ids = 0, valid_bytes = t5_utf8_valid_prefix(text, n_bytes);
+
+    if (valid_bytes < n_bytes) return T5_FAIL(err, T5_ERR_ARG, "the text is not valid UTF-8 at byte %zu", valid_bytes);
+    t5_status status = t->kind->encode(t, text, n_bytes, &ids, &n_ids, err);
+    if (status != T5_OK) return status;
+    if (ids_max < 1 || n_ids > (size_t)ids_max - 1) {
+        free(ids);
+        return T5_FAIL(err, T5_ERR_ARG, "the text has %zu tokens, allowed are %" PRId32, n_ids + 1, ids_max);
+    }
+    ids[n_ids] = t->options.eos_id;
+    *out = ids;
+    *out_n = (int32_t)n_ids + 1;
+    return T5_OK;
+}
+
+t5_status t5_tokenizer_encode(const t5_tokenizer *t, const char *text, size_t n_bytes, int32_t *out, int32_t ids_max,
+                              int32_t *out_n, t5_error *err)
+{
+    int32_t *ids = NULL;
+    t5_status status = t5_tokenizer_encode_alloc(t, text, n_bytes, ids_max, &ids, out_n, err);
+    if (status != T5_OK) return status;
+    memcpy(out, ids, (size_t)*out_n * sizeof *out);
+    free(ids);
+    return T5_OK;
+}
+
+static bool is_ordinary(const t5_tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->n_pieces && id != t->options.pad_id && id != t->options.eos_id &&
+           t->kind->is_ordinary(t, id);
+}
+
+t5_status t5_tokenizer_decode(const t5_tokenizer *t, const int32_t *ids, int32_t n_ids, char **out_text,
+                              size_t *out_bytes, t5_error *err)
+{
+    t5_status status = T5_OK;
+    size_t n_ordinary = 0, raw_bytes = 0;
+    char *raw = NULL;
+
+    T5_ASSERT(n_ids >= 0);
+    int32_t *ordinary = malloc(((size_t)n_ids + 1) * sizeof *ordinary);
+    if (ordinary == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "detokenize: %" PRId32 " ids", n_ids);
+    for (int32_t i = 0; i < n_ids; i++)
+        if (is_ordinary(t, ids[i])) ordinary[n_ordinary++] = ids[i];
+    T5_TRY(t->kind->decode(t, ordinary, n_ordinary, &raw, &raw_bytes, err));
+    if (t5_utf8_is_valid(raw, raw_bytes)) {
+        *out_text = raw;
+        *out_bytes = raw_bytes;
+        raw = NULL; /* handed to the caller */
+    } else {
+        T5_TRY(t5_utf8_repair(raw, raw_bytes, out_text, out_bytes, err));
+    }
+out:
+    free(raw);
+    free(ordinary);
+    return status;
+}
+
+const char *t5_tokenizer_piece(const t5_tokenizer *t, int32_t id)
+{
+    if (id < 0 || id >= t->vocab_live) return NULL;
+    return id >= t->named_first ? t->names[id - t->named_first] : t5_spm_piece(t->spm, id);
+}
+
+int32_t t5_tokenizer_find(const t5_tokenizer *t, const char *piece)
+{
+    for (int32_t id = t->named_first; id < t->vocab_live; id++)
+        if (strcmp(t->names[id - t->named_first], piece) == 0) return id;
+    return t->spm == NULL ? -1 : t5_spm_find(t->spm, piece);
+}
+
+int32_t t5_tokenizer_vocab_live(const t5_tokenizer *t)
+{
+    return t->vocab_live;
+}
+
+const char *t5_tokenizer_kind(const t5_tokenizer *t)
+{
+    return t->kind->name;
+}
