@@ -137,13 +137,27 @@ t5_status t5_engine_submit(t5_engine *e, t5_sequence *seq, t5_error *err)
     return t5_engine_submit_all(e, &seq, 1, err);
 }
 
-/* Under the lock: all or none into the queue. */
+/* Forgets the results of an earlier run, which the caller has freed. */
+static void reset_results(t5_sequence *seq, int64_t now_ns)
+{
+    t5_error_clear(&seq->error);
+    seq->outputs = NULL;
+    seq->n_outputs = 0;
+    seq->slot = -1;
+    seq->submitted_ns = now_ns;
+    seq->started_ns = seq->finished_ns = 0;
+}
+
+/* Under the lock: all or none into the queue. Refused sequences stay as they were. */
 static t5_status enqueue(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err)
 {
     if (e->stats.is_lost) return T5_FAIL(err, T5_ERR_DEVICE, "the device failed; the server must be restarted");
     if (e->is_refusing) return T5_FAIL(err, T5_ERR_BUSY, "the server is stopping");
     const t5_status status = t5_queue_push_all(&e->queue, seqs, n_seqs, err);
     if (status != T5_OK) return status;
+    const int64_t now_ns = t5_clock_ns();
+    for (int32_t i = 0; i < n_seqs; i++)
+        reset_results(seqs[i], now_ns);
     e->n_pending += n_seqs;
     e->stats.n_sequences += n_seqs;
     pthread_cond_signal(&e->has_work);
@@ -152,19 +166,11 @@ static t5_status enqueue(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_er
 
 t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err)
 {
-    const int64_t now_ns = t5_clock_ns();
     for (int32_t i = 0; i < n_seqs; i++) {
-        t5_sequence *seq = seqs[i];
-        T5_ASSERT(seq->on_done != NULL);
-        const t5_batch_request request = t5_engine_request_of(seq);
+        T5_ASSERT(seqs[i]->on_done != NULL);
+        const t5_batch_request request = t5_engine_request_of(seqs[i]);
         const t5_status status = t5_batch_check(e->batch, &request, err);
         if (status != T5_OK) return status;
-        t5_error_clear(&seq->error);
-        seq->outputs = NULL;
-        seq->n_outputs = 0;
-        seq->slot = -1;
-        seq->submitted_ns = now_ns;
-        seq->started_ns = seq->finished_ns = 0;
     }
     pthread_mutex_lock(&e->mutex);
     const t5_status status = enqueue(e, seqs, n_seqs, err);

@@ -1,0 +1,329 @@
+/* tests/test_engine.c: the engine over the reference backend and a small model. (Failures and the exact order of events
+ * are in test_engine_faults.c.) */
+#include "base/clock.h"
+#include "cpu/cpu.h"
+#include "engine/engine.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#define MODEL_DIR T5_SOURCE_DIR "/tests/fixtures/t5-v1.0"
+#define SRC_LEN_MAX 128
+#define TGT_LEN_MAX 128
+#define N_SEQS 128
+#define N_THREADS 4
+#define WAIT_MS 60000
+
+typedef struct {
+    t5_backend *backend;
+    t5_model *model;
+    t5_engine *engine;
+} fixture;
+
+static void open_engine(fixture *f, int32_t queue_depth_max)
+{
+    t5_error err = {0};
+    const t5_engine_options options = {.n_rows_max = T5_BEAMS_MAX,
+                                       .src_len_max = SRC_LEN_MAX,
+                                       .tgt_len_max = TGT_LEN_MAX,
+                                       .enc_tokens_max = 2 * SRC_LEN_MAX,
+                                       .queue_depth_max = queue_depth_max};
+    *f = (fixture){0};
+    t5_status status = t5_cpu_ref_create(&f->backend, &err);
+    if (status == T5_OK) status = t5_model_open(MODEL_DIR, f->backend, SRC_LEN_MAX, TGT_LEN_MAX, &f->model, &err);
+    if (status == T5_OK) status = t5_engine_create(f->model, &options, &f->engine, &err);
+    if (status != T5_OK) fail_msg("%s", err.text);
+}
+
+static void close_engine(fixture *f)
+{
+    t5_engine_destroy(f->engine);
+    t5_model_close(f->model);
+    f->backend->ops->destroy(f->backend);
+}
+
+/* A source of 1 to 40 tokens, always the same for the same `i`; eos is 1 in this model. */
+static int32_t *make_source(int32_t i, int32_t *out_n)
+{
+    const int32_t n = 1 + (i * 7) % 40;
+    int32_t *ids = malloc((size_t)n * sizeof *ids);
+    assert_non_null(ids);
+    for (int32_t k = 0; k < n - 1; k++)
+        ids[k] = 3 + (i * 131 + k * k * 17 + k * 5) % 700;
+    ids[n - 1] = 1;
+    *out_n = n;
+    return ids;
+}
+
+/* Greedy, beams of 2 and 4 with several results, sampling with a seed, a forced prompt, and scoring. */
+static void make_sequence(int32_t i, t5_sequence *seq)
+{
+    static int32_t prompt[] = {12, 8, 11};
+    *seq = (t5_sequence){0};
+    seq->input_ids = make_source(i, &seq->n_input_ids);
+    t5_decoding_init(&seq->decoding);
+    seq->decoding.max_new_tokens = 4 + i % 21;
+    switch (i % 6) {
+    case 0:
+        seq->wants_logprobs = true;
+        break;
+    case 1:
+        seq->decoding.num_beams = 2;
+        break;
+    case 2:
+        seq->decoding.num_beams = 4;
+        seq->decoding.num_return_sequences = 4;
+        break;
+    case 3:
+        seq->decoding.do_sample = true;
+        seq->decoding.num_return_sequences = 2;
+        seq->decoding.seed = (uint64_t)i;
+        break;
+    case 4:
+        seq->prompt_ids = prompt;
+        seq->n_prompt_ids = T5_COUNT(prompt);
+        break;
+    default:
+        seq->is_score = true;
+        seq->prompt_ids = prompt;
+        seq->n_prompt_ids = T5_COUNT(prompt);
+    }
+}
+
+static void free_sequence(t5_sequence *seq)
+{
+    t5_sequence_deinit(seq);
+    free(seq->input_ids);
+}
+
+static void assert_same_results(const t5_sequence *a, const t5_sequence *b)
+{
+    assert_int_equal(a->error.status, T5_OK);
+    assert_int_equal(b->error.status, T5_OK);
+    assert_int_equal(a->n_outputs, b->n_outputs);
+    for (int32_t i = 0; i < a->n_outputs; i++) {
+        const t5_output *x = &a->outputs[i];
+        const t5_output *y = &b->outputs[i];
+        assert_int_equal(x->n_ids, y->n_ids);
+        assert_memory_equal(x->ids, y->ids, (size_t)x->n_ids * sizeof *x->ids);
+        assert_memory_equal(&x->score, &y->score, sizeof x->score);
+        assert_int_equal(x->is_truncated, y->is_truncated);
+        assert_int_equal(x->logprobs == NULL, y->logprobs == NULL);
+        if (x->logprobs != NULL) assert_memory_equal(x->logprobs, y->logprobs, (size_t)x->n_ids * sizeof *x->logprobs);
+    }
+}
+
+/* One thread's share: submits its sequences as one group and waits for them. */
+typedef struct {
+    t5_engine *engine;
+    t5_sequence *seqs;
+    int32_t n_seqs, n_done; /* n_done: guarded by mutex */
+    t5_status status;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+} share;
+
+static void on_share_done(t5_sequence *seq, void *ctx)
+{
+    (void)seq;
+    share *s = ctx;
+    pthread_mutex_lock(&s->mutex);
+    s->n_done++;
+    pthread_cond_signal(&s->changed);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+static void *run_share(void *arg)
+{
+    share *s = arg;
+    t5_error err = {0};
+    t5_sequence *list[N_SEQS];
+    for (int32_t i = 0; i < s->n_seqs; i++) {
+        s->seqs[i].on_done = on_share_done;
+        s->seqs[i].ctx = s;
+        list[i] = &s->seqs[i];
+    }
+    s->status = t5_engine_submit_all(s->engine, list, s->n_seqs, &err);
+    pthread_mutex_lock(&s->mutex);
+    while (s->status == T5_OK && s->n_done < s->n_seqs)
+        pthread_cond_wait(&s->changed, &s->mutex);
+    pthread_mutex_unlock(&s->mutex);
+    return NULL;
+}
+
+/* Claim: what else is in the batch changes no bit of a result. Method: 128 mixed sequences one after the other, then
+ * the same from 4 threads at once. */
+static void batch_equals_alone(void **state)
+{
+    (void)state;
+    fixture f;
+    t5_error err = {0};
+    t5_engine_stats before, after;
+    static t5_sequence alone[N_SEQS], together[N_SEQS];
+    open_engine(&f, N_SEQS);
+    for (int32_t i = 0; i < N_SEQS; i++) {
+        make_sequence(i, &alone[i]);
+        make_sequence(i, &together[i]);
+        if (t5_engine_run(f.engine, &alone[i], &err) != T5_OK) fail_msg("%s", err.text);
+    }
+    t5_engine_stats_get(f.engine, &before);
+
+    share shares[N_THREADS];
+    pthread_t threads[N_THREADS];
+    for (int32_t i = 0; i < N_THREADS; i++) {
+        shares[i] = (share){.engine = f.engine,
+                            .seqs = together + i * (N_SEQS / N_THREADS),
+                            .n_seqs = N_SEQS / N_THREADS,
+                            .mutex = PTHREAD_MUTEX_INITIALIZER,
+                            .changed = PTHREAD_COND_INITIALIZER};
+        assert_int_equal(pthread_create(&threads[i], NULL, run_share, &shares[i]), 0);
+    }
+    for (int32_t i = 0; i < N_THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(shares[i].status, T5_OK);
+    }
+    t5_engine_stats_get(f.engine, &after);
+    for (int32_t i = 0; i < N_SEQS; i++) {
+        assert_same_results(&alone[i], &together[i]);
+        free_sequence(&alone[i]);
+        free_sequence(&together[i]);
+    }
+    /* Together took far fewer steps: they really shared them. */
+    assert_true((after.n_steps - before.n_steps) * 3 < before.n_steps);
+    assert_int_equal(after.n_target_tokens, 2 * before.n_target_tokens);
+    assert_int_equal(after.n_failed + after.n_cancelled + after.n_rejected, 0);
+    close_engine(&f);
+}
+
+/* Claim: a sequence that cannot run is refused with a reason; nothing of its group runs. Method: one id outside the
+ * vocabulary, one source too long, one target too long. */
+static void impossible_requests_are_refused(void **state)
+{
+    (void)state;
+    fixture f;
+    open_engine(&f, 8);
+    for (int32_t i = 0; i < 3; i++) {
+        t5_error err = {0};
+        t5_sequence good, bad;
+        make_sequence(0, &good);
+        make_sequence(6, &bad);
+        int32_t long_ids[SRC_LEN_MAX + 1];
+        for (int32_t k = 0; k <= SRC_LEN_MAX; k++)
+            long_ids[k] = 5;
+        int32_t *const own_ids = bad.input_ids;
+        if (i == 0) bad.input_ids[0] = 1 << 29;
+        if (i == 1) {
+            bad.input_ids = long_ids;
+            bad.n_input_ids = SRC_LEN_MAX + 1;
+        }
+        if (i == 2) bad.decoding.max_new_tokens = TGT_LEN_MAX;
+        t5_sequence *group[] = {&good, &bad};
+        good.on_done = bad.on_done = on_share_done;
+        assert_int_equal(t5_engine_submit_all(f.engine, group, 2, &err), T5_ERR_ARG);
+        assert_true(strlen(err.text) > 0);
+        bad.input_ids = own_ids;
+        free_sequence(&good);
+        free_sequence(&bad);
+    }
+    t5_engine_stats stats;
+    t5_engine_stats_get(f.engine, &stats);
+    assert_int_equal(stats.n_sequences + stats.n_steps, 0);
+    close_engine(&f);
+}
+
+static void wait_for_steps(t5_engine *e, int64_t n)
+{
+    const struct timespec nap = {.tv_nsec = 200000};
+    const int64_t until_ms = t5_clock_ms() + WAIT_MS;
+    t5_engine_stats stats;
+    do {
+        nanosleep(&nap, NULL);
+        t5_engine_stats_get(e, &stats);
+        assert_true(t5_clock_ms() < until_ms);
+    } while (stats.n_steps < n);
+}
+
+/* Sequences that run for TGT_LEN_MAX - 1 steps. */
+static void make_long(t5_sequence *seq, share *s)
+{
+    make_sequence(6, seq);
+    seq->decoding.max_new_tokens = TGT_LEN_MAX - 1;
+    seq->decoding.min_new_tokens = TGT_LEN_MAX - 1;
+    seq->decoding.num_beams = 4;
+    seq->on_done = on_share_done;
+    seq->ctx = s;
+}
+
+/* Claim: cancelling and destroying in the middle of the real loop ends sequences early and frees everything. Method:
+ * cancel one of two after a few steps; destroy while the other runs. */
+static void cancel_then_destroy(void **state)
+{
+    (void)state;
+    fixture f;
+    t5_error err = {0};
+    t5_sequence first, second;
+    share s = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    open_engine(&f, 8);
+    make_long(&first, &s);
+    make_long(&second, &s);
+    first.decoding.num_beams = 4;
+    t5_sequence *group[] = {&first, &second};
+    assert_int_equal(t5_engine_submit_all(f.engine, group, 2, &err), T5_OK);
+    wait_for_steps(f.engine, 2);
+    atomic_store(&first.is_cancelled, true);
+    pthread_mutex_lock(&s.mutex);
+    while (s.n_done < 1)
+        pthread_cond_wait(&s.changed, &s.mutex);
+    pthread_mutex_unlock(&s.mutex);
+    close_engine(&f);
+    assert_int_equal(s.n_done, 2);
+    assert_int_equal(first.error.status, T5_ERR_TIMEOUT);
+    assert_true(second.error.status == T5_ERR_BUSY || second.error.status == T5_OK);
+    free_sequence(&first);
+    free_sequence(&second);
+}
+
+/* Claim: draining finishes what was accepted. Method: drain right after submit. */
+static void drain_finishes(void **state)
+{
+    (void)state;
+    fixture f;
+    t5_error err = {0};
+    t5_sequence seqs[6];
+    t5_sequence *group[6];
+    share s = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    open_engine(&f, 8);
+    for (int32_t i = 0; i < 6; i++) {
+        make_sequence(i, &seqs[i]);
+        seqs[i].on_done = on_share_done;
+        seqs[i].ctx = &s;
+        group[i] = &seqs[i];
+    }
+    assert_int_equal(t5_engine_submit_all(f.engine, group, 6, &err), T5_OK);
+    assert_int_equal(t5_engine_drain(f.engine, WAIT_MS, &err), T5_OK);
+    assert_int_equal(s.n_done, 6);
+    assert_int_equal(t5_engine_submit_all(f.engine, group, 1, &err), T5_ERR_BUSY);
+    for (int32_t i = 0; i < 6; i++) {
+        assert_int_equal(seqs[i].error.status, T5_OK);
+        free_sequence(&seqs[i]);
+    }
+    close_engine(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(batch_equals_alone),
+        cmocka_unit_test(impossible_requests_are_refused),
+        cmocka_unit_test(cancel_then_destroy),
+        cmocka_unit_test(drain_finishes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
