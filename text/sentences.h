@@ -1,0 +1,32 @@
+/* text/sentences.h: cuts a text into sentences and what stands between them, so that translated sentences can be put
+ * back with the very white space and line ends of the source. Any thread: nothing is shared between calls. */
+#pragma once
+#include "base/error.h"
+#include <stddef.h>
+
+T5_C_BEGIN
+
+/* Bytes offset to offset + n_bytes of the text. */
+typedef struct {
+    size_t offset, n_bytes;
+    bool is_text; /* a sentence to translate; else copied as it is: white space, line ends, lines without a letter */
+} t5_span;
+
+/* Spans in the order of the text, without gaps: put one after the other they are the text. */
+typedef struct {
+    t5_span *spans;
+    size_t n_spans, capacity;
+} t5_sentences;
+
+/* Splits valid UTF-8 text (NUL is allowed). `language` is the text's public code or NULL; it picks the rules for
+ * abbreviations. A line end always ends a sentence. Free with t5_sentences_deinit(). */
+t5_status t5_sentences_split(const char *text, size_t n_bytes, const char *language, t5_sentences *out, t5_error *err);
+/* Cuts the text spans that do not fit: at clause marks (, ; : - and their like), else at spaces, else between
+ * grapheme clusters; a single cluster is left alone even if it does not fit. `fits` says whether a part of the text is
+ * short enough for the model; a part of one that fits must fit too. The white space at a cut becomes a span of its own.
+ */
+t5_status t5_sentences_cut(const char *text, bool (*fits)(const char *part, size_t n_bytes, void *ctx), void *ctx,
+                           t5_sentences *sentences, t5_error *err);
+void t5_sentences_deinit(t5_sentences *s); /* accepts a zeroed one */
+
+T5_C_END
