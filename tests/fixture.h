@@ -30,6 +30,9 @@ void assert_ok(t5_status status, const t5_error *err);
 double max_rel_error(const float *a, const float *b, size_t n);
 /* The tensor `<i_case>.<what>` of expected.safetensors as malloc'ed float32. */
 float *fixture_expected(const fixture *f, size_t i_case, const char *what, int32_t *out_rows, int32_t *out_cols);
+/* Length of an expected sequence without the filling after its eos: beams shorter than the longest are filled with the
+ * pad id, or with eos when the pad id is 0 (transformers: output_fill_value = pad_token_id or eos_token_id). */
+int32_t fixture_trim(const fixture *f, const int32_t *ids, int32_t n);
 /* Compares a done slot with one entry of cases[].generate: ids where the margin allows, n-best order, scores to
  * `score_tol`. */
 void fixture_check_results(const fixture *f, int32_t slot, const json_t *generate, double score_tol);

@@ -163,8 +163,7 @@ static void score_matches_beam(void **state)
             int32_t n = 0, n_target = 0, slot = -1;
             int32_t *ids = fixture_ids(json_object_get(fixture_case(f, i), "input_ids"), &n);
             int32_t *target = fixture_ids(json_array_get(json_object_get(generate, "sequences"), 0), &n_target);
-            while (n_target > 1 && target[n_target - 1] == f->model->hp.pad_id)
-                n_target--;
+            n_target = fixture_trim(f, target, n_target);
             t5_batch_request request = {
                 .input_ids = ids, .n_input_ids = n, .prompt_ids = target, .n_prompt_ids = n_target, .is_score = true};
             assert_ok(t5_batch_check(f->batch, &request, &err), &err);
