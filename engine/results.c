@@ -11,9 +11,17 @@
 static_assert(sizeof(int32_t) == sizeof(float) && _Alignof(t5_output) >= _Alignof(int32_t),
               "ids and log-probabilities may follow the outputs in one block");
 
-int32_t t5_results_copy(const t5_batch *batch, t5_sequence *seq)
+/* A beam search finishes with up to num_beams results; the best num_return_sequences are wanted. */
+static int32_t n_results_wanted(const t5_batch *batch, const t5_sequence *seq)
 {
     const int32_t n_results = t5_batch_n_results(batch, seq->slot);
+    const int32_t n_wanted = seq->is_score ? 1 : seq->decoding.num_return_sequences;
+    return n_results < n_wanted ? n_results : n_wanted;
+}
+
+int32_t t5_results_copy(const t5_batch *batch, t5_sequence *seq)
+{
+    const int32_t n_results = n_results_wanted(batch, seq);
     T5_ASSERT(n_results > 0);
     const bool has_logprobs = seq->is_score || seq->wants_logprobs;
     int32_t n_tokens = 0;

@@ -108,6 +108,7 @@ static void assert_same_results(const t5_sequence *a, const t5_sequence *b)
     assert_int_equal(a->error.status, T5_OK);
     assert_int_equal(b->error.status, T5_OK);
     assert_int_equal(a->n_outputs, b->n_outputs);
+    assert_int_equal(a->n_outputs, a->is_score ? 1 : a->decoding.num_return_sequences);
     for (int32_t i = 0; i < a->n_outputs; i++) {
         const t5_output *x = &a->outputs[i];
         const t5_output *y = &b->outputs[i];

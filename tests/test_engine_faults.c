@@ -120,13 +120,15 @@ static void all_come_back(void **state)
     t5_error err = {0};
     t5_engine_stats stats;
     open_engine(&f, &small);
-    for (int i = 0; i < N_SEQS; i++)
+    for (int i = 0; i < N_SEQS; i++) {
         f.seqs[i].decoding.num_beams = ROWS + 3 * i;
+        f.seqs[i].decoding.num_return_sequences = 1 + i;
+    }
     assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS, &err), T5_OK);
     wait_all(&f);
     for (int i = 0; i < N_SEQS; i++) {
         assert_reversed(&f.seqs[i]);
-        assert_int_equal(f.seqs[i].n_outputs, ROWS + 3 * i);
+        assert_int_equal(f.seqs[i].n_outputs, 1 + i);
     }
     assert_true(fake_batch_rows_peak() <= small.n_rows_max);
     assert_true(fake_batch_enc_tokens_peak() <= small.enc_tokens_max);
