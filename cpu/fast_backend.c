@@ -1,0 +1,348 @@
+/* cpu/fast_backend.c: the fast CPU backend: memory, weights, norms, products and the search step. The inner loops are
+ * in the kernel tables (kernels.h); here is who computes what. How the work is cut never changes a result: an output
+ * element is always one task's, and its sum has one order. */
+#include "base/assert.h"
+#include "cpu/fast.h"
+#include "cpu/host.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINE_BYTES ((size_t)64)
+#define SERIAL_WORK 65536  /* multiply-adds that one thread does sooner than others join in */
+#define PANELS_PER_TASK 4  /* neighbours, so that a task can fetch its next panel ahead */
+#define TASKS_PER_THREAD 8 /* at most: more even out threads that are held up, but fetch ahead less */
+#define ROWS_PER_TASK 96   /* of products with many rows */
+#define ROWS_PER_TASK_MIN 12
+#define COPY_ROWS_PER_TASK 16 /* norms and embeddings */
+
+static const t5_kernels *const tables[] = {
+#if defined(__x86_64__)
+    &t5_kernels_avx512,
+    &t5_kernels_avx2,
+#endif
+    &t5_kernels_generic,
+};
+
+static int32_t min_i32(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+static int32_t max_i32(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
+}
+
+t5_status t5_fast_reserve(t5_fast *f, size_t n_bytes, t5_error *err)
+{
+    if (f->thread_scratch_bytes >= n_bytes) return T5_OK;
+    const size_t rounded = (n_bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
+    char *bigger = aligned_alloc(LINE_BYTES, rounded * (size_t)t5_threads_count(f->threads));
+    if (bigger == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "scratch: %zu bytes for each thread", rounded);
+    free(f->thread_scratch);
+    f->thread_scratch = bigger;
+    f->thread_scratch_bytes = rounded;
+    return T5_OK;
+}
+
+static void fast_destroy(t5_backend *b)
+{
+    if (b == NULL) return;
+    t5_fast *f = (t5_fast *)b;
+    t5_threads_destroy(f->threads);
+    free(f->normed);
+    free(f->thread_scratch);
+    free(f);
+}
+
+/* ---- weights ---- */
+
+static t5_status fast_matrix_create(t5_backend *b, const t5_tensor *parts, int32_t n_parts, float scale,
+                                    t5_matrix **out, t5_error *err)
+{
+    const t5_fast *f = (const t5_fast *)b;
+    return t5_matrix_pack(f->kernels, f->threads, f->compute_type, parts, n_parts, scale, out, err);
+}
+
+static void fast_matrix_destroy(t5_backend *b, t5_matrix *m)
+{
+    (void)b;
+    t5_matrix_free(m);
+}
+
+static t5_status fast_table_create(t5_backend *b, const t5_tensor *table, t5_matrix **out, t5_error *err)
+{
+    (void)b;
+    return t5_matrix_borrow(table, out, err);
+}
+
+/* ---- embedding and norm ---- */
+
+typedef struct {
+    const t5_matrix *table;
+    const t5_step *step;
+    const t5_packed *packed;
+    float *x;
+    int32_t n_rows;
+} embedding;
+
+static void embed_rows(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    (void)i_thread;
+    const embedding *e = ctx;
+    const int32_t begin = i_task * COPY_ROWS_PER_TASK;
+    const int32_t end = min_i32(begin + COPY_ROWS_PER_TASK, e->n_rows);
+    for (int32_t q = begin; q < end; q++) {
+        int32_t token = 0;
+        if (e->step != NULL) {
+            const t5_search_state *state = e->step->state;
+            token = state->tokens[(size_t)e->step->row[q] * (size_t)state->stride + (size_t)e->step->pos[q]];
+        } else {
+            token = e->packed->tokens[q];
+        }
+        T5_ASSERT(token >= 0 && token < e->table->d_out);
+        t5_tensor_row_f32(&e->table->table, token, e->x + (size_t)q * (size_t)e->table->d_in);
+    }
+}
+
+static t5_status fast_embed(t5_backend *b, const t5_matrix *table, const t5_step *step, const t5_packed *packed,
+                            float *x, t5_error *err)
+{
+    (void)err;
+    T5_ASSERT((step == NULL) != (packed == NULL));
+    embedding e = {.table = table, .step = step, .packed = packed, .x = x};
+    e.n_rows = step != NULL ? step->n_queries : packed->n_tokens;
+    const int32_t n_tasks = (e.n_rows + COPY_ROWS_PER_TASK - 1) / COPY_ROWS_PER_TASK;
+    t5_threads_run(((t5_fast *)b)->threads, n_tasks, embed_rows, &e);
+    return T5_OK;
+}
+
+typedef struct {
+    const t5_kernels *kernels;
+    const float *x, *gain;
+    float eps;
+    int32_t n_rows, d;
+    float *y;
+} norm;
+
+static void norm_rows(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    (void)i_thread;
+    const norm *n = ctx;
+    const int32_t begin = i_task * COPY_ROWS_PER_TASK;
+    const int32_t end = min_i32(begin + COPY_ROWS_PER_TASK, n->n_rows);
+    for (int32_t r = begin; r < end; r++) {
+        const size_t at = (size_t)r * (size_t)n->d;
+        n->kernels->norm_row(n->x + at, n->gain, n->eps, n->d, n->y + at);
+    }
+}
+
+static t5_status fast_rms_norm(t5_backend *b, const float *x, const float *gain, float eps, int32_t n_rows, int32_t d,
+                               void *y, t5_error *err)
+{
+    (void)err;
+    const t5_fast *f = (const t5_fast *)b;
+    norm n = {.kernels = f->kernels, .x = x, .gain = gain, .eps = eps, .n_rows = n_rows, .d = d, .y = y};
+    t5_threads_run(f->threads, (n_rows + COPY_ROWS_PER_TASK - 1) / COPY_ROWS_PER_TASK, norm_rows, &n);
+    return T5_OK;
+}
+
+/* ---- products ---- */
+
+/* A product cut into n_panel_tasks x n_row_tasks; tasks of the same panels are neighbours. */
+typedef struct {
+    const t5_kernels *kernels;
+    t5_gemm gemm;
+    int32_t n_rows, n_panels;
+    int32_t n_panel_tasks, n_row_tasks;
+} product;
+
+/* First of `n` things of task `i` of n_tasks. */
+static int32_t share(int32_t n, int32_t i, int32_t n_tasks)
+{
+    return (int32_t)((int64_t)n * i / n_tasks);
+}
+
+static void compute_part(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    (void)i_thread;
+    const product *p = ctx;
+    const int32_t i_panels = i_task / p->n_row_tasks;
+    const int32_t i_rows = i_task % p->n_row_tasks;
+    const t5_gemm_part part = {.panel_begin = share(p->n_panels, i_panels, p->n_panel_tasks),
+                               .panel_end = share(p->n_panels, i_panels + 1, p->n_panel_tasks),
+                               .row_begin = share(p->n_rows, i_rows, p->n_row_tasks),
+                               .row_end = share(p->n_rows, i_rows + 1, p->n_row_tasks)};
+    p->kernels->gemm(&p->gemm, &part);
+}
+
+static void run_product(const t5_fast *f, product *p)
+{
+    const int32_t n_threads = t5_threads_count(f->threads);
+    const t5_gemm *g = &p->gemm;
+    p->kernels = f->kernels;
+    p->n_panels = (g->d_out + f->kernels->panel - 1) / f->kernels->panel;
+    p->n_panel_tasks = p->n_row_tasks = 1;
+    const int64_t work = (int64_t)p->n_rows * g->d_in * g->d_out;
+    if (n_threads > 1 && work > SERIAL_WORK) {
+        int32_t n_tasks = max_i32(p->n_panels / PANELS_PER_TASK, n_threads);
+        n_tasks = min_i32(n_tasks, TASKS_PER_THREAD * n_threads);
+        p->n_panel_tasks = min_i32(n_tasks, p->n_panels);
+        p->n_row_tasks = max_i32(p->n_rows / ROWS_PER_TASK, n_threads / p->n_panel_tasks);
+        p->n_row_tasks = max_i32(1, min_i32(p->n_row_tasks, p->n_rows / ROWS_PER_TASK_MIN));
+    }
+    t5_threads_run(f->threads, p->n_panel_tasks * p->n_row_tasks, compute_part, p);
+}
+
+/* *x becomes its normalized rows in scratch. */
+static t5_status normalize(t5_fast *f, const float **x, const float *gain, float eps, int32_t n_rows, int32_t d,
+                           t5_error *err)
+{
+    const size_t len = (size_t)n_rows * (size_t)d;
+    if (f->normed_len < len) {
+        float *bigger = aligned_alloc(LINE_BYTES, (len * sizeof *bigger + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES);
+        if (bigger == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "scratch: %zu floats", len);
+        free(f->normed);
+        f->normed = bigger;
+        f->normed_len = len;
+    }
+    const t5_status status = fast_rms_norm(&f->base, *x, gain, eps, n_rows, d, f->normed, err);
+    *x = f->normed;
+    return status;
+}
+
+static t5_status fast_linear(t5_backend *b, const t5_linear_args *args, t5_error *err)
+{
+    t5_fast *f = (t5_fast *)b;
+    t5_status status = T5_OK;
+    const t5_matrix *w = args->w;
+    const float *x = args->x;
+    if (args->norm_gain != NULL) T5_TRY(normalize(f, &x, args->norm_gain, args->norm_eps, args->n_rows, w->d_in, err));
+    product p = {.n_rows = args->n_rows,
+                 .gemm = {.x = x,
+                          .y = args->y,
+                          .d_in = w->d_in,
+                          .d_out = w->d_out,
+                          .w = w->panels,
+                          .has_act = args->has_act != 0,
+                          .act = args->act,
+                          .adds = args->adds}};
+    if (args->w_up != NULL) {
+        T5_ASSERT(args->w_up->d_in == w->d_in && args->w_up->d_out == w->d_out);
+        p.gemm.w_up = args->w_up->panels;
+    }
+    run_product(f, &p);
+out:
+    return status;
+}
+
+static t5_status fast_head(t5_backend *b, const float *x, int32_t n_queries, const float *norm_gain, float eps,
+                           const t5_matrix *w, float *logits, t5_error *err)
+{
+    const t5_linear_args args = {
+        .x = x, .n_rows = n_queries, .norm_gain = norm_gain, .norm_eps = eps, .w = w, .y = logits};
+    return fast_linear(b, &args, err);
+}
+
+/* ---- search ---- */
+
+typedef struct {
+    const t5_fast *f;
+    const t5_step *step;
+    t5_search_state state;
+    float *logits;
+    int32_t vocab_size;
+} searching;
+
+static void search_row(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    searching *s = ctx;
+    t5_search_row(&s->state, &s->step->rows[i_task], s->logits, s->vocab_size, &s->f->kernels->vocab,
+                  t5_fast_scratch(s->f, i_thread));
+}
+
+static t5_status fast_search(t5_backend *b, const t5_step *step, float *logits, int32_t vocab_size, t5_error *err)
+{
+    t5_fast *f = (t5_fast *)b;
+    t5_status status = T5_OK;
+    T5_TRY(t5_fast_reserve(f, (size_t)vocab_size * sizeof(t5_candidate), err));
+    searching s = {.f = f, .step = step, .state = *step->state, .logits = logits, .vocab_size = vocab_size};
+    t5_threads_run(f->threads, step->n_rows, search_row, &s);
+    int32_t n = 0;
+    for (int32_t i = 0; i < step->n_rows; i += n) {
+        n = 1;
+        while (i + n < step->n_rows && step->rows[i + n].slot == step->rows[i].slot)
+            n++;
+        t5_search_slot(&s.state, step->rows[i].slot, &step->rows[i], n);
+    }
+out:
+    return status;
+}
+
+/* ---- create ---- */
+
+static const t5_backend_ops fast_ops = {
+    .name = "cpu",
+    .destroy = fast_destroy,
+    .alloc = t5_host_alloc,
+    .release = t5_host_release,
+    .upload = t5_host_copy,
+    .download = t5_host_copy,
+    .matrix_create = fast_matrix_create,
+    .matrix_destroy = fast_matrix_destroy,
+    .table_create = fast_table_create,
+    .embed = fast_embed,
+    .rms_norm = fast_rms_norm,
+    .linear = fast_linear,
+    .encoder_attention = t5_fast_encoder_attention,
+    .self_attention = t5_fast_self_attention,
+    .cross_attention = t5_fast_cross_attention,
+    .store_cross_kv = t5_fast_store_cross_kv,
+    .head = fast_head,
+    .search = fast_search,
+    .sync = t5_host_sync,
+};
+
+static const char *type_name(t5_compute_type type)
+{
+    static const char *const names[] = {
+        [T5_COMPUTE_AUTO] = "weights as stored", [T5_COMPUTE_F32] = "float32", [T5_COMPUTE_F16] = "float16",
+        [T5_COMPUTE_BF16] = "bfloat16",          [T5_COMPUTE_INT8] = "int8",
+    };
+    return names[type];
+}
+
+static t5_status choose_kernels(const char *isa, const t5_kernels **out, t5_error *err)
+{
+    for (size_t i = 0; i < T5_COUNT(tables); i++) {
+        if (isa != NULL && strcmp(isa, tables[i]->name) != 0) continue;
+        if (tables[i]->is_supported()) {
+            *out = tables[i];
+            return T5_OK;
+        }
+        if (isa != NULL) return T5_FAIL(err, T5_ERR_ARG, "this machine has no %s", isa);
+    }
+    return T5_FAIL(err, T5_ERR_ARG, "no kernels for the instruction set \"%s\"", isa);
+}
+
+t5_status t5_cpu_create(const t5_cpu_options *options, t5_backend **out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    if (options->compute_type == T5_COMPUTE_INT8)
+        return T5_FAIL(err, T5_ERR_ARG, "compute type int8 is not available on the CPU: use float32");
+    t5_fast *f = calloc(1, sizeof *f);
+    if (f == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "backend: %zu bytes", sizeof *f);
+    f->compute_type = options->compute_type;
+    T5_TRY(choose_kernels(options->isa, &f->kernels, err));
+    T5_TRY(t5_threads_create(options->n_threads, &f->threads, err));
+    f->base = (t5_backend){.ops = &fast_ops, .act_dtype = T5_F32};
+    snprintf(f->base.device, sizeof f->base.device, "cpu (%s, %d threads, %s)", f->kernels->name,
+             t5_threads_count(f->threads), type_name(f->compute_type));
+    *out = &f->base;
+    f = NULL;
+out:
+    if (f != NULL) fast_destroy(&f->base);
+    return status;
+}

@@ -1,0 +1,204 @@
+/* cpu/gemm.c: products with packed weights, compiled once per instruction set.
+ *
+ * A panel is read once per tile of rows. With few rows that is once, and memory sets the pace: the hardware's
+ * prefetcher stops at page ends, so each tile asks for its own panel some kilobytes ahead. With many rows the panel
+ * stays in the second-level cache, and each tile asks for a share of the next panel. */
+#include "cpu/tile.h"
+
+#include <math.h>
+
+#define LINE_BYTES 64
+#define AHEAD_BYTES 8192 /* best of 2 to 16 kB on the machine in docs/performance.md */
+
+T5_INLINE v_f32 load_weights(const void *w, size_t i, t5_storage storage)
+{
+    switch (storage) {
+    case T5_STORE_F32:
+        return v_load((const float *)w + i);
+#if defined(__AVX2__)
+    case T5_STORE_F16:
+        return v_load_f16((const uint16_t *)w + i);
+#endif
+    default:
+        return v_load_bf16((const uint16_t *)w + i);
+    }
+}
+
+/* Specialized by the compiler for every constant (n_rows, n_panels, storage) below. */
+T5_INLINE void tile_body(const t5_tile *t, const int32_t n_rows, const int32_t n_panels, const t5_storage storage)
+{
+    v_f32 sum[TILE_ROWS_MAX][TILE_PANELS_MAX * PANEL_VECTORS];
+    const size_t panel_len = (size_t)t->n_k * PANEL;
+    const float *x = t->x;
+    const char *ahead = t->ahead;
+    T5_UNROLL for (int32_t r = 0; r < n_rows; r++)
+    {
+        T5_UNROLL for (int32_t v = 0; v < n_panels * PANEL_VECTORS; v++) sum[r][v] = v_set1(0.0f);
+    }
+    for (int32_t k = 0; k < t->n_k; k++) {
+        v_f32 w[TILE_PANELS_MAX * PANEL_VECTORS];
+        __builtin_prefetch(ahead + (size_t)k * LINE_BYTES);
+        T5_UNROLL for (int32_t v = 0; v < n_panels * PANEL_VECTORS; v++)
+        {
+            const size_t i = (size_t)(v / PANEL_VECTORS) * panel_len + (size_t)k * PANEL;
+            w[v] = load_weights(t->w, i + (size_t)(v % PANEL_VECTORS) * V_LANES, storage);
+        }
+        T5_UNROLL for (int32_t r = 0; r < n_rows; r++)
+        {
+            const v_f32 xk = v_set1(x[(size_t)r * t->x_stride + (size_t)k]);
+            T5_UNROLL for (int32_t v = 0; v < n_panels * PANEL_VECTORS; v++) sum[r][v] = v_fma(xk, w[v], sum[r][v]);
+        }
+    }
+    T5_UNROLL for (int32_t r = 0; r < n_rows; r++)
+    {
+        T5_UNROLL for (int32_t v = 0; v < n_panels * PANEL_VECTORS; v++)
+            v_store(t->out + (size_t)r * t->out_stride + (size_t)v * V_LANES, sum[r][v]);
+    }
+}
+
+#define TILE_ROWS(n, storage) \
+    case n: \
+        tile_body(t, n, 1, storage); \
+        break;
+#if TILE_ROWS_MAX == 6
+#define TILE_MANY_ROWS(storage) TILE_ROWS(4, storage) TILE_ROWS(5, storage) TILE_ROWS(6, storage)
+#else
+#define TILE_MANY_ROWS(storage)
+#endif
+#define DEFINE_TILE(name, storage) \
+    static void name(const t5_tile *t, int32_t n_rows) \
+    { \
+        switch (n_rows) { \
+            TILE_ROWS(1, storage) \
+            TILE_ROWS(2, storage) \
+            TILE_ROWS(3, storage) \
+            TILE_MANY_ROWS(storage) \
+        } \
+    } \
+    static void name##_pair(const t5_tile *t) \
+    { \
+        tile_body(t, 1, 2, storage); \
+    }
+
+DEFINE_TILE(tile_store_f32, T5_STORE_F32)
+DEFINE_TILE(tile_store_f16, T5_STORE_F16)
+DEFINE_TILE(tile_store_bf16, T5_STORE_BF16)
+
+void tile_f32(const t5_tile *t, int32_t n_rows)
+{
+    tile_store_f32(t, n_rows);
+}
+
+static size_t element_bytes(t5_storage storage)
+{
+    return storage == T5_STORE_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+/* One tile of panels i_panel .. i_panel + n_panels - 1; several panels only with one row. */
+static void run_tile(t5_tile *t, const t5_panels *w, int32_t i_panel, int32_t n_panels, int32_t n_rows)
+{
+    t->w = (const char *)w->panels + (size_t)i_panel * PANEL * (size_t)t->n_k * element_bytes(w->storage);
+    if (t->ahead == NULL) t->ahead = (const char *)t->w + AHEAD_BYTES;
+    const bool is_pair = n_panels == 2;
+    switch (w->storage) {
+    case T5_STORE_F32:
+        is_pair ? tile_store_f32_pair(t) : tile_store_f32(t, n_rows);
+        break;
+    case T5_STORE_F16:
+        is_pair ? tile_store_f16_pair(t) : tile_store_f16(t, n_rows);
+        break;
+    case T5_STORE_BF16:
+        is_pair ? tile_store_bf16_pair(t) : tile_store_bf16(t, n_rows);
+        break;
+    }
+}
+
+static v_f32 activate(t5_act act, v_f32 x)
+{
+    const v_f32 one = v_set1(1.0f);
+    switch (act) {
+    case T5_ACT_RELU:
+        return v_max(x, v_set1(0.0f));
+    case T5_ACT_GELU_TANH: { /* 0.5 x (1 + tanh u) = x / (1 + e^(-2u)) */
+        const v_f32 u = x * v_fma(x * x, v_set1(0.7978845608f * 0.044715f), v_set1(0.7978845608f));
+        return x / (one + v_exp(v_set1(-2.0f) * u));
+    }
+    case T5_ACT_SILU:
+        return x / (one + v_exp(v_set1(-1.0f) * x));
+    case T5_ACT_GELU: {
+        float lanes[V_LANES];
+        v_store(lanes, x);
+        for (int32_t i = 0; i < V_LANES; i++)
+            lanes[i] = 0.5f * lanes[i] * (1.0f + erff(lanes[i] * 0.70710678118f));
+        return v_load(lanes);
+    }
+    }
+    return x;
+}
+
+/* Scale, activation and gate on a tile in place; `up` is NULL without a gate. n is a multiple of V_LANES. */
+static void finish_tile(const t5_gemm *g, float *tile, const float *up, int32_t n)
+{
+    for (int32_t i = 0; i < n; i += V_LANES) {
+        v_f32 value = v_load(tile + i) * v_set1(g->w.scale);
+        if (g->has_act) value = activate(g->act, value);
+        if (up != NULL) value = value * (v_load(up + i) * v_set1(g->w_up.scale));
+        v_store(tile + i, value);
+    }
+}
+
+static void write_row(const t5_gemm *g, const float *from, int32_t i_row, int32_t i_col, int32_t n)
+{
+    float *to = g->y + (size_t)i_row * (size_t)g->d_out + i_col;
+    if (g->adds) {
+        for (int32_t i = 0; i < n; i++)
+            to[i] += from[i];
+    } else {
+        memcpy(to, from, (size_t)n * sizeof *to);
+    }
+}
+
+/* Rows i_row .. i_row + n_rows - 1 of the columns of n_panels panels. */
+static void compute_tile(const t5_gemm *g, int32_t i_panel, int32_t n_panels, int32_t i_row, int32_t n_rows,
+                         const char *ahead)
+{
+    _Alignas(64) float sums[TILE_ROWS_MAX * PANEL * TILE_PANELS_MAX];
+    _Alignas(64) float up_sums[TILE_ROWS_MAX * PANEL * TILE_PANELS_MAX];
+    const int32_t n_cols = n_panels * PANEL;
+    t5_tile t = {.x = g->x + (size_t)i_row * (size_t)g->d_in,
+                 .x_stride = (size_t)g->d_in,
+                 .n_k = g->d_in,
+                 .out = sums,
+                 .out_stride = (size_t)n_cols,
+                 .ahead = ahead};
+    run_tile(&t, &g->w, i_panel, n_panels, n_rows);
+    const bool has_gate = g->w_up.panels != NULL;
+    if (has_gate) {
+        t.out = up_sums;
+        t.ahead = NULL;
+        run_tile(&t, &g->w_up, i_panel, n_panels, n_rows);
+    }
+    if (g->has_act || has_gate || g->w.scale != 1.0f) finish_tile(g, sums, has_gate ? up_sums : NULL, n_rows * n_cols);
+    const int32_t i_col = i_panel * PANEL;
+    const int32_t n_real = g->d_out - i_col < n_cols ? g->d_out - i_col : n_cols;
+    for (int32_t r = 0; r < n_rows; r++)
+        write_row(g, sums + r * n_cols, i_row + r, i_col, n_real);
+}
+
+void kernel_gemm(const t5_gemm *g, const t5_gemm_part *part)
+{
+    const int32_t n_rows = part->row_end - part->row_begin;
+    const size_t panel_bytes = (size_t)PANEL * (size_t)g->d_in * element_bytes(g->w.storage);
+    int32_t n_panels = 0;
+    for (int32_t p = part->panel_begin; p < part->panel_end; p += n_panels) {
+        n_panels = n_rows == 1 && part->panel_end - p >= 2 ? 2 : 1;
+        const char *next = (const char *)g->w.panels + (size_t)(p + 1) * panel_bytes;
+        int32_t n = 0;
+        for (int32_t r = part->row_begin; r < part->row_end; r += n) {
+            n = tile_rows(part->row_end - r);
+            const char *ahead = n == n_rows ? NULL : next;
+            compute_tile(g, p, n_panels, r, n, ahead);
+            next += (size_t)g->d_in * LINE_BYTES;
+        }
+    }
+}

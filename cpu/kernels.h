@@ -1,0 +1,81 @@
+/* cpu/kernels.h: the inner loops of the fast CPU backend, one table per instruction set. A table's functions work on
+ * plain arrays, take no lock, allocate nothing and may run on any thread.
+ *
+ * Weights are packed in panels: `panel` columns of the product (rows of the weight) side by side, [n_panels][d_in]
+ * [panel], so that one pass over a panel reads memory in order and feeds whole registers. Each output is one chain of
+ * multiply-adds over d_in in rising order, whatever the number of rows: this is what makes a result independent of its
+ * batch. */
+#pragma once
+#include "model/backend.h"
+
+/* How the elements of a packed matrix are stored. */
+typedef enum { T5_STORE_F32, T5_STORE_F16, T5_STORE_BF16 } t5_storage;
+
+typedef struct {
+    const void *panels;
+    t5_storage storage;
+    float scale; /* of the product */
+} t5_panels;
+
+/* y[r] = act(x[r] w^T) [* (x[r] w_up^T)] [+ y[r]]. */
+typedef struct {
+    const float *x; /* [n_rows][d_in] */
+    float *y;       /* [n_rows][d_out] */
+    int32_t d_in, d_out;
+    t5_panels w;
+    t5_panels w_up; /* panels NULL: no gate */
+    bool has_act;
+    t5_act act;
+    bool adds;
+} t5_gemm;
+
+/* The part of a product that one task computes. */
+typedef struct {
+    int32_t panel_begin, panel_end;
+    int32_t row_begin, row_end;
+} t5_gemm_part;
+
+/* One query of one head against cached positions. Block b of a position's keys is [n_heads][d_kv][T5_KV_BLOCK], of its
+ * values [n_heads][T5_KV_BLOCK][d_kv]. */
+typedef struct {
+    const float *q; /* [d_kv] */
+    int32_t d_kv;
+    int32_t n;                  /* positions 0 .. n - 1 */
+    const float *const *blocks; /* [n] this layer's part of the block that holds position j */
+    const uint8_t *is_mixed;    /* [blocks of n] the block's positions live in more than one block */
+    size_t k_offset, v_offset;  /* of this head, in floats */
+    const float *bias;          /* [n] by distance n - 1 - j, or NULL */
+    float *scores;              /* scratch, n rounded up to T5_KV_BLOCK */
+    float *ctx;                 /* [d_kv] */
+} t5_attend;
+
+/* One head of one source against itself. */
+typedef struct {
+    const float *q, *k, *v; /* token i at i * qkv_stride */
+    size_t qkv_stride;
+    int32_t len, d_kv;
+    const float *bias; /* distance j - i at bias[j - i] */
+    float *scratch;    /* t5_kernels.encoder_scratch(len, d_kv) floats */
+    float *ctx;        /* token i at i * ctx_stride */
+    size_t ctx_stride;
+} t5_attend_source;
+
+typedef struct {
+    const char *name;
+    int32_t panel;              /* columns of a panel */
+    bool has_f16;               /* float16 panels are read as they are */
+    bool (*is_supported)(void); /* by this machine and its operating system */
+    void (*gemm)(const t5_gemm *g, const t5_gemm_part *part);
+    /* y[r] = x[r] * rsqrt(mean(x[r]^2) + eps) * gain */
+    void (*norm_row)(const float *x, const float *gain, float eps, int32_t d, float *y);
+    void (*attend)(const t5_attend *a);
+    void (*attend_source)(const t5_attend_source *a);
+    size_t (*attend_source_scratch)(int32_t len, int32_t d_kv);
+    t5_vocab_ops vocab;
+} t5_kernels;
+
+extern const t5_kernels t5_kernels_generic;
+#if defined(__x86_64__)
+extern const t5_kernels t5_kernels_avx2;
+extern const t5_kernels t5_kernels_avx512;
+#endif

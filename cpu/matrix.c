@@ -1,0 +1,174 @@
+/* cpu/matrix.c: see matrix.h. */
+#include "cpu/matrix.h"
+
+#include "base/assert.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define CACHE_LINE ((size_t)64)
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* What one task of packing needs. */
+typedef struct {
+    const t5_tensor *parts;
+    int32_t n_parts;
+    int32_t d_out, d_in, panel;
+    t5_storage storage;
+    t5_compute_type type;
+    char *panels;
+    float *rows;               /* [n_threads][d_in] */
+    _Atomic bool is_too_large; /* a weight that float16 can't hold */
+} packing;
+
+static size_t storage_bytes(t5_storage storage)
+{
+    return storage == T5_STORE_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+static t5_dtype dtype_of_all(const t5_tensor *parts, int32_t n_parts)
+{
+    for (int32_t i = 1; i < n_parts; i++) {
+        if (parts[i].dtype != parts[0].dtype) return T5_F32;
+    }
+    return parts[0].dtype;
+}
+
+static t5_storage choose_storage(const t5_kernels *kernels, t5_compute_type type, t5_dtype dtype)
+{
+    const bool is_f16 = type == T5_COMPUTE_F16 || (type == T5_COMPUTE_AUTO && dtype == T5_F16);
+    const bool is_bf16 = type == T5_COMPUTE_BF16 || (type == T5_COMPUTE_AUTO && dtype == T5_BF16);
+    if (is_f16 && kernels->has_f16) return T5_STORE_F16;
+    return is_bf16 ? T5_STORE_BF16 : T5_STORE_F32;
+}
+
+/* Row `i_row` of the stacked parts, rounded to the type that was asked for. */
+static void read_row(packing *p, int32_t i_row, float *row)
+{
+    const t5_tensor *part = p->parts;
+    while (i_row >= part->n_rows) {
+        i_row -= part->n_rows;
+        part++;
+    }
+    t5_tensor_row_f32(part, i_row, row);
+    if (p->type != T5_COMPUTE_F16) return;
+    for (int32_t k = 0; k < p->d_in; k++) {
+        const float rounded = t5_f16_to_f32(t5_f32_to_f16(row[k]));
+        if (isinf(rounded) && !isinf(row[k])) atomic_store(&p->is_too_large, true);
+        row[k] = rounded;
+    }
+}
+
+static void put_column(const packing *p, char *panel, int32_t c, const float *row)
+{
+    const size_t step = (size_t)p->panel;
+    float *f32 = (float *)(void *)panel + c;
+    uint16_t *u16 = (uint16_t *)(void *)panel + c;
+    for (size_t k = 0; k < (size_t)p->d_in; k++) {
+        switch (p->storage) {
+        case T5_STORE_F32:
+            f32[k * step] = row[k];
+            break;
+        case T5_STORE_F16:
+            u16[k * step] = t5_f32_to_f16(row[k]);
+            break;
+        case T5_STORE_BF16:
+            u16[k * step] = t5_f32_to_bf16(row[k]);
+            break;
+        }
+    }
+}
+
+static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    packing *p = ctx;
+    float *row = p->rows + (size_t)i_thread * (size_t)p->d_in;
+    char *panel = p->panels + (size_t)i_task * (size_t)p->panel * (size_t)p->d_in * storage_bytes(p->storage);
+    for (int32_t c = 0; c < p->panel; c++) {
+        const int32_t i_row = i_task * p->panel + c;
+        if (i_row < p->d_out) {
+            read_row(p, i_row, row);
+        } else {
+            memset(row, 0, (size_t)p->d_in * sizeof *row);
+        }
+        put_column(p, panel, c, row);
+    }
+}
+
+/* Large weights want large pages: a product walks through all of them, and each page costs a look-up. */
+static void *alloc_panels(size_t n_bytes)
+{
+    const size_t alignment = n_bytes >= HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
+    void *p = aligned_alloc(alignment, (n_bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+    if (p != NULL && alignment == HUGE_PAGE) (void)madvise(p, n_bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    return p;
+}
+
+static t5_status fill(packing *p, t5_threads *threads, int32_t n_panels, t5_error *err)
+{
+    p->rows = malloc((size_t)t5_threads_count(threads) * (size_t)p->d_in * sizeof *p->rows);
+    if (p->rows == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: rows of %d columns", p->d_in);
+    t5_threads_run(threads, n_panels, pack_panel, p);
+    free(p->rows);
+    if (atomic_load(&p->is_too_large))
+        return T5_FAIL(err, T5_ERR_ARG, "compute type float16 can't hold a weight of this model: use bfloat16");
+    return T5_OK;
+}
+
+t5_status t5_matrix_pack(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *parts,
+                         int32_t n_parts, float scale, t5_matrix **out, t5_error *err)
+{
+    T5_ASSERT(n_parts > 0);
+    t5_status status = T5_OK;
+    int32_t d_out = 0;
+    for (int32_t i = 0; i < n_parts; i++) {
+        T5_ASSERT(parts[i].n_cols == parts[0].n_cols && parts[i].n_rows > 0);
+        d_out += parts[i].n_rows;
+    }
+    packing p = {.parts = parts,
+                 .n_parts = n_parts,
+                 .d_out = d_out,
+                 .d_in = parts[0].n_cols,
+                 .panel = kernels->panel,
+                 .type = type,
+                 .storage = choose_storage(kernels, type, dtype_of_all(parts, n_parts))};
+    const int32_t n_panels = (d_out + p.panel - 1) / p.panel;
+    const size_t n_bytes = (size_t)n_panels * (size_t)p.panel * (size_t)p.d_in * storage_bytes(p.storage);
+    t5_matrix *m = calloc(1, sizeof *m);
+    if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: %zu bytes", sizeof *m);
+    p.panels = m->owned = alloc_panels(n_bytes);
+    if (m->owned == NULL) {
+        status = T5_FAIL(err, T5_ERR_NOMEM, "matrix %d x %d: %zu bytes", d_out, p.d_in, n_bytes);
+        goto out;
+    }
+    T5_TRY(fill(&p, threads, n_panels, err));
+    m->d_out = d_out;
+    m->d_in = p.d_in;
+    m->panels = (t5_panels){.panels = m->owned, .storage = p.storage, .scale = scale};
+    *out = m;
+    m = NULL;
+out:
+    t5_matrix_free(m);
+    return status;
+}
+
+t5_status t5_matrix_borrow(const t5_tensor *table, t5_matrix **out, t5_error *err)
+{
+    t5_matrix *m = calloc(1, sizeof *m);
+    if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "table: %zu bytes", sizeof *m);
+    m->table = *table;
+    m->d_out = table->n_rows;
+    m->d_in = table->n_cols;
+    *out = m;
+    return T5_OK;
+}
+
+void t5_matrix_free(t5_matrix *m)
+{
+    if (m == NULL) return;
+    free(m->owned);
+    free(m);
+}

@@ -1,0 +1,23 @@
+/* cpu/matrix.h: weights of the fast CPU backend: packed once, read by many products. Immutable after create. */
+#pragma once
+#include "cpu/cpu.h"
+#include "cpu/kernels.h"
+#include "cpu/threads.h"
+
+T5_C_BEGIN
+
+struct t5_matrix {
+    t5_tensor table; /* an embedding table borrows the mapped tensor; data NULL for a packed matrix */
+    int32_t d_out, d_in;
+    t5_panels panels;
+    void *owned; /* what panels.panels points to */
+};
+
+/* Stacks `parts` and packs them for `kernels`. The type of the elements follows `type`: T5_COMPUTE_AUTO keeps the type
+ * of the file, which is exact. T5_ERR_ARG when float16 was asked for and a weight does not fit. */
+t5_status t5_matrix_pack(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *parts,
+                         int32_t n_parts, float scale, t5_matrix **out, t5_error *err);
+t5_status t5_matrix_borrow(const t5_tensor *table, t5_matrix **out, t5_error *err);
+void t5_matrix_free(t5_matrix *m); /* accepts NULL */
+
+T5_C_END

@@ -1,0 +1,195 @@
+/* cpu/threads.c: see threads.h.
+ *
+ * `ticket` holds the number of the call in its upper half and the tasks not yet taken in its lower half. A thread takes
+ * a task by lowering it with compare-and-swap: that fails when the call is over, so a late worker can't take from the
+ * next call by mistake, and what describes the call may be read after a success, because the call can't end before the
+ * task does.
+ *
+ * Sleeping: a worker counts itself in n_sleeping and looks at the ticket once more before it waits; the caller
+ * publishes the ticket and then looks at n_sleeping. Both orders are sequentially consistent, so one sees the other. */
+#include "cpu/threads.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SPIN_NS 50000        /* longer than the gap between two operations of a step */
+#define SPINS_PER_CLOCK 64   /* looks at the ticket between looks at the clock */
+#define SPINS_PER_YIELD 4096 /* the caller's looks before it offers its core: a task's thread may need it */
+
+typedef struct {
+    t5_threads *threads;
+    pthread_t id;
+    int32_t i_thread;
+} worker;
+
+struct t5_threads {
+    int32_t n_threads;
+    int32_t n_workers; /* that were started */
+    worker *workers;
+    /* The call: written by the caller while no task is open, read by who took a task. */
+    t5_task *task;
+    void *ctx;
+    int32_t n_tasks;
+    _Alignas(64) _Atomic uint64_t ticket;
+    _Alignas(64) _Atomic int32_t n_done;
+    _Alignas(64) _Atomic int32_t n_sleeping;
+    _Atomic bool is_stopping;
+    pthread_mutex_t mutex; /* for `wake` only */
+    pthread_cond_t wake;
+};
+
+static void pause_cpu(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Runs one task of the open call. False when none is left. */
+static bool run_one(t5_threads *threads, int32_t i_thread)
+{
+    uint64_t ticket = atomic_load(&threads->ticket);
+    do {
+        if ((uint32_t)ticket == 0) return false;
+    } while (!atomic_compare_exchange_weak(&threads->ticket, &ticket, ticket - 1));
+    const int32_t i_task = threads->n_tasks - (int32_t)(uint32_t)ticket;
+    threads->task(threads->ctx, i_task, i_thread);
+    atomic_fetch_add(&threads->n_done, 1);
+    return true;
+}
+
+static bool has_work(t5_threads *threads)
+{
+    return (uint32_t)atomic_load(&threads->ticket) != 0 || atomic_load(&threads->is_stopping);
+}
+
+static void wait_for_work(t5_threads *threads)
+{
+    const int64_t give_up_ns = t5_clock_ns() + SPIN_NS;
+    do {
+        for (int32_t i = 0; i < SPINS_PER_CLOCK; i++) {
+            if (has_work(threads)) return;
+            pause_cpu();
+        }
+    } while (t5_clock_ns() < give_up_ns);
+    pthread_mutex_lock(&threads->mutex);
+    atomic_fetch_add(&threads->n_sleeping, 1);
+    while (!has_work(threads))
+        pthread_cond_wait(&threads->wake, &threads->mutex);
+    atomic_fetch_sub(&threads->n_sleeping, 1);
+    pthread_mutex_unlock(&threads->mutex);
+}
+
+static void *worker_main(void *arg)
+{
+    const worker *self = arg;
+    while (!atomic_load(&self->threads->is_stopping)) {
+        if (!run_one(self->threads, self->i_thread)) wait_for_work(self->threads);
+    }
+    return NULL;
+}
+
+static void wake_workers(t5_threads *threads)
+{
+    if (atomic_load(&threads->n_sleeping) == 0) return;
+    pthread_mutex_lock(&threads->mutex);
+    pthread_cond_broadcast(&threads->wake);
+    pthread_mutex_unlock(&threads->mutex);
+}
+
+void t5_threads_run(t5_threads *threads, int32_t n_tasks, t5_task *task, void *ctx)
+{
+    T5_ASSERT(n_tasks >= 0);
+    if (n_tasks <= 1 || threads->n_workers == 0) {
+        for (int32_t i = 0; i < n_tasks; i++)
+            task(ctx, i, 0);
+        return;
+    }
+    threads->task = task;
+    threads->ctx = ctx;
+    threads->n_tasks = n_tasks;
+    atomic_store(&threads->n_done, 0);
+    const uint64_t call = (atomic_load(&threads->ticket) >> 32) + 1;
+    atomic_store(&threads->ticket, call << 32 | (uint32_t)n_tasks);
+    wake_workers(threads);
+    while (run_one(threads, 0)) {
+    }
+    for (int32_t i = 1; atomic_load(&threads->n_done) != n_tasks; i++) {
+        pause_cpu();
+        if (i % SPINS_PER_YIELD == 0) sched_yield();
+    }
+}
+
+static int32_t cores_available(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    const int32_t n = CPU_COUNT(&set);
+    return n < 1 ? 1 : n > T5_THREADS_MAX ? T5_THREADS_MAX : n;
+}
+
+static t5_status start_workers(t5_threads *threads, t5_error *err)
+{
+    for (int32_t i = 1; i < threads->n_threads; i++) {
+        worker *w = &threads->workers[i - 1];
+        *w = (worker){.threads = threads, .i_thread = i};
+        const int rc = pthread_create(&w->id, NULL, worker_main, w);
+        if (rc != 0) return T5_FAIL(err, T5_ERR_NOMEM, "thread %d of %d: %s", i, threads->n_threads, strerror(rc));
+        threads->n_workers++;
+    }
+    return T5_OK;
+}
+
+t5_status t5_threads_create(int32_t n_threads, t5_threads **out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_threads *threads = NULL;
+    if (n_threads < 0 || n_threads > T5_THREADS_MAX)
+        return T5_FAIL(err, T5_ERR_ARG, "%d threads: must be 0 to %d", n_threads, T5_THREADS_MAX);
+    threads = aligned_alloc(_Alignof(t5_threads), sizeof *threads);
+    if (threads == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "threads: %zu bytes", sizeof *threads);
+    memset(threads, 0, sizeof *threads);
+    pthread_mutex_init(&threads->mutex, NULL);
+    pthread_cond_init(&threads->wake, NULL);
+    threads->n_threads = n_threads == 0 ? cores_available() : n_threads;
+    threads->workers = calloc((size_t)threads->n_threads, sizeof *threads->workers);
+    if (threads->workers == NULL) {
+        status = T5_FAIL(err, T5_ERR_NOMEM, "%d threads", threads->n_threads);
+        goto out;
+    }
+    T5_TRY(start_workers(threads, err));
+    *out = threads;
+    threads = NULL;
+out:
+    t5_threads_destroy(threads);
+    return status;
+}
+
+void t5_threads_destroy(t5_threads *threads)
+{
+    if (threads == NULL) return;
+    pthread_mutex_lock(&threads->mutex);
+    atomic_store(&threads->is_stopping, true);
+    pthread_cond_broadcast(&threads->wake);
+    pthread_mutex_unlock(&threads->mutex);
+    for (int32_t i = 0; i < threads->n_workers; i++)
+        pthread_join(threads->workers[i].id, NULL);
+    pthread_cond_destroy(&threads->wake);
+    pthread_mutex_destroy(&threads->mutex);
+    free(threads->workers);
+    free(threads);
+}
+
+int32_t t5_threads_count(const t5_threads *threads)
+{
+    return threads->n_threads;
+}

@@ -1,0 +1,26 @@
+/* cpu/threads.h: a pool that runs numbered tasks on several threads and waits for all of them.
+ *
+ * Made for calls of a few microseconds, hundreds of them per decode step: workers look out for work for a short while
+ * before they sleep, and a call never waits for a worker that is still asleep, only for tasks that were begun. One
+ * thread at a time may call run; tasks must not. */
+#pragma once
+#include "base/error.h"
+#include <stdint.h>
+
+T5_C_BEGIN
+
+typedef struct t5_threads t5_threads;
+
+#define T5_THREADS_MAX 256
+
+/* `i_thread` is below n_threads and differs between tasks that run at the same time: for scratch. */
+typedef void t5_task(void *ctx, int32_t i_task, int32_t i_thread);
+
+/* n_threads counts the caller: n_threads - 1 workers are started. 0: one per core that this process may use. */
+t5_status t5_threads_create(int32_t n_threads, t5_threads **out, t5_error *err);
+void t5_threads_destroy(t5_threads *threads); /* accepts NULL */
+int32_t t5_threads_count(const t5_threads *threads);
+/* Runs task(ctx, 0 .. n_tasks - 1) in any order and returns when all are done. */
+void t5_threads_run(t5_threads *threads, int32_t n_tasks, t5_task *task, void *ctx);
+
+T5_C_END

@@ -1,0 +1,57 @@
+/* cpu/tile.h: the register tile that all products are made of, for the kernels of one instruction set.
+ *
+ *   out[r][c] = sum over k of x[r][k] * w[k][c],  r < n_rows <= TILE_ROWS_MAX, c < the columns of n_panels panels
+ *
+ * All sums stay in registers while k runs; each is one chain in rising k. A fused multiply-add takes about four cycles
+ * and two start in each, so a tile wants eight sums or more in flight: one row takes two panels at a time. */
+#pragma once
+#include "cpu/kernels.h"
+#include "cpu/simd.h"
+
+#define PANEL_VECTORS 4
+#define PANEL (PANEL_VECTORS * V_LANES)
+#define TILE_PANELS_MAX 2
+#if defined(__AVX512F__)
+#define TILE_ROWS_MAX 6 /* 24 sums, 4 weights, 1 activation of 32 registers */
+#else
+#define TILE_ROWS_MAX 3 /* 12 sums, 1 weight, 3 activations of 16 registers */
+#endif
+
+typedef struct {
+    const float *x;
+    size_t x_stride;
+    const void *w; /* panels of n_k rows, one after another */
+    int32_t n_k;
+    float *out;
+    size_t out_stride;
+    const char *ahead; /* memory that will be needed soon: one line is fetched per k */
+} t5_tile;
+
+/* Rows of the next tile when n_left rows remain: as even as possible, so that no small rest is left at the end. */
+T5_INLINE int32_t tile_rows(int32_t n_left)
+{
+    const int32_t n_tiles = (n_left + TILE_ROWS_MAX - 1) / TILE_ROWS_MAX;
+    return (n_left + n_tiles - 1) / n_tiles;
+}
+
+/* One panel of float32, for the kernels that pack their own. n_rows <= TILE_ROWS_MAX. */
+#define tile_f32 T5_ISA_NAME(t5_tile_f32)
+void tile_f32(const t5_tile *t, int32_t n_rows);
+
+/* Kernels by file, gathered in kernels.c. */
+#define kernel_gemm T5_ISA_NAME(t5_kernel_gemm)
+#define kernel_norm_row T5_ISA_NAME(t5_kernel_norm_row)
+#define kernel_attend T5_ISA_NAME(t5_kernel_attend)
+#define kernel_attend_source T5_ISA_NAME(t5_kernel_attend_source)
+#define kernel_attend_source_scratch T5_ISA_NAME(t5_kernel_attend_source_scratch)
+#define kernel_log_sum_exp T5_ISA_NAME(t5_kernel_log_sum_exp)
+#define kernel_argmax T5_ISA_NAME(t5_kernel_argmax)
+#define kernel_top_k T5_ISA_NAME(t5_kernel_top_k)
+void kernel_gemm(const t5_gemm *g, const t5_gemm_part *part);
+void kernel_norm_row(const float *x, const float *gain, float eps, int32_t d, float *y);
+void kernel_attend(const t5_attend *a);
+void kernel_attend_source(const t5_attend_source *a);
+size_t kernel_attend_source_scratch(int32_t len, int32_t d_kv);
+float kernel_log_sum_exp(const float *x, int32_t n);
+int32_t kernel_argmax(const float *x, int32_t n);
+int32_t kernel_top_k(const float *x, int32_t n, int32_t k, t5_candidate *out);
