@@ -1,0 +1,273 @@
+/* cli/bench.c: `t5 bench`: how fast a model runs here. Sources are random token ids of one length, and every result has
+ * exactly the wanted number of tokens (min_new_tokens = max_new_tokens), so that runs are comparable between models,
+ * machines and versions whatever the weights say. All sources of a round are submitted at once; the first round warms
+ * up and is not counted. */
+#include "base/clock.h"
+#include "cli/commands.h"
+#include "cli/model_flags.h"
+#include "cli/request_lines.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    int32_t n_sources, src_len, n_new_tokens, n_rounds;
+} load;
+
+typedef struct {
+    t5_translator *translator;
+    load load;
+    t5_decoding decoding;
+    int32_t *ids;      /* [n_sources, src_len] */
+    t5_sequence *seqs; /* [n_sources] */
+    t5_sequence **pointers;
+    double *round_ms;    /* [n_rounds] */
+    double *sentence_ms; /* [n_rounds * n_sources] from submission to result */
+    pthread_mutex_t mutex;
+    pthread_cond_t done;
+    int32_t n_waiting; /* guarded by mutex */
+} bench;
+
+static uint64_t random_next(uint64_t *state)
+{
+    *state += 0x9e3779b97f4a7c15U; /* splitmix64 */
+    uint64_t z = *state;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
+    return z ^ (z >> 31);
+}
+
+/* Random ids above the special ones, each source ending with eos. */
+static void fill_ids(bench *b)
+{
+    const t5_hparams *hp = t5_translator_hparams(b->translator);
+    int32_t first = hp->eos_id + 1, live = t5_tokenizer_vocab_live(t5_translator_tokenizer(b->translator));
+    uint64_t n_choices = (uint64_t)(live > first ? live - first : 1);
+    uint64_t state = 1;
+    for (int32_t i = 0; i < b->load.n_sources; i++) {
+        int32_t *ids = b->ids + (size_t)i * (size_t)b->load.src_len;
+        for (int32_t j = 0; j < b->load.src_len; j++)
+            ids[j] = first + (int32_t)(random_next(&state) % n_choices);
+        ids[b->load.src_len - 1] = hp->eos_id;
+    }
+}
+
+static t5_status bench_init(bench *b, t5_error *err)
+{
+    size_t n = (size_t)b->load.n_sources, n_rounds = (size_t)b->load.n_rounds;
+    b->ids = calloc(n * (size_t)b->load.src_len, sizeof *b->ids);
+    b->seqs = calloc(n, sizeof *b->seqs);
+    b->pointers = calloc(n, sizeof *b->pointers);
+    b->round_ms = calloc(n_rounds, sizeof *b->round_ms);
+    b->sentence_ms = calloc(n_rounds * n, sizeof *b->sentence_ms);
+    pthread_mutex_init(&b->mutex, NULL);
+    pthread_cond_init(&b->done, NULL);
+    if (!b->ids || !b->seqs || !b->pointers || !b->round_ms || !b->sentence_ms)
+        return T5_FAIL(err, T5_ERR_NOMEM, "%zu sources, %zu rounds", n, n_rounds);
+    fill_ids(b);
+    b->decoding.min_new_tokens = b->decoding.max_new_tokens = b->load.n_new_tokens;
+    return T5_OK;
+}
+
+static void bench_deinit(bench *b)
+{
+    pthread_cond_destroy(&b->done);
+    pthread_mutex_destroy(&b->mutex);
+    free(b->ids);
+    free(b->seqs);
+    free(b->pointers);
+    free(b->round_ms);
+    free(b->sentence_ms);
+}
+
+static void on_sequence_done(t5_sequence *seq, void *ctx)
+{
+    (void)seq;
+    bench *b = ctx;
+    pthread_mutex_lock(&b->mutex);
+    if (--b->n_waiting == 0) pthread_cond_signal(&b->done);
+    pthread_mutex_unlock(&b->mutex);
+}
+
+/* Keeps the times of one finished sequence. */
+static t5_status take_result(bench *b, int32_t i_round, int32_t i, t5_error *err)
+{
+    t5_sequence *seq = &b->seqs[i];
+    t5_status status = seq->error.status;
+    if (status != T5_OK) T5_FAIL(err, status, "%s", seq->error.text);
+    double ms = (double)(seq->finished_ns - seq->submitted_ns) / 1e6;
+    if (i_round >= 0) b->sentence_ms[(size_t)i_round * (size_t)b->load.n_sources + (size_t)i] = ms;
+    t5_sequence_deinit(seq);
+    return status;
+}
+
+/* Runs all sources once. Round -1 is the warm-up. */
+static t5_status run_round(bench *b, int32_t i_round, t5_error *err)
+{
+    int32_t n = b->load.n_sources;
+    for (int32_t i = 0; i < n; i++) {
+        b->seqs[i] = (t5_sequence){.input_ids = b->ids + (size_t)i * (size_t)b->load.src_len,
+                                   .n_input_ids = b->load.src_len,
+                                   .decoding = b->decoding,
+                                   .on_done = on_sequence_done,
+                                   .ctx = b};
+        b->pointers[i] = &b->seqs[i];
+    }
+    b->n_waiting = n;
+    int64_t start_ns = t5_clock_ns();
+    t5_status status = t5_engine_submit_all(t5_translator_engine(b->translator), b->pointers, n, err);
+    if (status != T5_OK) return status;
+    pthread_mutex_lock(&b->mutex);
+    while (b->n_waiting > 0)
+        pthread_cond_wait(&b->done, &b->mutex);
+    pthread_mutex_unlock(&b->mutex);
+    if (i_round >= 0) b->round_ms[i_round] = (double)(t5_clock_ns() - start_ns) / 1e6;
+    for (int32_t i = 0; i < n; i++) {
+        t5_status one = take_result(b, i_round, i, err);
+        if (status == T5_OK) status = one;
+    }
+    return status;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Sorts `x`. The smallest value that at least the share p of all values do not exceed. */
+static json_t *percentiles_json(double *x, size_t n)
+{
+    static const struct {
+        const char *name;
+        double share;
+    } points[] = {{"min", 0.0}, {"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"max", 1.0}};
+    double sum = 0.0;
+    json_t *object = json_object();
+    qsort(x, n, sizeof *x, compare_doubles);
+    for (size_t i = 0; i < n; i++)
+        sum += x[i];
+    json_object_set_new(object, "mean", json_real(sum / (double)n));
+    for (size_t i = 0; i < T5_COUNT(points); i++) {
+        size_t rank = (size_t)(points[i].share * (double)n + 0.999999);
+        json_object_set_new(object, points[i].name, json_real(x[rank == 0 ? 0 : rank > n ? n - 1 : rank - 1]));
+    }
+    return object;
+}
+
+static json_t *report_json(bench *b, const t5_model_flags *model, const t5_engine_stats *before,
+                           const t5_engine_stats *after)
+{
+    double n_results = (double)b->load.n_sources;
+    double step_ms = (double)(after->step_ns - before->step_ns) / 1e6,
+           encode_ms = (double)(after->encode_ns - before->encode_ns) / 1e6;
+    double n_steps = (double)(after->n_steps - before->n_steps);
+    json_t *round_ms = percentiles_json(b->round_ms, (size_t)b->load.n_rounds);
+    double median_s = json_real_value(json_object_get(round_ms, "p50")) / 1e3;
+    return json_pack(
+        "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:o, s:o}", "model",
+        t5_translator_profile(b->translator)->name, "device", t5_translator_device(b->translator), "compute_type",
+        model->compute_type, "threads", model->n_threads, "num_beams", b->decoding.num_beams, "batch",
+        b->load.n_sources, "src_len", b->load.src_len, "new_tokens", b->load.n_new_tokens, "repeat", b->load.n_rounds,
+        "tokens_per_s", n_results * (double)b->load.n_new_tokens / median_s, "sentences_per_s", n_results / median_s,
+        "ms_per_step", step_ms / n_steps, "rows_per_step", (double)(after->n_step_rows - before->n_step_rows) / n_steps,
+        "encoder_tokens_per_s", (double)(after->n_source_tokens - before->n_source_tokens) / encode_ms * 1e3,
+        "ms_per_round", round_ms, "ms_per_sentence",
+        percentiles_json(b->sentence_ms, (size_t)b->load.n_rounds * (size_t)b->load.n_sources));
+}
+
+static t5_status run(bench *b, const t5_model_flags *model, t5_error *err)
+{
+    t5_engine *engine = t5_translator_engine(b->translator);
+    t5_engine_stats before, after;
+    t5_status status = run_round(b, -1, err);
+    t5_engine_stats_get(engine, &before);
+    for (int32_t i = 0; status == T5_OK && i < b->load.n_rounds; i++)
+        status = run_round(b, i, err);
+    t5_engine_stats_get(engine, &after);
+    if (status != T5_OK) return status;
+    return t5_json_put(stdout, report_json(b, model, &before, &after), err);
+}
+
+/* The engine's limits follow from the load. */
+static void fit_limits(t5_model_flags *model, const load *l, int32_t num_beams)
+{
+    int64_t n_rows = (int64_t)l->n_sources * num_beams;
+    if (model->n_rows_max == 0)
+        model->n_rows_max = (int32_t)(n_rows < T5_BEAMS_MAX ? T5_BEAMS_MAX : n_rows > 1024 ? 1024 : n_rows);
+    if (model->src_len_max < l->src_len) model->src_len_max = l->src_len;
+    if (model->tgt_len_max < l->n_new_tokens + 1) model->tgt_len_max = l->n_new_tokens + 1;
+}
+
+static int run_bench(t5_model_flags *model, const t5_decoding_flags *flags, const load *l)
+{
+    t5_error err = {0};
+    bench b = {.load = *l};
+    int exit_code = T5_EXIT_USAGE;
+    t5_decoding_init(&b.decoding);
+    t5_status status = t5_decoding_flags_apply(flags, T5_VOCAB_MAX, &b.decoding, &err);
+    if (status != T5_OK) goto out;
+    exit_code = T5_EXIT_FAILED;
+    fit_limits(model, l, b.decoding.num_beams);
+    T5_TRY(t5_model_flags_open(model, &b.translator, &err));
+    status = bench_init(&b, &err);
+    if (status == T5_OK) status = run(&b, model, &err);
+    bench_deinit(&b);
+out:
+    t5_translator_close(b.translator);
+    return status == T5_OK ? T5_EXIT_OK : t5_command_fail("bench", exit_code, &err);
+}
+
+int t5_command_bench(int argc, char **argv)
+{
+    t5_model_flags model;
+    t5_model_flags_init(&model);
+    t5_decoding_flags decoding = {0};
+    load l = {.n_sources = 1, .src_len = 32, .n_new_tokens = 64, .n_rounds = 5};
+    const t5_flag flags[] = {
+        {.name = "--batch",
+         .value_name = "N",
+         .help = "sources at once (default 1)",
+         .number = &l.n_sources,
+         .min = 1,
+         .max = 65536},
+        {.name = "--src-len",
+         .value_name = "N",
+         .help = "tokens of each source (default 32)",
+         .number = &l.src_len,
+         .min = 1,
+         .max = T5_SEQ_LEN_MAX},
+        {.name = "--new-tokens",
+         .value_name = "N",
+         .help = "tokens of each result (default 64)",
+         .number = &l.n_new_tokens,
+         .min = 1,
+         .max = T5_SEQ_LEN_MAX - 1},
+        {.name = "--repeat",
+         .value_name = "N",
+         .help = "rounds measured, after one to warm up (default 5)",
+         .number = &l.n_rounds,
+         .min = 1,
+         .max = 100000},
+    };
+    const t5_command_line line = {
+        .name = "bench",
+        .operands = "",
+        .about =
+            "Measures a model on this machine with random sources of one length and results of exactly --new-tokens\n"
+            "tokens, and prints one JSON object: tokens_per_s (of the median round), ms_per_step, and percentiles of\n"
+            "ms_per_round and ms_per_sentence (from submission to result).",
+        .flags = flags,
+        .n_flags = T5_COUNT(flags),
+        .shared = model.table,
+        .n_shared = T5_MODEL_FLAGS,
+        .decoding = &decoding,
+    };
+    t5_flags_action action;
+    t5_error err = {0};
+    if (t5_flags_parse(&line, argc, argv, &action, &err) != T5_OK || t5_model_flags_check(&model, &err) != T5_OK)
+        return t5_command_fail(line.name, T5_EXIT_USAGE, &err);
+    if (action == T5_FLAGS_HELP) return T5_EXIT_OK;
+    return run_bench(&model, &decoding, &l);
+}

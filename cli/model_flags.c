@@ -1,0 +1,115 @@
+/* cli/model_flags.c: see model_flags.h. */
+#include "cli/model_flags.h"
+#include "base/log.h"
+#include "config/config.h"
+
+#include <ctype.h>
+#include <string.h>
+
+/* Sequences that may wait in the engine. Lines in flight are bounded by the pipeline's window; this bounds the
+ * sentences of one line. */
+#define QUEUE_DEPTH 1048576
+
+void t5_model_flags_init(t5_model_flags *m)
+{
+    *m = (t5_model_flags){.device = "auto", .compute_type = "auto"};
+    const t5_flag table[T5_MODEL_FLAGS] = {
+        {.name = "--model",
+         .text = &m->dir,
+         .value_name = "DIR",
+         .help = "Hugging Face model folder (default: the bundled model)"},
+        {.name = "--device",
+         .text = &m->device,
+         .value_name = "NAME",
+         .help = "auto, cpu, cuda or cuda:N (default auto: a working GPU)"},
+        {.name = "--compute-type",
+         .text = &m->compute_type,
+         .value_name = "TYPE",
+         .choices = "auto|float32|float16|bfloat16|int8",
+         .help = "auto, float32, float16, bfloat16 or int8 (default auto)"},
+        {.name = "--threads",
+         .number = &m->n_threads,
+         .value_name = "N",
+         .max = 1024,
+         .help = "CPU threads (default 0: one per core)"},
+        {.name = "--max-rows",
+         .number = &m->n_rows_max,
+         .value_name = "N",
+         .max = 4096,
+         .help = "hypotheses decoded together (0: the default)"},
+        {.name = "--max-source-tokens",
+         .number = &m->src_len_max,
+         .value_name = "N",
+         .max = T5_SEQ_LEN_MAX,
+         .help = "longest source accepted"},
+        {.name = "--max-target-tokens",
+         .number = &m->tgt_len_max,
+         .value_name = "N",
+         .max = T5_SEQ_LEN_MAX,
+         .help = "longest target possible"},
+        {.name = "--verbose", .is_on = &m->is_verbose, .help = "log to stderr what is loaded and where"},
+    };
+    memcpy(m->table, table, sizeof table);
+}
+
+t5_status t5_model_flags_dir(t5_model_flags *m, const char **out, t5_error *err)
+{
+    if (m->dir == NULL) {
+        t5_status status = t5_config_bundled_model(m->bundled_dir, sizeof m->bundled_dir, err);
+        if (status != T5_OK) return status;
+        m->dir = m->bundled_dir;
+    }
+    *out = m->dir;
+    return T5_OK;
+}
+
+t5_status t5_model_flags_check(const t5_model_flags *m, t5_error *err)
+{
+    static const char *const names[] = {"auto", "cpu", "cpu-ref", "cuda"};
+    for (size_t i = 0; i < T5_COUNT(names); i++) {
+        if (strcmp(m->device, names[i]) == 0) return T5_OK;
+    }
+    const char *number = m->device + strlen("cuda:");
+    if (strncmp(m->device, "cuda:", strlen("cuda:")) == 0 && isdigit((unsigned char)number[0]) &&
+        number[strspn(number, "0123456789")] == '\0')
+        return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "--device %.80s: must be auto, cpu, cuda or cuda:N", m->device);
+}
+
+t5_status t5_model_flags_open(t5_model_flags *m, t5_translator **out, t5_error *err)
+{
+    t5_translator_options options;
+    t5_translator_options_init(&options);
+    t5_status status = t5_model_flags_dir(m, &options.model_dir, err);
+    if (status != T5_OK) return status;
+    t5_log_set_level(m->is_verbose ? T5_LOG_INFO : T5_LOG_WARN);
+    options.device.device = m->device;
+    options.device.compute_type = m->compute_type;
+    options.device.n_threads = m->n_threads;
+    options.engine.queue_depth_max = QUEUE_DEPTH;
+    if (m->n_rows_max > 0) options.engine.n_rows_max = m->n_rows_max;
+    if (m->src_len_max > 0) options.engine.src_len_max = m->src_len_max;
+    if (m->tgt_len_max > 0) options.engine.tgt_len_max = m->tgt_len_max;
+    if (options.engine.enc_tokens_max < options.engine.src_len_max)
+        options.engine.enc_tokens_max = options.engine.src_len_max;
+    m->n_rows_max = options.engine.n_rows_max;
+    return t5_translator_open(&options, out, err);
+}
+
+t5_status t5_decoding_flags_apply(const t5_decoding_flags *flags, int32_t vocab_size, t5_decoding *d, t5_error *err)
+{
+    for (int32_t i = 0; i < flags->n_items; i++) {
+        t5_status status = t5_decoding_set_text(d, flags->items[i].name, flags->items[i].value, err);
+        if (status != T5_OK) return status;
+    }
+    return t5_decoding_check(d, vocab_size, err);
+}
+
+t5_status t5_open_tokenizer(const char *dir, t5_hparams *out_hp, t5_tokenizer **out, t5_error *err)
+{
+    t5_status status = t5_hparams_load(dir, out_hp, err);
+    if (status != T5_OK) return status;
+    t5_tokenizer_options options = {
+        .vocab_size = out_hp->vocab_size, .pad_id = out_hp->pad_id, .eos_id = out_hp->eos_id};
+    return t5_tokenizer_open(dir, &options, out, err);
+}

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""Usage: test_cli.py T5_PROGRAM SOURCE_FOLDER
+
+Claim: each subcommand of `t5` answers as its --help says: replies in order, exit codes 0, 1 and 2, and errors on stderr
+that name what is wrong. Method: runs the program on the bundled model and on small fixtures.
+"""
+import json
+import os
+import pty
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+PROGRAM = ""
+SOURCE = Path()
+COMMANDS = ["translate", "generate", "score", "tokenize", "inspect", "bench"]
+
+
+def t5(*arguments, stdin="", expect=0):
+    done = subprocess.run([PROGRAM, *arguments], input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+                          capture_output=True, timeout=300)
+    stdout, stderr = done.stdout.decode("utf-8", "strict"), done.stderr.decode("utf-8", "replace")
+    assert done.returncode == expect, f"{arguments}: exit code {done.returncode}, not {expect}: {stderr}"
+    assert (stderr == "") == (expect == 0), f"{arguments}: stderr: {stderr}"
+    return stdout if expect == 0 else (stdout, stderr)
+
+
+def fixture(name):
+    return str(SOURCE / "tests" / "fixtures" / name)
+
+
+class UsageTest(unittest.TestCase):
+    def test_help(self):
+        self.assertIn("usage: t5 COMMAND", t5("--help"))
+        for command in COMMANDS:
+            self.assertIn(f"usage: t5 {command}", t5(command, "--help"))
+            self.assertIn("--model DIR", t5(command, "--help"))
+        self.assertIn("--num-beams", t5("generate", "--help"))
+
+    def test_wrong_use(self):
+        for arguments, named in [
+                ([], "usage"),
+                (["fly"], "fly"),
+                (["translate", "--target", "de", "--wings", "2"], "--wings"),
+                (["translate"], "--target"),
+                (["translate", "--target"], "--target needs a value"),
+                (["translate", "--target", "tlh"], "tlh"),
+                (["translate", "--target", "de", "a", "b"], "b"),
+                (["generate", "--num-beams", "0"], "num_beams"),
+                (["generate", "--num-beams", "many"], "num_beams"),
+                (["generate", "--num-beams", "2", "--num-return-sequences", "3"], "num_return_sequences"),
+                (["generate", "--threads", "-1"], "--threads"),
+                (["generate", "--compute-type", "float8"], "--compute-type"),
+                (["generate", "--device", "abacus"], "--device"),
+                (["generate", "--json=1"], "--json"),
+                (["bench", "--batch", "x"], "--batch")]:
+            self.assertIn(named, t5(*arguments, expect=2)[1])
+
+    def test_failures(self):
+        self.assertIn("no-such", t5("inspect", "--model", "no-such", expect=1)[1])
+        self.assertIn("no-such", t5("translate", "--target", "de", "no-such", expect=1)[1])
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertIn("config.json", t5("generate", "--model", folder, expect=1)[1])
+
+    def test_full_disk(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([PROGRAM, "generate", "--model", fixture("t5-v1.0")], input=b"a\n", stdout=full,
+                                  stderr=subprocess.PIPE, timeout=300)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"No space left", done.stderr)
+
+
+class TranslateTest(unittest.TestCase):
+    def test_lines_in_order(self):
+        lines = [f"I have {i} books." for i in range(40)]
+        together = t5("translate", "--source", "en", "--target", "de", stdin="\n".join(lines) + "\n").splitlines()
+        self.assertEqual(len(together), len(lines))
+        for i in (0, 17, 39):
+            alone = t5("translate", "--source", "en", "--target", "de", stdin=lines[i]).splitlines()
+            self.assertEqual(alone, [together[i]])
+
+    def test_empty_lines(self):
+        self.assertEqual(t5("translate", "--source", "en", "--target", "de"), "")
+        self.assertEqual(t5("translate", "--source", "en", "--target", "de", stdin="\n\n"), "\n\n")
+
+    def test_file_and_languages(self):
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("How are you?\n")
+            file.flush()
+            german = t5("translate", "--source", "en", "--target", "de", file.name)
+            french = t5("translate", "--source", "en", "--target", "fr", "--num-beams", "1", file.name)
+        self.assertTrue(german.strip() and french.strip() and german != french)
+
+    def test_invalid_line_is_named(self):
+        stdout, stderr = t5("translate", "--source", "en", "--target", "de", stdin=b"Good morning.\nbad \xff\nNo.\n",
+                            expect=1)
+        self.assertIn("stdin:2", stderr)
+        self.assertEqual(len(stdout.splitlines()), 1)
+
+    def test_reply_before_the_next_line(self):
+        """A program that sends a line and waits gets its reply: nothing is held back until the input ends."""
+        process = subprocess.Popen([PROGRAM, "translate", "--source", "en", "--target", "de"], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE)
+        for _ in range(2):
+            process.stdin.write(b"Thank you.\n")
+            process.stdin.flush()
+            self.assertTrue(process.stdout.readline().strip())
+        process.stdin.close()
+        self.assertEqual(process.wait(60), 0)
+        process.stdout.close()
+
+    def test_progress_on_a_terminal(self):
+        terminal, stderr = pty.openpty()
+        with tempfile.TemporaryFile() as stdout:
+            process = subprocess.Popen([PROGRAM, "translate", "--source", "en", "--target", "de"], stdin=subprocess.PIPE,
+                                       stdout=stdout, stderr=stderr)
+            process.stdin.write(b"Thank you.\n")
+            process.stdin.flush()
+            time.sleep(2.5)
+            process.stdin.write(b"Thank you.\n")
+            process.stdin.close()
+            self.assertEqual(process.wait(60), 0)
+        os.close(stderr)
+        self.assertRegex(os.read(terminal, 4096).decode(), r"2 lines, [0-9.]+ lines/s")
+        os.close(terminal)
+
+
+class GenerateTest(unittest.TestCase):
+    model = ["--model", ""]
+
+    def setUp(self):
+        self.model = ["--model", fixture("t5-v1.0")]
+        self.case = json.loads((SOURCE / "tests/fixtures/t5-v1.0/expected.json").read_text())["cases"][0]
+
+    def generate(self, *requests, expect=0, flags=()):
+        stdin = "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in requests)
+        result = t5("generate", "--json", *self.model, *flags, stdin=stdin, expect=expect)
+        return [json.loads(line) for line in (result if expect == 0 else result[0]).splitlines()]
+
+    def test_plain_lines(self):
+        text = t5("generate", *self.model, "--max-new-tokens", "24", stdin=self.case["text"] + "\n")
+        reply, = self.generate({"text": self.case["text"], "max_new_tokens": 24})
+        self.assertEqual(text.splitlines(), reply["texts"])
+        three = t5("generate", *self.model, "--num-beams=3", "--num-return-sequences", "3", stdin="a\n")
+        self.assertEqual(len(three.splitlines()), 3)
+
+    def test_flags_are_defaults(self):
+        request = {"text": self.case["text"]}
+        by_flag = self.generate(request, flags=["--num-beams", "4", "--max-new-tokens", "7"])
+        by_key = self.generate({**request, "num_beams": 4, "max_new_tokens": 7})
+        over = self.generate({**request, "num_beams": 4, "max_new_tokens": 7}, flags=["--num-beams", "2"])
+        self.assertEqual(by_flag, by_key)
+        self.assertEqual(over, by_key)
+
+    def test_bad_requests_get_an_error_each(self):
+        bad = ["{", "[]", "7", {}, {"text": "a", "input_ids": [1]}, {"text": 7}, {"input_ids": "a"},
+               {"input_ids": [1.5]}, {"input_ids": [-1]}, {"input_ids": [10 ** 12]}, {"input_ids": [10 ** 6]},
+               {"input_ids": []}, {"text": "a", "num_beams": 0}, {"text": "a", "num_beams": "2"},
+               {"text": "a", "num_beams": 2.5}, {"text": "a", "num_beams": 99}, {"text": "a", "wings": 2},
+               {"text": "a", "do_sample": 1}, {"text": "a", "num_return_sequences": 2},
+               {"text": "a", "decoder_input_ids": [10 ** 6]}, {"text": "a", "decoder_input_ids": 3},
+               {"text": "a", "max_new_tokens": 10 ** 6}, {"text": "a", "early_stopping": "maybe"},
+               {"text": "a", "token_logprobs": 1}, '{"text": "\\ud800"}', '{"text": "a", "text": "b"}',
+               {"text": "a", "temperature": "hot"}, {"text": "a", "suppress_tokens": [10 ** 6]},
+               {"text": "a", "top_p": 1e999}, {"text": "word " * 100000}]
+        good = {"text": self.case["text"], "max_new_tokens": 5}
+        replies = self.generate(good, *bad, good, expect=1)
+        self.assertEqual(len(replies), len(bad) + 2)
+        self.assertEqual(replies[0], replies[-1])
+        self.assertIn("sequences", replies[0])
+        for request, reply in zip(bad, replies[1:-1]):
+            self.assertEqual(list(reply), ["error"], request)
+
+    def test_invalid_utf8(self):
+        stdout, _ = t5("generate", "--json", *self.model, stdin=b'{"text": "\xff"}\n{"\xff": 1}\n', expect=1)
+        self.assertEqual([list(json.loads(line)) for line in stdout.splitlines()], [["error"], ["error"]])
+        self.assertIn("stdin:1", t5("generate", *self.model, stdin=b"\xff\n", expect=1)[1])
+
+    def test_odd_texts(self):
+        for text in ("", " ", "\u0000", "a\u0000b", "</s>", "<extra_id_0>", "\U0001f600", "\ufffd"):
+            reply, = self.generate({"text": text, "max_new_tokens": 3})
+            self.assertEqual(len(reply["sequences"]), 1)
+
+    def test_sampling_depends_on_the_seed_alone(self):
+        request = {"text": self.case["text"], "do_sample": True, "top_k": 0, "temperature": 2.0, "max_new_tokens": 12,
+                   "num_return_sequences": 3, "seed": 42}
+        alone, = self.generate(request)
+        other = {**request, "seed": 43}
+        among = self.generate(other, request, {"text": "b", "num_beams": 3}, request)
+        self.assertEqual(alone, among[1])
+        self.assertEqual(alone, among[3])
+        self.assertNotEqual(alone["sequences"], among[0]["sequences"])
+
+    def test_token_logprobs(self):
+        reply, = self.generate({"text": self.case["text"], "max_new_tokens": 8, "token_logprobs": True})
+        self.assertEqual(len(reply["token_logprobs"][0]), len(reply["sequences"][0]))
+        self.assertAlmostEqual(sum(reply["token_logprobs"][0]) / len(reply["sequences"][0]), reply["scores"][0], 4)
+
+    def test_suppressed_tokens(self):
+        first = self.generate({"text": self.case["text"], "max_new_tokens": 3})[0]["sequences"][0][0]
+        reply, = self.generate({"text": self.case["text"], "max_new_tokens": 3, "suppress_tokens": [first]})
+        self.assertNotIn(first, reply["sequences"][0])
+
+
+class ScoreTest(unittest.TestCase):
+    def test_text_and_ids_agree(self):
+        model = ["--model", fixture("mt5")]
+        ids = [int(i) for i in t5("tokenize", *model, stdin="ein Haus").split("\t")[0].split()]
+        requests = [{"text": "a house", "target": "ein Haus"}, {"text": "a house", "target_ids": ids}]
+        replies = [json.loads(line) for line in t5("score", "--json", *model, stdin="".join(
+            json.dumps(r) + "\n" for r in requests)).splitlines()]
+        self.assertEqual(replies[0], replies[1])
+        self.assertEqual(len(replies[0]["token_logprobs"]), len(ids))
+        plain = float(t5("score", *model, stdin="a house\tein Haus\n"))
+        self.assertAlmostEqual(plain, replies[0]["score"], 4)
+
+    def test_errors(self):
+        requests = [{}, {"text": "a"}, {"text": "a", "target": 1}, {"text": "a", "target_ids": []},
+                    {"text": "a", "target": "b", "num_beams": 2}]
+        stdout, _ = t5("score", "--json", "--model", fixture("mt5"),
+                       stdin="".join(json.dumps(r) + "\n" for r in requests), expect=1)
+        self.assertEqual([list(json.loads(line)) for line in stdout.splitlines()], [["error"]] * len(requests))
+        self.assertIn("stdin:1", t5("score", "--model", fixture("mt5"), stdin="no tab\n", expect=1)[1])
+
+
+class TokenizeTest(unittest.TestCase):
+    def test_round_trip(self):
+        for name, text in (("t5-v1.0", "a house"), ("byt5", "naïve 😀"), ("madlad", "<2de> two  spaces")):
+            line = t5("tokenize", "--model", fixture(name), stdin=text + "\n").rstrip("\n")
+            ids, pieces = line.split("\t")
+            self.assertEqual(len(ids.split(" ")), len(pieces.split(" ")), line)
+            decoded = t5("tokenize", "--decode", "--model", fixture(name), stdin=ids + "\n")
+            self.assertTrue(decoded.strip() in text or text in decoded.strip(), (decoded, text))
+
+    def test_json_and_errors(self):
+        model = ["--model", fixture("byt5")]
+        self.assertEqual(json.loads(t5("tokenize", "--json", *model, stdin="a")), {"ids": [100, 1], "pieces": ["a", "</s>"]})
+        self.assertEqual(json.loads(t5("tokenize", "--decode", "--json", *model, stdin="100,101")), {"text": "ab"})
+        for ids in ("-1", "99999", "x", "1 2 x"):
+            self.assertIn("stdin:1", t5("tokenize", "--decode", *model, stdin=ids, expect=1)[1])
+        self.assertIn("stdin:2", t5("tokenize", *model, stdin=b"a\n\xff\n", expect=1)[1])
+
+
+class InspectTest(unittest.TestCase):
+    def test_families(self):
+        families = {"t5-v1.0": "T5 v1.0", "t5-v1.1": "T5 v1.1 or FLAN-T5", "flan-small-shape": "T5 v1.1 or FLAN-T5",
+                    "mt5": "mT5", "umt5": "UMT5", "byt5": "ByT5", "madlad": "MADLAD-400"}
+        for name, family in families.items():
+            report = json.loads(t5("inspect", "--json", fixture(name)))
+            config = json.loads((SOURCE / "tests/fixtures" / name / "config.json").read_text())
+            self.assertEqual(report["family"], family)
+            self.assertEqual(report["sizes"]["d_model"], config["d_model"])
+            self.assertEqual(report["special_ids"]["eos"], config["eos_token_id"])
+            self.assertGreater(report["n_params"], 1000)
+            self.assertIn(family, t5("inspect", "--model", fixture(name)))
+        self.assertEqual(json.loads(t5("inspect", "--json", fixture("flan-small-shape")))["dtype"], "bfloat16")
+        self.assertEqual(json.loads(t5("inspect", "--json", fixture("mt5")))["dtype"], "float16")
+
+    def test_bundled_model(self):
+        report = json.loads(t5("inspect", "--json"))
+        self.assertIn("en", report["languages"])
+        self.assertIn({"source": "en", "target": "de", "prompt": "translate English to German: "}, report["pairs"])
+
+
+class BenchTest(unittest.TestCase):
+    def test_report(self):
+        report = json.loads(t5("bench", "--model", fixture("t5-v1.0"), "--batch", "3", "--src-len", "9", "--new-tokens",
+                               "6", "--repeat", "2", "--num-beams", "2", "--threads", "1"))
+        self.assertEqual([report[key] for key in ("batch", "src_len", "new_tokens", "num_beams", "repeat")],
+                         [3, 9, 6, 2, 2])
+        for key in ("tokens_per_s", "ms_per_step", "encoder_tokens_per_s"):
+            self.assertGreater(report[key], 0.0)
+        for key in ("ms_per_round", "ms_per_sentence"):
+            self.assertLessEqual(report[key]["min"], report[key]["p50"])
+            self.assertLessEqual(report[key]["p50"], report[key]["p99"])
+
+
+if __name__ == "__main__":
+    PROGRAM, SOURCE = sys.argv[1], Path(sys.argv[2])
+    unittest.main(argv=sys.argv[:1])
