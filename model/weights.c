@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "model/json_file.h"
 #include "model/safetensors.h"
+#include "model/torch_file.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -43,6 +44,7 @@ struct t5_weights {
 /* In the order of preference. */
 static const weight_format formats[] = {
     {"model.safetensors", "model.safetensors.index.json", "safetensors", t5_safetensors_read},
+    {"pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch", t5_torch_file_read},
 };
 
 static bool is_there(const char *path)
