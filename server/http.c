@@ -1,0 +1,187 @@
+/* server/http.c: the daemon: start, its callbacks, drain and stop. See http.h. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/exchange.h"
+#include "server/listen.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FDS_SPARE 64 /* besides connections: model files, epoll sets, logs */
+
+static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *url, const char *method,
+                                  const char *version, const char *upload, size_t *upload_bytes, void **request_ctx)
+{
+    t5_http *h = ctx;
+    t5_exchange *x = *request_ctx;
+    (void)version;
+    if (x == NULL) {
+        x = t5_exchange_create(h, connection);
+        if (x == NULL) return MHD_NO;
+        atomic_fetch_add(&h->n_exchanges, 1);
+        *request_ctx = x;
+        return t5_exchange_begin(x, url, method);
+    }
+    if (*upload_bytes > 0) {
+        size_t n_bytes = *upload_bytes;
+        *upload_bytes = 0;
+        return t5_exchange_append(x, upload, n_bytes);
+    }
+    return t5_exchange_advance(x);
+}
+
+static void on_completed(void *ctx, struct MHD_Connection *connection, void **request_ctx,
+                         enum MHD_RequestTerminationCode code)
+{
+    t5_http *h = ctx;
+    t5_exchange *x = *request_ctx;
+    (void)connection, (void)code;
+    if (x == NULL) return;
+    h->options.observe(h->options.server, x->route, x->http_status, t5_clock_ns() - x->started_ns);
+    t5_watch_set_deadline(h->watch, x->watched, t5_clock_ms() + h->options.receive_timeout_ms);
+    t5_exchange_destroy(x);
+    *request_ctx = NULL;
+    atomic_fetch_sub(&h->n_exchanges, 1);
+}
+
+static void on_connection(void *ctx, struct MHD_Connection *connection, void **socket_ctx,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    t5_http *h = ctx;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        *socket_ctx = t5_watch_open(h->watch, info->connect_fd, t5_clock_ms() + h->options.receive_timeout_ms);
+    } else if (*socket_ctx != NULL) {
+        t5_watch_close(h->watch, *socket_ctx);
+        *socket_ctx = NULL;
+    }
+}
+
+/* libmicrohttpd speaks of what clients did wrong; that is of interest when one looks for it. */
+static void on_log(void *ctx, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+static void on_log(void *ctx, const char *format, va_list args)
+{
+    char text[256], quoted[300];
+    (void)ctx;
+    vsnprintf(text, sizeof text, format, args);
+    text[strcspn(text, "\r\n")] = '\0';
+    t5_log(T5_LOG_DEBUG, "http text=%s", t5_log_quote(quoted, sizeof quoted, text));
+}
+
+static void on_panic(void *ctx, const char *file, unsigned line, const char *reason)
+{
+    (void)ctx;
+    t5_log(T5_LOG_ERROR, "http_panic at=%s:%u reason=\"%s\"", file, line, reason != NULL ? reason : "");
+    abort();
+}
+
+/* Each connection is a file descriptor; libmicrohttpd stops accepting silently when they run out. */
+static void raise_fd_limit(int32_t connections_max)
+{
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)connections_max + FDS_SPARE;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted)
+        t5_log(T5_LOG_WARN, "few_file_descriptors limit=%llu wanted=%llu", (unsigned long long)limit.rlim_cur,
+               (unsigned long long)wanted);
+}
+
+static t5_status start_daemon(t5_http *h, int fd, t5_error *err)
+{
+    const t5_http_options *o = &h->options;
+    const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    /* A pool of one is a daemon with one thread; libmicrohttpd wants it said as 0. */
+    unsigned n_pool = o->n_threads > 1 ? (unsigned)o->n_threads : 0;
+    unsigned n_connections = (unsigned)(o->connections_max > o->n_threads ? o->connections_max : o->n_threads);
+    MHD_set_panic_func(on_panic, NULL);
+    h->daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+        MHD_OPTION_THREAD_POOL_SIZE, n_pool, MHD_OPTION_CONNECTION_LIMIT, n_connections,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->connection_bytes, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)(o->receive_timeout_ms / 1000 + 1), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    if (h->daemon == NULL) return T5_FAIL(err, T5_ERR_IO, "the HTTP server could not start: %s", strerror(errno));
+    return T5_OK;
+}
+
+t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    int fd = -1;
+    t5_http *h = calloc(1, sizeof *h);
+    if (h == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "http: %zu bytes", sizeof *h);
+    h->options = *options;
+    raise_fd_limit(options->connections_max);
+    T5_TRY(t5_watch_create(options->connections_max, &h->watch, err));
+    T5_TRY(t5_listen(options->host, options->port, &fd, h->url, sizeof h->url, err));
+    T5_TRY(start_daemon(h, fd, err));
+    *out = h;
+    h = NULL; /* handed to the caller; the socket is libmicrohttpd's */
+    fd = -1;
+out:
+    if (fd >= 0) close(fd);
+    if (h != NULL) t5_watch_destroy(h->watch);
+    free(h);
+    return status;
+}
+
+const char *t5_http_url(const t5_http *h)
+{
+    return h->url;
+}
+
+/* Clients that the kernel has accepted for us get an answer (503, or what they asked for) instead of a reset. */
+static void take_backlog(t5_http *h, int fd)
+{
+    struct sockaddr_storage address;
+    for (;;) {
+        socklen_t n_bytes = sizeof address;
+        int client = accept4(fd, (struct sockaddr *)&address, &n_bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (client < 0) return;
+        MHD_add_connection(h->daemon, client, (struct sockaddr *)&address, n_bytes); /* closes it when it fails */
+    }
+}
+
+void t5_http_drain(t5_http *h)
+{
+    if (atomic_exchange(&h->is_draining, true)) return;
+    int fd = MHD_quiesce_daemon(h->daemon);
+    if (fd < 0) return;
+    take_backlog(h, fd);
+    close(fd);
+}
+
+bool t5_http_is_draining(const t5_http *h)
+{
+    return atomic_load(&h->is_draining);
+}
+
+int32_t t5_http_pending(const t5_http *h)
+{
+    return atomic_load(&h->n_exchanges);
+}
+
+void t5_http_give_up(t5_http *h)
+{
+    t5_watch_give_up(h->watch);
+}
+
+bool t5_http_stop(t5_http *h)
+{
+    if (h == NULL) return true;
+    T5_ASSERT(t5_http_is_draining(h));
+    atomic_store(&h->is_stopping, true);
+    if (atomic_load(&h->n_working) > 0) return false;
+    MHD_stop_daemon(h->daemon);
+    t5_watch_destroy(h->watch);
+    free(h);
+    return true;
+}

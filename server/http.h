@@ -1,0 +1,81 @@
+/* server/http.h: HTTP/1.1 over libmicrohttpd: connections, bodies, limits, and requests that wait for work elsewhere.
+ * Knows nothing of translation: a table of routes says who answers what.
+ *
+ * A request goes   received -> route->handle -> reply
+ * or, when the answer comes from another thread,
+ *                  received -> route->handle: t5_exchange_suspend(), start the work
+ *                  -> (any thread: t5_exchange_resume()) -> route->finish -> reply
+ * handle and finish run on an HTTP thread and must not wait. While it is suspended, route->cancel is called once if the
+ * client leaves, or if the server gives up waiting; resume must still come.
+ *
+ * Limits: body (413), head (414, 431 by libmicrohttpd), time to receive, connections. Ambiguous heads that a proxy may
+ * read differently than we do are refused (guard.h). */
+#pragma once
+#include "base/error.h"
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct t5_http t5_http;
+typedef struct t5_exchange t5_exchange; /* a request and its reply */
+
+typedef struct {
+    const char *method; /* "GET" answers HEAD too */
+    const char *path;
+    const char *error_key; /* errors are {"<error_key>": "text"} */
+    bool is_work;          /* refused with 503 while draining */
+    void (*handle)(t5_exchange *x, void *server);
+    void (*finish)(t5_exchange *x, void *server); /* NULL when handle never suspends */
+    void (*cancel)(t5_exchange *x);               /* any thread, under a lock: must be short */
+    void (*release)(void *state);                 /* frees what t5_exchange_set_state() was given */
+} t5_route;
+
+typedef struct {
+    const char *host; /* "*": every address */
+    int32_t port;     /* 0: a free one */
+    int32_t n_threads, connections_max, receive_timeout_ms;
+    size_t connection_bytes, body_bytes_max;
+    const char *cors_origin; /* "": no CORS headers */
+    const t5_route *routes;
+    int32_t n_routes;
+    void *server; /* handed to the routes */
+    /* After each request: its route (NULL when there was none), status, and time since its head arrived. HTTP thread.
+     */
+    void (*observe)(void *server, const t5_route *route, unsigned status, int64_t ns);
+} t5_http_options;
+
+/* Listens and serves. The options' pointers must outlive it. T5_ERR_IO: the address cannot be used. */
+t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error *err);
+/* "http://127.0.0.1:5000": with the real port. Lives as long as `h`. */
+const char *t5_http_url(const t5_http *h);
+/* Stops listening; what was received keeps its right to an answer, further work gets 503 and every reply closes. */
+void t5_http_drain(t5_http *h);
+bool t5_http_is_draining(const t5_http *h);
+/* Requests received and not fully answered. */
+int32_t t5_http_pending(const t5_http *h);
+/* Calls route->cancel for every suspended request. */
+void t5_http_give_up(t5_http *h);
+/* After t5_http_drain(): closes all connections and frees. False, and nothing done, while a request is suspended:
+ * libmicrohttpd would abort. Accepts NULL. */
+bool t5_http_stop(t5_http *h);
+
+/* What handle and finish use. HTTP threads only, except resume. */
+const t5_http *t5_exchange_http(const t5_exchange *x);
+void t5_exchange_set_state(t5_exchange *x, void *state); /* freed by route->release when the exchange ends */
+void *t5_exchange_state(const t5_exchange *x);
+const char *t5_exchange_body(const t5_exchange *x, size_t *out_bytes);
+const char *t5_exchange_header(const t5_exchange *x, const char *name); /* or NULL */
+
+struct json_t;
+/* The fields of the request: JSON, or query and form together (*out_is_form). T5_ERR_ARG: not readable. The caller owns
+ * *out. */
+t5_status t5_exchange_fields(t5_exchange *x, struct json_t **out, bool *out_is_form, t5_error *err);
+
+/* Exactly one of these ends an exchange. */
+void t5_exchange_reply(t5_exchange *x, unsigned http_status, const char *content_type, char *body, size_t n_bytes);
+void t5_exchange_reply_json(t5_exchange *x, unsigned http_status, const struct json_t *value);
+/* {"error": "..."} with the HTTP status of err->status; 503 comes with Retry-After. */
+void t5_exchange_fail(t5_exchange *x, const t5_error *err);
+void t5_exchange_fail_status(t5_exchange *x, unsigned http_status, const char *text);
+
+void t5_exchange_suspend(t5_exchange *x);
+void t5_exchange_resume(t5_exchange *x); /* any thread; the last touch of that thread */

@@ -1,0 +1,10 @@
+/* server/listen.h: the listening socket. We make it ourselves, so that errors say what to do and port 0 can be asked
+ * which port it became. One thread, at start. */
+#pragma once
+#include "base/error.h"
+#include <stddef.h>
+#include <stdint.h>
+
+/* `host`: an address or a name; "*" is every address, IPv6 and IPv4. Writes "http://host:port" with the real port into
+ * `url`. The caller closes *out_fd. T5_ERR_IO names address, port and cause. */
+t5_status t5_listen(const char *host, int32_t port, int *out_fd, char *url, size_t url_bytes, t5_error *err);

@@ -1,0 +1,198 @@
+/* server/main.c: t5serve. Settings, model, HTTP; then waits for a signal, finishes what was accepted, and leaves.
+ *
+ * Signals are blocked in every thread and taken by this one, so that nothing runs inside a handler: the first SIGTERM
+ * or SIGINT drains, a second one gives up what still runs. Exit codes: 0 after a drain, 1 for a failure, 2 for a
+ * setting that makes no sense. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "server/routes.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TICK_MS 20 /* while draining */
+#define DEVICE_CHECK_MS 500
+#define GIVE_UP_MS 10000 /* work that was given up ends at the next step; longer means that the device hangs */
+#define SEND_MS 2000     /* for the last replies to leave */
+
+extern char **environ;
+
+typedef struct {
+    t5_config config;
+    char model_dir[T5_CONFIG_TEXT_MAX];
+    t5_translator *translator;
+    t5_server server;
+    t5_http *http;
+    sigset_t signals;
+} program;
+
+static void set_if(int32_t *option, int64_t value)
+{
+    if (value > 0) *option = (int32_t)value;
+}
+
+static t5_status open_translator(program *p, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const t5_config *c = &p->config;
+    t5_translator_options options;
+    t5_translator_options_init(&options);
+    snprintf(p->model_dir, sizeof p->model_dir, "%s", c->model);
+    if (c->model[0] == '\0') T5_TRY(t5_config_bundled_model(p->model_dir, sizeof p->model_dir, err));
+    options.model_dir = p->model_dir;
+    options.device.device = c->device;
+    options.device.compute_type = c->compute_type;
+    options.device.n_threads = (int32_t)c->threads;
+    set_if(&options.engine.n_rows_max, c->max_rows);
+    set_if(&options.engine.src_len_max, c->max_source_tokens);
+    set_if(&options.engine.tgt_len_max, c->max_target_tokens);
+    set_if(&options.engine.enc_tokens_max, c->encode_tokens);
+    set_if(&options.engine.kv_tokens, c->kv_cache_tokens);
+    set_if(&options.engine.queue_depth_max, c->queue_depth);
+    T5_TRY(t5_translator_open(&options, &p->translator, err));
+out:
+    return status;
+}
+
+static t5_status start_http(program *p, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const t5_config *c = &p->config;
+    p->server.translator = p->translator;
+    p->server.rules.chars_max = c->char_limit;
+    p->server.rules.texts_max = c->batch_limit;
+    p->server.rules.alternatives_max = c->alternatives_limit;
+    p->server.request_timeout_ms = c->request_timeout_ms;
+    p->server.has_metrics = c->metrics;
+    p->server.version = T5_VERSION;
+    T5_TRY(t5_server_init(&p->server, err));
+    const t5_http_options options = {
+        .host = c->host,
+        .port = (int32_t)c->port,
+        .n_threads = (int32_t)c->http_threads,
+        .connections_max = (int32_t)c->connections_max,
+        .receive_timeout_ms = (int32_t)c->receive_timeout_ms,
+        .connection_bytes = (size_t)c->connection_bytes,
+        .body_bytes_max = (size_t)c->body_bytes_max,
+        .cors_origin = c->cors_origin,
+        .routes = t5_routes,
+        .n_routes = t5_routes_count,
+        .server = &p->server,
+        .observe = t5_server_observe,
+    };
+    T5_TRY(t5_http_start(&options, &p->http, err));
+out:
+    return status;
+}
+
+/* The next signal, or 0 after `ms`. */
+static int wait_signal(const program *p, int64_t ms)
+{
+    const struct timespec timeout = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    int signal_number = sigtimedwait(&p->signals, NULL, &timeout);
+    return signal_number > 0 ? signal_number : 0;
+}
+
+/* Until a signal comes. T5_ERR_DEVICE when the device fails first: only a new process can use it again. */
+static t5_status serve(const program *p, t5_error *err)
+{
+    for (;;) {
+        int signal_number = wait_signal(p, DEVICE_CHECK_MS);
+        if (signal_number > 0) {
+            t5_log(T5_LOG_INFO, "draining signal=%s pending=%d", strsignal(signal_number), t5_http_pending(p->http));
+            return T5_OK;
+        }
+        if (t5_server_is_lost(&p->server))
+            return T5_FAIL(err, T5_ERR_DEVICE, "the device failed; start the server again");
+    }
+}
+
+/* Finishes what was accepted within the drain timeout, or until a second signal; then gives it up. False when work is
+ * stuck in the device. */
+static bool drain(program *p)
+{
+    int64_t begin_ms = t5_clock_ms();
+    t5_http_drain(p->http);
+    bool is_hurried = false;
+    while (t5_http_pending(p->http) > 0 && !is_hurried && t5_clock_ms() - begin_ms < p->config.drain_timeout_ms)
+        is_hurried = wait_signal(p, TICK_MS) > 0;
+    if (t5_http_pending(p->http) > 0)
+        t5_log(T5_LOG_WARN, "giving_up pending=%d why=%s", t5_http_pending(p->http),
+               is_hurried ? "second_signal" : "drain_timeout");
+
+    int64_t given_up_ms = t5_clock_ms();
+    while (t5_http_pending(p->http) > 0 && t5_clock_ms() - given_up_ms < SEND_MS) {
+        t5_http_give_up(p->http);
+        wait_signal(p, TICK_MS);
+    }
+    while (!t5_http_stop(p->http)) {
+        if (t5_clock_ms() - given_up_ms > GIVE_UP_MS) return false;
+        t5_http_give_up(p->http);
+        wait_signal(p, TICK_MS);
+    }
+    p->http = NULL;
+    t5_log(T5_LOG_INFO, "stopped ms=%" PRId64, t5_clock_ms() - begin_ms);
+    return true;
+}
+
+static void close_program(program *p)
+{
+    t5_server_deinit(&p->server);
+    t5_translator_close(p->translator);
+}
+
+static t5_status run(program *p, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_log_level level = T5_LOG_INFO;
+    t5_log_parse_level(p->config.log_level, &level);
+    t5_log_set_level(level);
+    if (p->config.warning[0] != '\0') t5_log(T5_LOG_WARN, "config text=\"%s\"", p->config.warning);
+
+    json_object_seed(0);
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&p->signals);
+    sigaddset(&p->signals, SIGTERM);
+    sigaddset(&p->signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &p->signals, NULL); /* threads inherit it */
+
+    T5_TRY(open_translator(p, err));
+    T5_TRY(start_http(p, err));
+    t5_log(T5_LOG_INFO, "listening url=%s model=%s device=\"%s\" languages=%d version=%s", t5_http_url(p->http),
+           t5_translator_profile(p->translator)->name, t5_translator_device(p->translator), p->server.rules.n_codes,
+           T5_VERSION);
+    status = serve(p, err);
+    if (!drain(p)) {
+        t5_log(T5_LOG_ERROR, "stuck text=\"the device does not answer; leaving without it\"");
+        _exit(EXIT_FAILURE); /* its thread and the suspended requests cannot be freed */
+    }
+out:
+    close_program(p);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    static program p;
+    t5_error err = {0};
+    t5_config_action action = T5_CONFIG_RUN;
+    t5_status status = t5_config_load(argc, argv, environ, &p.config, &action, &err);
+    if (status != T5_OK) {
+        fprintf(stderr, "t5serve: %s\n", err.text);
+        return 2;
+    }
+    if (action == T5_CONFIG_HELP) t5_config_print_help(stdout);
+    if (action == T5_CONFIG_VERSION) printf("t5serve %s\n", T5_VERSION);
+    if (action == T5_CONFIG_PRINT) status = t5_config_print(&p.config, stdout, &err);
+    if (action == T5_CONFIG_RUN) status = run(&p, &err);
+    if (status == T5_OK) return EXIT_SUCCESS;
+    fprintf(stderr, "t5serve: %s\n", err.text);
+    return status == T5_ERR_ARG ? 2 : EXIT_FAILURE;
+}

@@ -1,0 +1,22 @@
+/* server/metrics.h: counters of the HTTP side, and the Prometheus text of everything. Labels have few values: a route's
+ * path and a status; never an address or a key. Counting is atomic adds: any thread. */
+#pragma once
+#include "engine/engine.h"
+#include "server/http.h"
+
+typedef struct t5_metrics t5_metrics;
+
+/* One series per route; `routes` must outlive it. */
+t5_status t5_metrics_create(const t5_route *routes, int32_t n_routes, t5_metrics **out, t5_error *err);
+void t5_metrics_destroy(t5_metrics *m); /* accepts NULL */
+/* `route` NULL: a path or method that no route has. */
+void t5_metrics_count(t5_metrics *m, const t5_route *route, unsigned http_status, int64_t ns);
+
+typedef struct {
+    const char *version, *model, *device;
+    int32_t requests_pending;
+    bool is_ready;
+    t5_engine_stats engine;
+} t5_metrics_gauges;
+/* A malloc'ed text, which the caller frees; NULL when out of memory. */
+char *t5_metrics_format(const t5_metrics *m, const t5_metrics_gauges *gauges, size_t *out_bytes);

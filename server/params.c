@@ -1,0 +1,247 @@
+/* server/params.c: see params.h. The checks stand in the order in which LibreTranslate 1.9 makes them. */
+#include "server/params.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ECHO_BYTES_MAX 32 /* of a client's value in an error text */
+
+typedef char echo_text[ECHO_BYTES_MAX + 1];
+
+/* Copies at most ECHO_BYTES_MAX bytes of valid UTF-8 without cutting a character. */
+static const char *echo(echo_text out, const char *text)
+{
+    size_t n = strnlen(text, ECHO_BYTES_MAX + 1);
+    if (n > ECHO_BYTES_MAX) {
+        n = ECHO_BYTES_MAX;
+        while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
+            n--;
+    }
+    memcpy(out, text, n);
+    out[n] = '\0';
+    return out;
+}
+
+/* The value of a string field; NULL and T5_OK when it is absent, null or "". */
+static t5_status optional_string(const json_t *fields, const char *name, const char **out, t5_error *err)
+{
+    const json_t *value = json_object_get(fields, name);
+    *out = NULL;
+    if (value == NULL || json_is_null(value)) return T5_OK;
+    if (!json_is_string(value)) return T5_FAIL(err, T5_ERR_ARG, "Invalid request: %s must be a string", name);
+    if (json_string_length(value) > 0) *out = json_string_value(value);
+    return T5_OK;
+}
+
+static t5_status required_string(const json_t *fields, const char *name, const char **out, t5_error *err)
+{
+    t5_status status = optional_string(fields, name, out, err);
+    if (status == T5_OK && *out == NULL)
+        status = T5_FAIL(err, T5_ERR_ARG, "Invalid request: missing %s parameter", name);
+    return status;
+}
+
+/* q as a string or an array of strings, not empty. */
+static t5_status check_q(const json_t *q, t5_error *err)
+{
+    bool is_empty = q == NULL || json_is_null(q) || (json_is_string(q) && json_string_length(q) == 0) ||
+                    (json_is_array(q) && json_array_size(q) == 0);
+    if (is_empty) return T5_FAIL(err, T5_ERR_ARG, "Invalid request: missing q parameter");
+    if (json_is_string(q)) return T5_OK;
+    bool is_fine = json_is_array(q);
+    for (size_t i = 0; i < json_array_size(q) && is_fine; i++)
+        is_fine = json_is_string(json_array_get(q, i));
+    if (!is_fine) return T5_FAIL(err, T5_ERR_ARG, "Invalid request: q must be a string or an array of strings");
+    return T5_OK;
+}
+
+static t5_status read_alternatives(const json_t *fields, int64_t limit, int32_t *out, t5_error *err)
+{
+    const json_t *value = json_object_get(fields, "alternatives");
+    long long n = 0;
+    bool is_number = true;
+    if (json_is_integer(value)) {
+        n = json_integer_value(value);
+    } else if (json_is_string(value) && json_string_length(value) > 0) {
+        char *end = NULL;
+        errno = 0;
+        n = strtoll(json_string_value(value), &end, 10);
+        is_number = *end == '\0' && end != json_string_value(value) && errno != ERANGE;
+    } else {
+        is_number = value == NULL || json_is_string(value); /* "" counts as absent */
+    }
+    if (!is_number) return T5_FAIL(err, T5_ERR_ARG, "Invalid request: alternatives parameter is not a number");
+    if (limit >= 0 && n > limit)
+        return T5_FAIL(err, T5_ERR_ARG, "Invalid request: alternatives parameter must be <= %" PRId64, limit);
+    if (n < 0) n = 0;
+    if (n > T5_BEAMS_MAX - 1) n = T5_BEAMS_MAX - 1; /* fewer than asked is allowed */
+    *out = (int32_t)n;
+    return T5_OK;
+}
+
+static int64_t count_chars(const char *text, size_t n_bytes)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < n_bytes; i++)
+        n += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return n;
+}
+
+static t5_status check_limit(int64_t n, int64_t limit, t5_error *err)
+{
+    if (limit < 0 || n <= limit) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "Invalid request: request (%" PRId64 ") exceeds text limit (%" PRId64 ")", n,
+                   limit);
+}
+
+/* Line ends become \n and one at the end goes: what LibreTranslate does to form values. Returns the new length. */
+static size_t normalize_lines(char *text, size_t n_bytes)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < n_bytes; i++) {
+        bool is_crlf = text[i] == '\r' && i + 1 < n_bytes && text[i + 1] == '\n';
+        if (!is_crlf) text[n++] = text[i] == '\r' ? '\n' : text[i];
+    }
+    if (n > 0 && text[n - 1] == '\n') n--;
+    text[n] = '\0';
+    return n;
+}
+
+static const json_t *text_at(const json_t *q, size_t i)
+{
+    return json_is_array(q) ? json_array_get(q, i) : q;
+}
+
+/* Copies the texts of q, each with a NUL behind it, into one block. */
+static t5_status copy_texts(const json_t *q, bool is_form, t5_params *p, t5_error *err)
+{
+    size_t n_texts = json_is_array(q) ? json_array_size(q) : 1, n_bytes = 0;
+    for (size_t i = 0; i < n_texts; i++)
+        n_bytes += json_string_length(text_at(q, i)) + 1;
+    p->texts = calloc(n_texts, sizeof *p->texts);
+    p->bytes = malloc(n_bytes);
+    if (p->texts == NULL || p->bytes == NULL)
+        return T5_FAIL(err, T5_ERR_NOMEM, "out of memory for %zu texts of %zu bytes", n_texts, n_bytes);
+
+    char *next = p->bytes;
+    for (size_t i = 0; i < n_texts; i++) {
+        size_t n = json_string_length(text_at(q, i));
+        memcpy(next, json_string_value(text_at(q, i)), n + 1);
+        if (is_form) n = normalize_lines(next, n);
+        p->texts[i] = (t5_text){.text = next, .n_bytes = n, .source = p->source, .target = p->target};
+        next += n + 1;
+    }
+    p->n_texts = (int32_t)n_texts;
+    p->is_batch = json_is_array(q);
+    return T5_OK;
+}
+
+static t5_status check_texts(const t5_params *p, const t5_params_rules *rules, t5_error *err)
+{
+    t5_status status = check_limit(p->n_texts, rules->texts_max, err);
+    for (int32_t i = 0; i < p->n_texts && status == T5_OK; i++)
+        status = check_limit(count_chars(p->texts[i].text, p->texts[i].n_bytes), rules->chars_max, err);
+    return status;
+}
+
+/* The public code of what a client wrote, when the model knows the language at all; else an error with the internal
+ * code, as LibreTranslate has it. */
+static t5_status read_language(const char *given, const t5_params_rules *rules, char out[T5_LANGCODE_BYTES],
+                               t5_error *err)
+{
+    echo_text shown;
+    const char *code = t5_langcode_match(given, rules->codes, rules->n_codes);
+    if (code != NULL) {
+        snprintf(out, T5_LANGCODE_BYTES, "%s", code);
+        return T5_OK;
+    }
+    if (t5_langcode_normalize(given, out))
+        return T5_FAIL(err, T5_ERR_ARG, "%s is not supported", t5_langcode_internal(out));
+    return T5_FAIL(err, T5_ERR_ARG, "%s is not supported", echo(shown, given));
+}
+
+static t5_status check_format(const json_t *fields, t5_error *err)
+{
+    echo_text shown;
+    const char *format = NULL;
+    t5_status status = optional_string(fields, "format", &format, err);
+    if (status != T5_OK || format == NULL || strcmp(format, "text") == 0) return status;
+    return T5_FAIL(err, T5_ERR_ARG, "%s format is not supported", echo(shown, format));
+}
+
+static const char *name_of(const char *code)
+{
+    const char *name = t5_langcode_name(code);
+    return name != NULL ? name : code;
+}
+
+/* source, target, format, pair: what is wrong first is named. */
+static t5_status read_languages(const json_t *fields, const char *source, const char *target,
+                                const t5_params_rules *rules, t5_params *p, t5_error *err)
+{
+    t5_status status = T5_OK;
+    bool is_auto = strcasecmp(source, "auto") == 0;
+    if (is_auto) snprintf(p->source, sizeof p->source, "auto");
+    if (!is_auto) T5_TRY(read_language(source, rules, p->source, err));
+    T5_TRY(read_language(target, rules, p->target, err));
+    T5_TRY(check_format(fields, err));
+    bool is_served =
+        is_auto || strcmp(p->source, p->target) == 0 || t5_profile_find(rules->profile, p->source, p->target) != NULL;
+    if (!is_served)
+        status =
+            T5_FAIL(err, T5_ERR_ARG, "%s (%s) is not available as a target language from %s (%s)", name_of(p->target),
+                    t5_langcode_internal(p->target), name_of(p->source), t5_langcode_internal(p->source));
+out:
+    return status;
+}
+
+/* Every option of decoding.def that is among the fields, over the model's defaults. */
+static t5_status read_decoding(const json_t *fields, bool is_form, t5_params *p, t5_error *err)
+{
+    t5_error cause = {0};
+    t5_status status = T5_OK;
+    const char *name = NULL;
+    json_t *value = NULL, *object = (json_t *)(size_t)fields; /* jansson's iterator wants it writable */
+    if (!is_form) status = t5_decoding_set_object(&p->decoding, fields, &cause);
+    json_object_foreach(object, name, value)
+    {
+        if (status != T5_OK || !t5_decoding_has(name) || json_is_null(value)) continue;
+        if (is_form && json_string_length(value) == 0) continue;
+        if (is_form) status = t5_decoding_set_text(&p->decoding, name, json_string_value(value), &cause);
+        if (strcmp(name, "max_new_tokens") == 0) p->has_max_new_tokens = true;
+    }
+    return status == T5_OK ? T5_OK : T5_FAIL(err, status, "Invalid request: %s", cause.text);
+}
+
+t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rules *rules, t5_params *out,
+                         t5_error *err)
+{
+    t5_status status = T5_OK;
+    const char *source = NULL, *target = NULL;
+    const json_t *q = json_object_get(fields, "q");
+    *out = (t5_params){.decoding = rules->profile->defaults};
+
+    T5_TRY(check_q(q, err));
+    T5_TRY(required_string(fields, "source", &source, err));
+    T5_TRY(required_string(fields, "target", &target, err));
+    T5_TRY(read_alternatives(fields, rules->alternatives_max, &out->n_alternatives, err));
+    T5_TRY(copy_texts(q, is_form, out, err));
+    T5_TRY(check_texts(out, rules, err));
+    T5_TRY(read_languages(fields, source, target, rules, out, err));
+    T5_TRY(read_decoding(fields, is_form, out, err));
+out:
+    if (status != T5_OK) t5_params_deinit(out);
+    return status;
+}
+
+void t5_params_deinit(t5_params *p)
+{
+    free(p->texts);
+    free(p->bytes);
+    p->texts = NULL;
+    p->bytes = NULL;
+    p->n_texts = 0;
+}

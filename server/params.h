@@ -1,0 +1,31 @@
+/* server/params.h: what a client of POST /translate wants, read from its fields and checked in LibreTranslate's order,
+ * in LibreTranslate's words (clients match on them). Owns its texts, so that body and fields can go at once. */
+#pragma once
+#include "text/langcodes.h"
+#include "translate/translator.h"
+#include <jansson.h>
+
+/* What requests are checked against. */
+typedef struct {
+    const t5_profile *profile;
+    const char *const *codes; /* the languages of the profile */
+    int32_t n_codes;
+    int64_t chars_max, texts_max, alternatives_max; /* -1: no limit */
+} t5_params_rules;
+
+typedef struct {
+    char source[T5_LANGCODE_BYTES], target[T5_LANGCODE_BYTES]; /* public codes; source may be "auto" */
+    t5_text *texts;                                            /* texts[i].source and .target point into this struct */
+    int32_t n_texts;
+    bool is_batch; /* q was an array: the reply has arrays, also for one text */
+    int32_t n_alternatives;
+    t5_decoding decoding;
+    bool has_max_new_tokens;
+    char *bytes; /* what texts[i].text points into */
+} t5_params;
+
+/* `is_form`: values are strings, q has its line ends made \n and loses one at its end. T5_ERR_ARG holds the text for
+ * the client. On T5_OK release with t5_params_deinit(); `out` must not move. Any thread. */
+t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rules *rules, t5_params *out,
+                         t5_error *err);
+void t5_params_deinit(t5_params *p); /* accepts a zeroed one */

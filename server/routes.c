@@ -1,0 +1,139 @@
+/* server/routes.c: the table, and the small endpoints. */
+#include "server/routes.h"
+#include "base/log.h"
+#include "text/langcodes.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool t5_server_is_lost(const t5_server *s)
+{
+    t5_engine_stats stats;
+    t5_engine_stats_get(t5_translator_engine(s->translator), &stats);
+    return stats.is_lost;
+}
+
+/* Why no new work should come, or NULL. */
+static const char *why_not_ready(const t5_exchange *x, const t5_server *s)
+{
+    if (t5_http_is_draining(t5_exchange_http(x))) return "the server is stopping";
+    return t5_server_is_lost(s) ? "the device failed" : NULL;
+}
+
+static void reply_health(t5_exchange *x, const char *failure)
+{
+    if (failure != NULL) {
+        t5_exchange_fail_status(x, 503, failure);
+        return;
+    }
+    json_t *value = json_pack("{s:s}", "status", "ok");
+    t5_exchange_reply_json(x, 200, value);
+    json_decref(value);
+}
+
+/* The process answers. */
+static void handle_live(t5_exchange *x, void *server)
+{
+    (void)server;
+    reply_health(x, NULL);
+}
+
+/* It can translate; while it drains it still can, but should get no new work: that is /health/ready. */
+static void handle_health(t5_exchange *x, void *server)
+{
+    reply_health(x, t5_server_is_lost(server) ? "the device failed" : NULL);
+}
+
+static void handle_ready(t5_exchange *x, void *server)
+{
+    reply_health(x, why_not_ready(x, server));
+}
+
+static void handle_languages(t5_exchange *x, void *server)
+{
+    const t5_server *s = server;
+    char *copy = malloc(s->languages_bytes);
+    if (copy != NULL) memcpy(copy, s->languages, s->languages_bytes);
+    t5_exchange_reply(x, copy != NULL ? 200 : 503, "application/json", copy, copy != NULL ? s->languages_bytes : 0);
+}
+
+static void handle_metrics(t5_exchange *x, void *server)
+{
+    const t5_server *s = server;
+    if (!s->has_metrics) {
+        t5_exchange_fail_status(x, 404, "not found");
+        return;
+    }
+    t5_metrics_gauges gauges = {
+        .version = s->version,
+        .model = t5_translator_profile(s->translator)->name,
+        .device = t5_translator_device(s->translator),
+        .requests_pending = t5_http_pending(t5_exchange_http(x)),
+        .is_ready = why_not_ready(x, s) == NULL,
+    };
+    t5_engine_stats_get(t5_translator_engine(s->translator), &gauges.engine);
+    size_t n_bytes = 0;
+    char *text = t5_metrics_format(s->metrics, &gauges, &n_bytes);
+    t5_exchange_reply(x, text != NULL ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8", text, n_bytes);
+}
+
+const t5_route t5_routes[] = {
+    {"POST", "/translate", "error", true, t5_translate_handle, t5_translate_finish, t5_translate_cancel,
+     t5_translate_release},
+    {"GET", "/languages", "error", false, handle_languages, NULL, NULL, NULL},
+    {"GET", "/health", "error", false, handle_health, NULL, NULL, NULL},
+    {"GET", "/health/live", "error", false, handle_live, NULL, NULL, NULL},
+    {"GET", "/health/ready", "error", false, handle_ready, NULL, NULL, NULL},
+    {"GET", "/metrics", "error", false, handle_metrics, NULL, NULL, NULL},
+};
+const int32_t t5_routes_count = (int32_t)T5_COUNT(t5_routes);
+
+/* {"code":..,"name":..,"targets":[..]}; a language is its own target too, as with LibreTranslate. */
+static json_t *describe_language(const t5_params_rules *rules, const char *code)
+{
+    const char *name = t5_langcode_name(code);
+    json_t *targets = json_array();
+    for (int32_t i = 0; i < rules->n_codes; i++) {
+        const char *target = rules->codes[i];
+        bool is_target = strcmp(target, code) == 0 || t5_profile_find(rules->profile, code, target) != NULL;
+        if (is_target) json_array_append_new(targets, json_string(target));
+    }
+    return json_pack("{s:s, s:s, s:o}", "code", code, "name", name != NULL ? name : code, "targets", targets);
+}
+
+t5_status t5_server_init(t5_server *s, t5_error *err)
+{
+    const t5_profile *profile = t5_translator_profile(s->translator);
+    int32_t n_codes = t5_profile_languages(profile, s->codes, T5_LANGUAGES_MAX);
+    s->rules.profile = profile;
+    s->rules.codes = s->codes;
+    s->rules.n_codes = n_codes;
+    json_t *languages = json_array();
+    for (int32_t i = 0; i < n_codes; i++)
+        json_array_append_new(languages, describe_language(&s->rules, s->codes[i]));
+    s->languages = json_dumps(languages, JSON_COMPACT | JSON_SORT_KEYS);
+    bool is_complete = json_array_size(languages) == (size_t)n_codes && s->languages != NULL;
+    json_decref(languages);
+    if (!is_complete) return T5_FAIL(err, T5_ERR_NOMEM, "out of memory for %d languages", n_codes);
+    s->languages_bytes = strlen(s->languages) + 1;
+    s->languages[s->languages_bytes - 1] = '\n'; /* in place of the NUL: a length goes with it */
+    return t5_metrics_create(t5_routes, t5_routes_count, &s->metrics, err);
+}
+
+void t5_server_deinit(t5_server *s)
+{
+    free(s->languages);
+    t5_metrics_destroy(s->metrics);
+    s->languages = NULL;
+    s->metrics = NULL;
+}
+
+void t5_server_observe(void *server, const t5_route *route, unsigned http_status, int64_t ns)
+{
+    t5_server *s = server;
+    t5_metrics_count(s->metrics, route, http_status, ns);
+    t5_log(T5_LOG_DEBUG, "request method=%s path=%s status=%u ms=%" PRId64, route != NULL ? route->method : "-",
+           route != NULL ? route->path : "-", http_status, ns / 1000000);
+}

@@ -1,0 +1,39 @@
+/* server/routes.h: what t5serve answers. One table says who handles which method and path; a further API is further
+ * rows and a file beside translate.c. */
+#pragma once
+#include "server/http.h"
+#include "server/metrics.h"
+#include "server/params.h"
+
+#define T5_LANGUAGES_MAX 1024
+
+/* What the routes share. Immutable while requests are served, but for the metrics. */
+typedef struct {
+    t5_translator *translator;
+    t5_params_rules rules;      /* the caller sets the limits */
+    int64_t request_timeout_ms; /* 0: none */
+    bool has_metrics;           /* GET /metrics is answered */
+    const char *version;
+    const char *codes[T5_LANGUAGES_MAX];
+    char *languages; /* the answer of GET /languages */
+    size_t languages_bytes;
+    t5_metrics *metrics;
+} t5_server;
+
+extern const t5_route t5_routes[];
+extern const int32_t t5_routes_count;
+
+/* Fills what follows from the translator: rules, `languages`, `metrics`; the rest is the caller's. Undo with
+ * t5_server_deinit(). */
+t5_status t5_server_init(t5_server *s, t5_error *err);
+void t5_server_deinit(t5_server *s);
+/* The device failed: nothing will be translated any more. */
+bool t5_server_is_lost(const t5_server *s);
+/* t5_http_options.observe */
+void t5_server_observe(void *server, const t5_route *route, unsigned http_status, int64_t ns);
+
+/* translate.c: POST /translate. */
+void t5_translate_handle(t5_exchange *x, void *server);
+void t5_translate_finish(t5_exchange *x, void *server);
+void t5_translate_cancel(t5_exchange *x);
+void t5_translate_release(void *state);

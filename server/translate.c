@@ -1,0 +1,132 @@
+/* server/translate.c: POST /translate, as LibreTranslate has it. handle: fields -> params -> start; the device thread
+ * resumes; finish: detokenize, join, reply. */
+#include "base/clock.h"
+#include "server/routes.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+
+typedef struct {
+    t5_params params;
+    t5_translation *translation; /* NULL when it could not start */
+    t5_error error;              /* why not */
+} translate_state;
+
+/* On the device thread, or in start. */
+static void on_done(void *ctx)
+{
+    t5_exchange_resume(ctx);
+}
+
+static t5_status read_params(t5_exchange *x, const t5_server *s, t5_params *out, t5_error *err)
+{
+    json_t *fields = NULL;
+    bool is_form = false;
+    t5_status status = t5_exchange_fields(x, &fields, &is_form, err);
+    if (status != T5_OK) return status;
+    status = t5_params_read(fields, is_form, &s->rules, out, err);
+    json_decref(fields);
+    return status;
+}
+
+void t5_translate_handle(t5_exchange *x, void *server)
+{
+    const t5_server *s = server;
+    t5_error err = {0};
+    translate_state *state = calloc(1, sizeof *state);
+    if (state == NULL) {
+        T5_FAIL(&err, T5_ERR_NOMEM, "translate: %zu bytes", sizeof *state);
+        t5_exchange_fail(x, &err);
+        return;
+    }
+    t5_exchange_set_state(x, state);
+    if (read_params(x, s, &state->params, &err) != T5_OK) {
+        t5_exchange_fail(x, &err);
+        return;
+    }
+    const t5_params *p = &state->params;
+    const t5_translation_request request = {
+        .texts = p->texts,
+        .n_texts = p->n_texts,
+        .decoding = p->decoding,
+        .has_max_new_tokens = p->has_max_new_tokens,
+        .n_alternatives = p->n_alternatives,
+        .deadline_ms = s->request_timeout_ms > 0 ? t5_clock_ms() + s->request_timeout_ms : 0,
+        .on_done = on_done,
+        .ctx = x,
+    };
+    t5_exchange_suspend(x);
+    t5_status status = t5_translation_start(s->translator, &request, &state->translation, &state->error);
+    if (status != T5_OK) t5_exchange_resume(x); /* on_done will not be called */
+}
+
+void t5_translate_cancel(t5_exchange *x)
+{
+    translate_state *state = t5_exchange_state(x);
+    t5_translation_cancel(state->translation);
+}
+
+void t5_translate_release(void *p)
+{
+    translate_state *state = p;
+    t5_translation_destroy(state->translation);
+    t5_params_deinit(&state->params);
+    free(state);
+}
+
+static json_t *describe_detected(const t5_translated *result)
+{
+    return json_pack("{s:f, s:s}", "confidence", result->confidence, "language", result->detected);
+}
+
+static json_t *list_alternatives(const t5_translated *result)
+{
+    json_t *list = json_array();
+    for (int32_t i = 0; i < result->n_alternatives; i++)
+        json_array_append_new(list, json_string(result->alternatives[i]));
+    return list;
+}
+
+/* The values of all texts under `key`: an array in a batch, else the only one. Steals `values`. */
+static void set_values(json_t *reply, const char *key, json_t *values, bool is_batch)
+{
+    if (is_batch) json_object_set(reply, key, values);
+    if (!is_batch) json_object_set(reply, key, json_array_get(values, 0));
+    json_decref(values);
+}
+
+/* Fields stand only where they were asked for: clients look at which are there. NULL when out of memory. */
+static json_t *make_reply(const t5_params *p, const t5_translation *translation)
+{
+    json_t *reply = json_object(), *texts = json_array(), *detected = json_array(), *alternatives = json_array();
+    bool is_auto = p->n_texts > 0 && t5_translation_get(translation, 0)->detected != NULL;
+    for (int32_t i = 0; i < p->n_texts; i++) {
+        const t5_translated *result = t5_translation_get(translation, i);
+        json_array_append_new(texts, json_stringn(result->text, result->n_bytes));
+        if (is_auto) json_array_append_new(detected, describe_detected(result));
+        if (p->n_alternatives > 0) json_array_append_new(alternatives, list_alternatives(result));
+    }
+    bool is_complete = json_array_size(texts) == (size_t)p->n_texts;
+    set_values(reply, "translatedText", texts, p->is_batch);
+    if (is_auto) set_values(reply, "detectedLanguage", detected, p->is_batch);
+    if (!is_auto) json_decref(detected);
+    if (p->n_alternatives > 0) set_values(reply, "alternatives", alternatives, p->is_batch);
+    if (p->n_alternatives == 0) json_decref(alternatives);
+    if (is_complete) return reply;
+    json_decref(reply);
+    return NULL;
+}
+
+void t5_translate_finish(t5_exchange *x, void *server)
+{
+    translate_state *state = t5_exchange_state(x);
+    (void)server;
+    if (state->translation != NULL) t5_translation_finish(state->translation, &state->error);
+    if (state->error.status != T5_OK) {
+        t5_exchange_fail(x, &state->error);
+        return;
+    }
+    json_t *reply = make_reply(&state->params, state->translation);
+    t5_exchange_reply_json(x, 200, reply);
+    json_decref(reply);
+}

@@ -1,0 +1,183 @@
+/* tests/fake_translator.c: a translator that needs no model, for tests of the server: t5serve_fake is main.c linked
+ * with this instead of translate/translator.c. The answer is "<target>:" + text. A text can ask for more: sleep=MS ...
+ * the answer comes after MS milliseconds, or at once when it is given up busy           start answers T5_ERR_BUSY
+ *   fail=io        finish answers T5_ERR_IO, with a path that no client may see
+ *   lost           the device fails
+ * Cancelled ones are counted in the engine's statistics. One thread ends what is due. */
+#include "base/clock.h"
+#include "translate/translator.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct t5_translation {
+    t5_translation_request request;
+    int64_t due_ms;
+    atomic_bool is_cancelled;
+    bool was_given_up;
+    t5_translated *results; /* [n_texts] */
+    t5_translation *next;
+};
+
+struct t5_translator {
+    pthread_t thread;
+    pthread_mutex_t mutex; /* guards what follows */
+    t5_translation *first;
+    bool is_stopping;
+    t5_engine_stats stats;
+    t5_profile profile;
+    t5_pair pairs[3];
+};
+
+static t5_translator fake = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+/* Unlinks one translation that is due, or NULL. */
+static t5_translation *take_due(int64_t now_ms)
+{
+    for (t5_translation **link = &fake.first; *link != NULL; link = &(*link)->next) {
+        t5_translation *tr = *link;
+        bool is_late = tr->request.deadline_ms != 0 && now_ms >= tr->request.deadline_ms;
+        tr->was_given_up = atomic_load(&tr->is_cancelled) || is_late;
+        if (!tr->was_given_up && now_ms < tr->due_ms) continue;
+        *link = tr->next;
+        if (tr->was_given_up) fake.stats.n_cancelled++;
+        return tr;
+    }
+    return NULL;
+}
+
+static void *run(void *arg)
+{
+    (void)arg;
+    for (bool is_stopping = false; !is_stopping;) {
+        pthread_mutex_lock(&fake.mutex);
+        t5_translation *tr = take_due(t5_clock_ms());
+        is_stopping = fake.is_stopping;
+        pthread_mutex_unlock(&fake.mutex);
+        if (tr != NULL) tr->request.on_done(tr->request.ctx);
+        if (tr == NULL) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return NULL;
+}
+
+void t5_translator_options_init(t5_translator_options *o)
+{
+    memset(o, 0, sizeof *o);
+}
+
+t5_status t5_translator_open(const t5_translator_options *options, t5_translator **out, t5_error *err)
+{
+    static const t5_pair pairs[] = {{"en", "de", ""}, {"en", "fr", ""}, {"en", "zh-Hant", ""}};
+    (void)options;
+    memcpy(fake.pairs, pairs, sizeof pairs);
+    snprintf(fake.profile.name, sizeof fake.profile.name, "fake");
+    fake.profile.pairs = fake.pairs;
+    fake.profile.n_pairs = (int32_t)T5_COUNT(pairs);
+    t5_decoding_init(&fake.profile.defaults);
+    if (pthread_create(&fake.thread, NULL, run, NULL) != 0) return T5_FAIL(err, T5_ERR_NOMEM, "fake: no thread");
+    *out = &fake;
+    return T5_OK;
+}
+
+void t5_translator_close(t5_translator *t)
+{
+    if (t == NULL) return;
+    pthread_mutex_lock(&t->mutex);
+    t->is_stopping = true;
+    pthread_mutex_unlock(&t->mutex);
+    pthread_join(t->thread, NULL);
+}
+
+const t5_profile *t5_translator_profile(const t5_translator *t)
+{
+    return &t->profile;
+}
+
+t5_engine *t5_translator_engine(t5_translator *t)
+{
+    (void)t;
+    return NULL;
+}
+
+const char *t5_translator_device(const t5_translator *t)
+{
+    (void)t;
+    return "fake";
+}
+
+void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
+{
+    (void)e;
+    pthread_mutex_lock(&fake.mutex);
+    *out = fake.stats;
+    pthread_mutex_unlock(&fake.mutex);
+}
+
+t5_status t5_translation_start(t5_translator *t, const t5_translation_request *request, t5_translation **out,
+                               t5_error *err)
+{
+    const char *text = request->texts[0].text;
+    int64_t sleep_ms = strncmp(text, "sleep=", 6) == 0 ? strtoll(text + 6, NULL, 10) : 0;
+    if (strcmp(text, "busy") == 0) return T5_FAIL(err, T5_ERR_BUSY, "the queue is full, try again later");
+    t5_translation *tr = calloc(1, sizeof *tr);
+    if (tr == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "fake: out of memory");
+    tr->request = *request;
+    tr->due_ms = t5_clock_ms() + sleep_ms;
+    *out = tr;
+    pthread_mutex_lock(&t->mutex);
+    tr->next = t->first;
+    t->first = tr;
+    t->stats.n_sequences += request->n_texts;
+    if (strcmp(text, "lost") == 0) t->stats.is_lost = true;
+    pthread_mutex_unlock(&t->mutex);
+    return T5_OK;
+}
+
+static t5_status answer(const t5_text *text, t5_translated *out, t5_error *err)
+{
+    size_t n_prefix = strlen(text->target) + 1;
+    char *bytes = malloc(n_prefix + text->n_bytes + 1);
+    if (bytes == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "fake: out of memory");
+    memcpy(bytes, text->target, n_prefix - 1);
+    bytes[n_prefix - 1] = ':';
+    memcpy(bytes + n_prefix, text->text, text->n_bytes);
+    bytes[n_prefix + text->n_bytes] = '\0';
+    out->text = bytes;
+    out->n_bytes = n_prefix + text->n_bytes;
+    if (strcmp(text->source, "auto") == 0) out->detected = "en";
+    out->confidence = 95.3;
+    return T5_OK;
+}
+
+t5_status t5_translation_finish(t5_translation *tr, t5_error *err)
+{
+    t5_status status = T5_OK;
+    if (tr->was_given_up) return T5_FAIL(err, T5_ERR_TIMEOUT, "the request took too long");
+    if (strcmp(tr->request.texts[0].text, "fail=io") == 0) return T5_FAIL(err, T5_ERR_IO, "/secret/path: broken");
+    tr->results = calloc((size_t)tr->request.n_texts, sizeof *tr->results);
+    if (tr->results == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "fake: out of memory");
+    for (int32_t i = 0; i < tr->request.n_texts && status == T5_OK; i++)
+        status = answer(&tr->request.texts[i], &tr->results[i], err);
+    return status;
+}
+
+const t5_translated *t5_translation_get(const t5_translation *tr, int32_t i_text)
+{
+    return &tr->results[i_text];
+}
+
+void t5_translation_cancel(t5_translation *tr)
+{
+    atomic_store(&tr->is_cancelled, true);
+}
+
+void t5_translation_destroy(t5_translation *tr)
+{
+    if (tr == NULL) return;
+    for (int32_t i = 0; tr->results != NULL && i < tr->request.n_texts; i++)
+        free((char *)(size_t)tr->results[i].text);
+    free(tr->results);
+    free(tr);
+}
