@@ -16,7 +16,6 @@ static t5_status request_new(const t5_request_source *s, t5_request **out, t5_er
     t5_request *r = calloc(1, sizeof *r);
     if (r == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%zu bytes", sizeof *r);
     r->seq.decoding = s->decoding;
-    r->seq.vocab_live = t5_tokenizer_vocab_live(t5_translator_tokenizer(s->translator));
     *out = r;
     return T5_OK;
 }

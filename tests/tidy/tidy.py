@@ -27,10 +27,10 @@ MAY_INCLUDE = {
     "cpu": ["base", "model"],
     "cuda": ["base", "model"],
     "device": ["base", "model", "cpu"],
-    "engine": ["base", "model", "tokenizer"],
+    "engine": ["base", "model"],
     "translate": ["base", "text", "tokenizer", "model", "engine", "device"],
     "server": ["base", "config", "text", "engine", "device", "translate", "tokenizer/tokenizer.h", "model/decoding.h"],
-    "cli": ["base", "text", "engine", "device", "translate", "tokenizer/tokenizer.h", "model/decoding.h",
+    "cli": ["base", "config", "text", "engine", "device", "translate", "tokenizer/tokenizer.h", "model/decoding.h",
             "model/hparams.h", "model/weights.h"],
 }
 # Which folders may include the headers of an outside library.
