@@ -25,7 +25,8 @@ static t5_status append(expansion *e, const char *text, size_t n_bytes, t5_error
 
 static t5_status append_name(expansion *e, const char *code, t5_error *err)
 {
-    const char *name = t5_langcode_name(code);
+    char public_code[T5_LANGCODE_BYTES];
+    const char *name = t5_langcode_normalize(code, public_code) ? t5_langcode_name(public_code) : NULL;
     if (name == NULL)
         return T5_FAIL(err, T5_ERR_FORMAT, "template \"%.64s\": no name is known for the language \"%.16s\"",
                        e->template_text, code);

@@ -28,7 +28,7 @@ static t5_status load_json(const char *dir, const char *name, json_t **out, t5_e
     if (status != T5_OK || !t5_file_exists(path)) return status;
     status = t5_file_read(path, T5_JSON_FILE_MAX, &text, &n_bytes, err);
     if (status != T5_OK) return status;
-    *out = json_loadb(text, n_bytes, 0, &json_error);
+    *out = json_loadb(text, n_bytes, JSON_DECODE_INT_AS_REAL, &json_error); /* model_max_length may be 1e30 in digits */
     free(text);
     if (*out == NULL) return T5_FAIL(err, T5_ERR_FORMAT, "%s: line %d: %s", path, json_error.line, json_error.text);
     return T5_OK;
@@ -80,9 +80,10 @@ static t5_status read_extra_ids(const char *dir, const json_t *config, int32_t *
 
     *out = -1;
     if (value == NULL || json_is_null(value)) return T5_OK;
-    if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) > EXTRA_IDS_MAX)
+    double number = json_is_number(value) ? json_number_value(value) : -1;
+    if (!(number >= 0 && number <= EXTRA_IDS_MAX) || number != (double)(int32_t)number)
         return T5_FAIL(err, T5_ERR_FORMAT, "%s/tokenizer_config.json: extra_ids must be 0 to %d", dir, EXTRA_IDS_MAX);
-    *out = (int32_t)json_integer_value(value);
+    *out = (int32_t)number;
     return T5_OK;
 }
 
