@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# scripts/common.sh: what ./run and ./check share. Sourced by bash from the top of the tree, with `set -euo pipefail`.
+# scripts/common.sh: what ./run and ./check share. Sourced by bash (and by sh in a Dockerfile) at the top of the tree.
 
 # packages_for USE...: the names in scripts/packages.txt with one of these uses, on one line.
 packages_for() {

@@ -30,8 +30,8 @@ MAY_INCLUDE = {
     "engine": ["base", "model"],
     "translate": ["base", "text", "tokenizer", "model", "engine", "device"],
     "server": ["base", "config", "text", "engine", "device", "translate", "tokenizer/tokenizer.h", "model/decoding.h"],
-    "cli": ["base", "config", "text", "engine", "device", "translate", "tokenizer/tokenizer.h", "model/decoding.h",
-            "model/hparams.h", "model/weights.h"],
+    "cli": ["base", "config", "text", "engine", "device", "translate", "tokenizer/tokenizer.h",
+            "model/decoding.h", "model/decoding.def", "model/hparams.h", "model/weights.h"],
 }
 # Which folders may include the headers of an outside library.
 LIBRARIES = {
