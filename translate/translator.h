@@ -14,8 +14,14 @@ typedef struct t5_translator t5_translator;
 typedef struct {
     const char *model_dir;
     t5_device_options device;
-    t5_engine_options engine;
+    t5_engine_options engine;    /* 0 in a field: the default for the device */
+    int32_t sentences_max;       /* different sentences of one request; 0: T5_SENTENCES_MAX */
+    int32_t sentence_tokens_max; /* longer sentences are cut at clause marks; 0: T5_SENTENCE_TOKENS_MAX */
 } t5_translator_options;
+
+#define T5_SENTENCES_MAX 4096
+/* T5 was trained on 512 tokens; well below that it still translates everything it is given. */
+#define T5_SENTENCE_TOKENS_MAX 256
 
 /* Defaults for everything but model_dir. */
 void t5_translator_options_init(t5_translator_options *o);

@@ -1,0 +1,56 @@
+/* translate/join.c: see join.h. The one thing that is added to the source's own separators is a space where two
+ * sentences touch, as they do in Chinese, and the target is written with spaces. */
+#include "translate/join.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Languages whose sentences stand without a space between them. */
+static const char *const unspaced[] = {"zh", "zh-Hans", "zh-Hant", "ja", "yue", "th", "lo", "km", "my", "bo", "dz"};
+
+static bool is_unspaced(const char *code)
+{
+    for (size_t i = 0; i < T5_COUNT(unspaced); i++)
+        if (strcmp(code, unspaced[i]) == 0) return true;
+    return false;
+}
+
+/* Two sentences touch, and the first does not end in ASCII: a cut inside a long string of ASCII gets no space. */
+static bool needs_space(const t5_text *text, const t5_plan *plan, size_t i_span)
+{
+    if (i_span == 0 || plan->units[i_span] < 0 || plan->units[i_span - 1] < 0) return false;
+    const unsigned char last = (unsigned char)text->text[plan->sentences.spans[i_span].offset - 1];
+    return last >= 0x80 && !is_unspaced(plan->route.target);
+}
+
+static const char *result_of(const t5_unit *unit, int32_t i_result)
+{
+    return unit->results[i_result < unit->n_results ? i_result : unit->n_results - 1];
+}
+
+t5_status t5_join(const t5_text *text, const t5_plan *plan, const t5_units *units, int32_t i_result, char **out,
+                  size_t *out_bytes, t5_error *err)
+{
+    char *joined = NULL;
+    size_t n_bytes = 0;
+    FILE *stream = open_memstream(&joined, &n_bytes);
+    if (stream == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "a translation of %zu bytes", text->n_bytes);
+    for (size_t i = 0; i < plan->sentences.n_spans; i++) {
+        const t5_span *span = &plan->sentences.spans[i];
+        if (needs_space(text, plan, i)) fputc(' ', stream);
+        if (plan->units[i] < 0)
+            fwrite(text->text + span->offset, 1, span->n_bytes, stream);
+        else
+            fputs(result_of(&units->units[plan->units[i]], i_result), stream);
+    }
+    if (plan->sentences.n_spans == 0) fwrite(text->text, 1, text->n_bytes, stream);
+    const bool has_failed = ferror(stream) != 0;
+    if (fclose(stream) != 0 || has_failed) {
+        free(joined);
+        return T5_FAIL(err, T5_ERR_NOMEM, "a translation of %zu bytes", text->n_bytes);
+    }
+    *out = joined;
+    *out_bytes = n_bytes;
+    return T5_OK;
+}

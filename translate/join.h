@@ -1,0 +1,8 @@
+/* translate/join.h: puts translated sentences back in their places. Any thread. */
+#pragma once
+#include "translate/plan.h"
+
+/* The text with each sentence replaced by its i_result-th best translation (its last, when it has fewer): malloc'ed,
+ * NUL-terminated, the caller frees it. What stands between the sentences is copied byte for byte. */
+t5_status t5_join(const t5_text *text, const t5_plan *plan, const t5_units *units, int32_t i_result, char **out,
+                  size_t *out_bytes, t5_error *err);

@@ -1,0 +1,87 @@
+/* translate/plan.c: see plan.h. Most texts have no sentence that is too long; so the sentences are tokenized first, and
+ * only when one does not fit are they cut and looked at again. */
+#include "translate/plan.h"
+
+#include "base/utf8.h"
+
+#include <stdlib.h>
+
+/* No piece of a vocabulary is longer; what has more bytes need not be tokenized to know that it does not fit. */
+#define TOKEN_BYTES_MAX 64
+
+typedef struct {
+    t5_units *units;
+    const t5_pair *pair;
+    t5_status status; /* the first failure; t5_sentences_cut() has no way to pass it on */
+    t5_error *err;
+} fit_ctx;
+
+static bool fits(const char *part, size_t n_bytes, void *ctx)
+{
+    fit_ctx *fit = ctx;
+    int32_t n_ids = 0;
+    if (fit->status != T5_OK) return true;
+    if (n_bytes > (size_t)fit->units->ids_max * TOKEN_BYTES_MAX) return false;
+    fit->status = t5_units_count(fit->units, fit->pair, part, n_bytes, &n_ids, fit->err);
+    return fit->status != T5_OK || n_ids <= fit->units->ids_max;
+}
+
+/* Finds the unit of each sentence. *out_fits is false when one of them is too long. */
+static t5_status link_units(const t5_text *text, t5_units *units, t5_plan *plan, bool *out_fits, t5_error *err)
+{
+    const t5_sentences *s = &plan->sentences;
+    free(plan->units);
+    plan->units = malloc((s->n_spans + 1) * sizeof *plan->units);
+    if (plan->units == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%zu spans of a text", s->n_spans);
+    *out_fits = true;
+    for (size_t i = 0; i < s->n_spans; i++) {
+        const t5_span *span = &s->spans[i];
+        plan->units[i] = -1;
+        if (!span->is_text) continue;
+        const t5_status status =
+            t5_units_get(units, plan->route.pair, text->text + span->offset, span->n_bytes, &plan->units[i], err);
+        if (status != T5_OK) return status;
+        if (units->units[plan->units[i]].is_too_long) *out_fits = false;
+    }
+    return T5_OK;
+}
+
+static t5_status cut_sentences(const t5_text *text, t5_units *units, t5_plan *plan, t5_error *err)
+{
+    fit_ctx fit = {.units = units, .pair = plan->route.pair, .err = err};
+    const t5_status status = t5_sentences_cut(text->text, fits, &fit, &plan->sentences, err);
+    return fit.status != T5_OK ? fit.status : status;
+}
+
+t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_units *units, t5_plan *out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    bool all_fit = true;
+    *out = (t5_plan){0};
+    const size_t n_valid = t5_utf8_valid_prefix(text->text, text->n_bytes);
+    if (n_valid < text->n_bytes) return T5_FAIL(err, T5_ERR_ARG, "the text is not valid UTF-8 at byte %zu", n_valid);
+    T5_TRY(t5_route_find(t, text, &out->route, err));
+    if (out->route.pair == NULL) goto out;
+
+    T5_TRY(t5_sentences_split(text->text, text->n_bytes, out->route.source, &out->sentences, err));
+    T5_TRY(link_units(text, units, out, &all_fit, err));
+    if (!all_fit) {
+        T5_TRY(cut_sentences(text, units, out, err));
+        T5_TRY(link_units(text, units, out, &all_fit, err));
+    }
+    if (!all_fit) {
+        status = T5_FAIL(err, T5_ERR_ARG, "the text has a character of more than %d tokens", units->ids_max);
+        goto out;
+    }
+    for (size_t i = 0; i < out->sentences.n_spans; i++)
+        if (out->units[i] >= 0) units->units[out->units[i]].is_used = true;
+out:
+    return status;
+}
+
+void t5_plan_deinit(t5_plan *plan)
+{
+    t5_sentences_deinit(&plan->sentences);
+    free(plan->units);
+    *plan = (t5_plan){0};
+}

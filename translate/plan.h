@@ -1,0 +1,17 @@
+/* translate/plan.h: what is to be done with one text of a request: its spans in order, each either a sentence to
+ * translate (a unit) or copied as it is. Any thread. */
+#pragma once
+#include "text/sentences.h"
+#include "translate/route.h"
+#include "translate/units.h"
+
+typedef struct {
+    t5_route route;
+    t5_sentences sentences; /* no spans: the text comes back as it is */
+    int32_t *units;         /* [sentences.n_spans] index in the request's units, or -1: copied */
+} t5_plan;
+
+/* Finds the route of `text`, splits it and adds its sentences to `units`. T5_ERR_ARG: a language, invalid UTF-8, too
+ * many sentences. Release with t5_plan_deinit(), also after an error. */
+t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_units *units, t5_plan *out, t5_error *err);
+void t5_plan_deinit(t5_plan *plan); /* accepts a zeroed one */

@@ -1,0 +1,97 @@
+/* translate/route.c: see route.h. */
+#include "translate/route.h"
+
+#include "base/assert.h"
+#include "base/utf8.h"
+#include "text/detect.h"
+#include "text/langcodes.h"
+#include "translate/translator_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define CODE_SHOWN_BYTES 32
+
+/* What a client sent as a code, fit for one line of an error text: the internal form of a well-formed code, else at
+ * most CODE_SHOWN_BYTES of it. */
+static void show_code(const char *code, char out[CODE_SHOWN_BYTES + 1])
+{
+    char normal[T5_LANGCODE_BYTES];
+    const size_t n_bytes = strlen(code);
+    if (t5_langcode_normalize(code, normal)) {
+        snprintf(out, CODE_SHOWN_BYTES + 1, "%s", t5_langcode_internal(normal));
+        return;
+    }
+    if (!t5_utf8_is_valid(code, n_bytes)) {
+        snprintf(out, CODE_SHOWN_BYTES + 1, "language");
+        return;
+    }
+    const size_t n_shown = t5_utf8_cut(code, n_bytes, CODE_SHOWN_BYTES);
+    for (size_t i = 0; i < n_shown; i++) {
+        const unsigned char byte = (unsigned char)code[i];
+        out[i] = byte < 0x20 || byte == 0x7f ? '?' : code[i];
+    }
+    out[n_shown] = '\0';
+}
+
+/* A code that names a language of the model, as the profile's own text. */
+static t5_status match_code(const t5_translator *t, const char *code, const char **out, t5_error *err)
+{
+    *out = t5_langcode_match(code, t->languages, t->n_languages);
+    if (*out != NULL) return T5_OK;
+    char shown[CODE_SHOWN_BYTES + 1];
+    show_code(code, shown);
+    return T5_FAIL(err, T5_ERR_ARG, "%s is not supported", shown);
+}
+
+static const char *name_of(const char *code)
+{
+    const char *name = t5_langcode_name(code);
+    return name != NULL ? name : code;
+}
+
+static t5_status find_pair(const t5_translator *t, t5_route *route, t5_error *err)
+{
+    if (strcmp(route->source, route->target) == 0) return T5_OK;
+    route->pair = t5_profile_find(&t->profile, route->source, route->target);
+    if (route->pair != NULL) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "%s (%s) is not available as a target language from %s (%s)",
+                   name_of(route->target), t5_langcode_internal(route->target), name_of(route->source),
+                   t5_langcode_internal(route->source));
+}
+
+static bool leads_to(const t5_translator *t, const char *source, const char *target)
+{
+    return strcmp(source, target) == 0 || t5_profile_find(&t->profile, source, target) != NULL;
+}
+
+/* The language of the text among those that the model reads. A text that says nothing of its language (digits, emoji)
+ * takes the first source that leads to the target, so that it is not refused for a guess. */
+static void detect_source(const t5_translator *t, const t5_text *text, t5_route *route)
+{
+    t5_detected detected[T5_DETECTED_MAX];
+    T5_ASSERT(t->n_sources > 0);
+    const int32_t n = t5_detect(text->text, text->n_bytes, t->sources, t->n_sources, detected);
+    T5_ASSERT(n > 0);
+    route->source = detected[0].code;
+    route->confidence = detected[0].confidence;
+    const bool is_guess = !(route->confidence > 0);
+    for (int32_t i = 0; is_guess && i < t->n_sources && !leads_to(t, route->source, route->target); i++)
+        route->source = t->sources[i];
+    route->detected = route->source;
+}
+
+t5_status t5_route_find(const t5_translator *t, const t5_text *text, t5_route *out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_route route = {0};
+    const bool is_auto = strcasecmp(text->source, "auto") == 0;
+    if (!is_auto) T5_TRY(match_code(t, text->source, &route.source, err));
+    T5_TRY(match_code(t, text->target, &route.target, err));
+    if (is_auto) detect_source(t, text, &route);
+    T5_TRY(find_pair(t, &route, err));
+    *out = route;
+out:
+    return status;
+}

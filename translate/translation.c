@@ -1,0 +1,267 @@
+/* translate/translation.c: one request: plan each text, submit the different sentences as one group, wait for the last
+ * of them, put the texts together. See translator.h for the order of calls and their threads. */
+#include "translate/translator.h"
+
+#include "base/assert.h"
+#include "base/utf8.h"
+#include "translate/join.h"
+#include "translate/translator_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Output limit of a sentence when nobody set one: translations are rarely twice as long as their source. */
+#define NEW_TOKENS_PER_SOURCE_TOKEN 2
+#define NEW_TOKENS_EXTRA 32
+
+typedef struct {
+    t5_text text;
+    t5_plan plan;
+    t5_translated result;
+    char **alternatives; /* result.alternatives */
+} text_state;
+
+struct t5_translation {
+    t5_translator *translator;
+    t5_translation_request request; /* texts is not kept */
+    text_state *texts;              /* [request.n_texts] */
+    t5_units units;
+    int32_t n_results_wanted; /* per sentence */
+    atomic_int n_left;        /* sequences that have not ended */
+};
+
+/* ---- start ---- */
+
+/* Enough results for the alternatives: more beams when there are too few, more samples when sampling. */
+static void ask_for_results(t5_decoding *d, int32_t n_results)
+{
+    d->num_return_sequences = n_results;
+    if (!d->do_sample && d->num_beams < n_results) d->num_beams = n_results;
+}
+
+static int32_t max_new_tokens_of(const t5_translation *tr, const t5_unit *unit)
+{
+    const t5_translator *t = tr->translator;
+    const t5_decoding *d = &tr->request.decoding;
+    if (tr->request.has_max_new_tokens) return d->max_new_tokens; /* too many: the engine says so */
+    const int32_t max = t->engine_options.tgt_len_max - 1;
+    const int32_t wanted = t->profile.has_max_new_tokens ? d->max_new_tokens
+                                                         : NEW_TOKENS_PER_SOURCE_TOKEN * unit->n_ids + NEW_TOKENS_EXTRA;
+    return wanted < max ? wanted : max;
+}
+
+static void on_sequence_done(t5_sequence *seq, void *ctx)
+{
+    (void)seq;
+    t5_translation *tr = ctx;
+    /* Whoever is told may destroy `tr`. */
+    if (atomic_fetch_sub(&tr->n_left, 1) == 1) tr->request.on_done(tr->request.ctx);
+}
+
+static void fill_sequence(t5_translation *tr, t5_unit *unit)
+{
+    t5_sequence *seq = &unit->seq;
+    seq->input_ids = unit->ids;
+    seq->n_input_ids = unit->n_ids;
+    seq->decoding = tr->request.decoding;
+    seq->decoding.max_new_tokens = max_new_tokens_of(tr, unit);
+    seq->vocab_live = tr->translator->vocab_live;
+    seq->wants_logprobs = true; /* t5_translated.score */
+    seq->deadline_ms = tr->request.deadline_ms;
+    seq->on_done = on_sequence_done;
+    seq->ctx = tr;
+}
+
+/* Submits the sentences; with none to translate the request is done at once. */
+static t5_status submit(t5_translation *tr, t5_error *err)
+{
+    int32_t n_seqs = 0;
+    t5_sequence **seqs = malloc(((size_t)tr->units.n_units + 1) * sizeof *seqs);
+    if (seqs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d sentences", tr->units.n_units);
+    for (int32_t i = 0; i < tr->units.n_units; i++) {
+        t5_unit *unit = &tr->units.units[i];
+        if (!unit->is_used) continue;
+        fill_sequence(tr, unit);
+        seqs[n_seqs++] = &unit->seq;
+    }
+    atomic_store(&tr->n_left, n_seqs);
+    t5_status status = T5_OK;
+    if (n_seqs == 0)
+        tr->request.on_done(tr->request.ctx);
+    else
+        status = t5_engine_submit_all(tr->translator->engine, seqs, n_seqs, err);
+    free(seqs);
+    return status;
+}
+
+static t5_status plan_texts(t5_translation *tr, const t5_text *texts, t5_error *err)
+{
+    const int32_t n_texts = tr->request.n_texts;
+    tr->texts = calloc((size_t)n_texts + 1, sizeof *tr->texts);
+    if (tr->texts == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d texts", n_texts);
+    for (int32_t i = 0; i < n_texts; i++) {
+        tr->texts[i].text = texts[i];
+        const t5_status status = t5_plan_make(tr->translator, &texts[i], &tr->units, &tr->texts[i].plan, err);
+        if (status != T5_OK) return status;
+    }
+    return T5_OK;
+}
+
+t5_status t5_translation_start(t5_translator *t, const t5_translation_request *request, t5_translation **out,
+                               t5_error *err)
+{
+    t5_status status = T5_OK;
+    T5_ASSERT(request->n_texts >= 0 && request->on_done != NULL);
+    t5_translation *tr = calloc(1, sizeof *tr);
+    if (tr == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "translation: %zu bytes", sizeof *tr);
+
+    tr->translator = t;
+    tr->request = *request;
+    tr->request.texts = NULL;
+    tr->n_results_wanted = 1 + (request->n_alternatives > 0 ? request->n_alternatives : 0);
+    if (tr->n_results_wanted > T5_BEAMS_MAX) tr->n_results_wanted = T5_BEAMS_MAX;
+    ask_for_results(&tr->request.decoding, tr->n_results_wanted);
+    t5_units_init(&tr->units, t->tokenizer, t->sentence_tokens_max, t->sentences_max);
+    T5_TRY(t5_decoding_check(&tr->request.decoding, t->hparams.vocab_size, err));
+    T5_TRY(plan_texts(tr, request->texts, err));
+    *out = tr; /* before on_done, which may come at once */
+    T5_TRY(submit(tr, err));
+    tr = NULL; /* handed to the caller, maybe gone */
+out:
+    if (tr != NULL) *out = NULL;
+    t5_translation_destroy(tr);
+    return status;
+}
+
+/* ---- finish ---- */
+
+/* Text of one output without white space around it: the source's own is put back by the join. */
+static t5_status decode_trimmed(const t5_tokenizer *tokenizer, const t5_output *output, char **out, t5_error *err)
+{
+    size_t n_bytes = 0;
+    const t5_status status = t5_tokenizer_decode(tokenizer, output->ids, output->n_ids, out, &n_bytes, err);
+    if (status != T5_OK) return status;
+    const size_t n_leading = t5_utf8_leading_space(*out, n_bytes);
+    n_bytes -= n_leading;
+    memmove(*out, *out + n_leading, n_bytes);
+    n_bytes -= t5_utf8_trailing_space(*out, n_bytes);
+    (*out)[n_bytes] = '\0';
+    return T5_OK;
+}
+
+static t5_status decode_unit(const t5_tokenizer *tokenizer, t5_unit *unit, t5_error *err)
+{
+    const t5_sequence *seq = &unit->seq;
+    if (seq->error.status != T5_OK) {
+        *err = seq->error;
+        return err->status;
+    }
+    T5_ASSERT(seq->n_outputs > 0 && unit->results == NULL);
+    unit->results = calloc((size_t)seq->n_outputs, sizeof *unit->results);
+    if (unit->results == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d results", seq->n_outputs);
+    for (int32_t i = 0; i < seq->n_outputs; i++) {
+        const t5_status status = decode_trimmed(tokenizer, &seq->outputs[i], &unit->results[i], err);
+        if (status != T5_OK) return status;
+        unit->n_results = i + 1;
+    }
+    return T5_OK;
+}
+
+/* Sum of the log-probabilities of the best result. */
+static double score_of(const t5_unit *unit)
+{
+    const t5_output *best = &unit->seq.outputs[0];
+    double sum = 0;
+    for (int32_t i = 0; i < best->n_ids; i++)
+        sum += (double)best->logprobs[i];
+    return sum;
+}
+
+static bool is_new(const text_state *s, const char *text)
+{
+    if (text[0] == '\0' || strcmp(text, s->result.text) == 0) return false;
+    for (int32_t i = 0; i < s->result.n_alternatives; i++)
+        if (strcmp(text, s->alternatives[i]) == 0) return false;
+    return true;
+}
+
+/* The k-th alternative joins the k-th result of each sentence. */
+static t5_status join_alternatives(const t5_translation *tr, text_state *s, t5_error *err)
+{
+    s->alternatives = calloc((size_t)tr->n_results_wanted, sizeof *s->alternatives);
+    if (s->alternatives == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d alternatives", tr->n_results_wanted - 1);
+    s->result.alternatives = (const char *const *)s->alternatives;
+    for (int32_t k = 1; k < tr->n_results_wanted; k++) {
+        char *joined = NULL;
+        size_t n_bytes = 0;
+        const t5_status status = t5_join(&s->text, &s->plan, &tr->units, k, &joined, &n_bytes, err);
+        if (status != T5_OK) return status;
+        if (is_new(s, joined))
+            s->alternatives[s->result.n_alternatives++] = joined;
+        else
+            free(joined);
+    }
+    return T5_OK;
+}
+
+static t5_status finish_text(const t5_translation *tr, text_state *s, t5_error *err)
+{
+    char *joined = NULL;
+    t5_status status = t5_join(&s->text, &s->plan, &tr->units, 0, &joined, &s->result.n_bytes, err);
+    if (status != T5_OK) return status;
+    s->result.text = joined;
+    s->result.detected = s->plan.route.detected;
+    s->result.confidence = s->plan.route.confidence;
+    bool is_translated = false;
+    for (size_t i = 0; i < s->plan.sentences.n_spans; i++) {
+        if (s->plan.units[i] < 0) continue;
+        const t5_unit *unit = &tr->units.units[s->plan.units[i]];
+        is_translated = true;
+        s->result.score += score_of(unit);
+        s->result.is_truncated |= unit->seq.outputs[0].is_truncated;
+    }
+    return is_translated ? join_alternatives(tr, s, err) : T5_OK;
+}
+
+t5_status t5_translation_finish(t5_translation *tr, t5_error *err)
+{
+    T5_ASSERT(atomic_load(&tr->n_left) == 0);
+    for (int32_t i = 0; i < tr->units.n_units; i++) {
+        if (!tr->units.units[i].is_used) continue;
+        const t5_status status = decode_unit(tr->translator->tokenizer, &tr->units.units[i], err);
+        if (status != T5_OK) return status;
+    }
+    for (int32_t i = 0; i < tr->request.n_texts; i++) {
+        const t5_status status = finish_text(tr, &tr->texts[i], err);
+        if (status != T5_OK) return status;
+    }
+    return T5_OK;
+}
+
+const t5_translated *t5_translation_get(const t5_translation *tr, int32_t i_text)
+{
+    T5_ASSERT(i_text >= 0 && i_text < tr->request.n_texts);
+    return &tr->texts[i_text].result;
+}
+
+void t5_translation_cancel(t5_translation *tr)
+{
+    for (int32_t i = 0; i < tr->units.n_units; i++)
+        atomic_store(&tr->units.units[i].seq.is_cancelled, true);
+}
+
+void t5_translation_destroy(t5_translation *tr)
+{
+    if (tr == NULL) return;
+    for (int32_t i = 0; tr->texts != NULL && i < tr->request.n_texts; i++) {
+        text_state *s = &tr->texts[i];
+        for (int32_t k = 0; k < s->result.n_alternatives; k++)
+            free(s->alternatives[k]);
+        free(s->alternatives);
+        free((char *)s->result.text);
+        t5_plan_deinit(&s->plan);
+    }
+    free(tr->texts);
+    t5_units_deinit(&tr->units);
+    free(tr);
+}

@@ -1,0 +1,151 @@
+/* translate/translator.c: opens a model folder and holds what it needs. See translator.h; requests are in
+ * translation.c. What is small and most often wrong (config, tokenizer, profile) is opened before the device and the
+ * weights, so that a wrong folder fails at once. */
+#include "translate/translator.h"
+
+#include "base/assert.h"
+#include "translate/translator_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Few rows fill a CPU, and a long encoder pass would stall them; a GPU is starved by less than this. */
+static const t5_engine_options cpu_defaults = {
+    .n_rows_max = 64, .src_len_max = 512, .tgt_len_max = 512, .enc_tokens_max = 512, .queue_depth_max = 4096};
+static const t5_engine_options gpu_defaults = {
+    .n_rows_max = 256, .src_len_max = 512, .tgt_len_max = 512, .enc_tokens_max = 4096, .queue_depth_max = 4096};
+
+void t5_translator_options_init(t5_translator_options *o)
+{
+    *o = (t5_translator_options){.device = {.device = "auto", .compute_type = "auto"}};
+}
+
+static void or_default(int32_t *option, int32_t value)
+{
+    if (*option == 0) *option = value;
+}
+
+static void fill_engine_options(t5_engine_options *o, const t5_backend *backend)
+{
+    const bool is_gpu = strcmp(backend->ops->name, "cuda") == 0;
+    const t5_engine_options *defaults = is_gpu ? &gpu_defaults : &cpu_defaults;
+    or_default(&o->n_rows_max, defaults->n_rows_max);
+    or_default(&o->src_len_max, defaults->src_len_max);
+    or_default(&o->tgt_len_max, defaults->tgt_len_max);
+    or_default(&o->enc_tokens_max,
+               defaults->enc_tokens_max > o->src_len_max ? defaults->enc_tokens_max : o->src_len_max);
+    or_default(&o->queue_depth_max, defaults->queue_depth_max);
+}
+
+/* The lists that language detection and error texts need. */
+static t5_status list_languages(t5_translator *t, t5_error *err)
+{
+    const int32_t n_max = 2 * t->profile.n_pairs;
+    const size_t n_bytes = ((size_t)n_max + 1) * sizeof *t->languages;
+    t->languages = malloc(n_bytes);
+    t->sources = malloc(n_bytes);
+    if (t->languages == NULL || t->sources == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d languages", n_max);
+    t->n_languages = t5_profile_languages(&t->profile, t->languages, n_max);
+    T5_ASSERT(t->n_languages <= n_max);
+    for (int32_t i = 0; i < t->n_languages; i++)
+        if (t5_profile_has_source(&t->profile, t->languages[i])) t->sources[t->n_sources++] = t->languages[i];
+    return T5_OK;
+}
+
+static t5_status open_text(t5_translator *t, const char *dir, t5_error *err)
+{
+    t5_status status = T5_OK;
+    T5_TRY(t5_hparams_load(dir, &t->hparams, err));
+    const t5_tokenizer_options options = {
+        .vocab_size = t->hparams.vocab_size, .pad_id = t->hparams.pad_id, .eos_id = t->hparams.eos_id};
+    T5_TRY(t5_tokenizer_open(dir, &options, &t->tokenizer, err));
+    const int32_t n_live = t5_tokenizer_vocab_live(t->tokenizer);
+    t->vocab_live = n_live < t->hparams.vocab_size ? n_live : t->hparams.vocab_size;
+    T5_TRY(t5_profile_load(dir, t->tokenizer, &t->profile, err));
+    T5_TRY(list_languages(t, err));
+out:
+    return status;
+}
+
+static t5_status open_engine(t5_translator *t, const t5_translator_options *options, t5_error *err)
+{
+    t5_status status = T5_OK;
+    T5_TRY(t5_device_open(&options->device, &t->backend, err));
+    t->engine_options = options->engine;
+    fill_engine_options(&t->engine_options, t->backend);
+    T5_TRY(t5_model_open(options->model_dir, t->backend, t->engine_options.src_len_max, t->engine_options.tgt_len_max,
+                         &t->model, err));
+    T5_TRY(t5_engine_create(t->model, &t->engine_options, &t->engine, err));
+out:
+    return status;
+}
+
+t5_status t5_translator_open(const t5_translator_options *options, t5_translator **out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    if (options->sentences_max < 0 || options->sentence_tokens_max < 0)
+        return T5_FAIL(err, T5_ERR_ARG, "a limit of sentences is negative");
+    t5_translator *t = calloc(1, sizeof *t);
+    if (t == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "translator: %zu bytes", sizeof *t);
+
+    T5_TRY(open_text(t, options->model_dir, err));
+    T5_TRY(open_engine(t, options, err));
+    t->sentences_max = options->sentences_max;
+    or_default(&t->sentences_max, T5_SENTENCES_MAX);
+    t->sentence_tokens_max = options->sentence_tokens_max;
+    or_default(&t->sentence_tokens_max, T5_SENTENCE_TOKENS_MAX);
+    if (t->sentence_tokens_max > t->engine_options.src_len_max) t->sentence_tokens_max = t->engine_options.src_len_max;
+    *out = t;
+    t = NULL; /* handed to the caller */
+out:
+    t5_translator_close(t);
+    return status;
+}
+
+void t5_translator_close(t5_translator *t)
+{
+    if (t == NULL) return;
+    t5_engine_destroy(t->engine);
+    t5_model_close(t->model);
+    if (t->backend != NULL) t->backend->ops->destroy(t->backend);
+    free(t->sources);
+    free(t->languages);
+    t5_profile_deinit(&t->profile);
+    t5_tokenizer_close(t->tokenizer);
+    free(t);
+}
+
+const t5_profile *t5_translator_profile(const t5_translator *t)
+{
+    return &t->profile;
+}
+
+const t5_tokenizer *t5_translator_tokenizer(const t5_translator *t)
+{
+    return t->tokenizer;
+}
+
+const t5_hparams *t5_translator_hparams(const t5_translator *t)
+{
+    return &t->hparams;
+}
+
+t5_engine *t5_translator_engine(t5_translator *t)
+{
+    return t->engine;
+}
+
+const char *t5_translator_device(const t5_translator *t)
+{
+    return t->backend->device;
+}
+
+int32_t t5_translator_src_len_max(const t5_translator *t)
+{
+    return t->engine_options.src_len_max;
+}
+
+int32_t t5_translator_tgt_len_max(const t5_translator *t)
+{
+    return t->engine_options.tgt_len_max;
+}

@@ -1,0 +1,41 @@
+/* translate/units.h: the different sentences of a request. A sentence that stands several times in a request (a table,
+ * a list of labels) is one unit: it is tokenized and translated once. */
+#pragma once
+#include "translate/translator.h"
+
+typedef struct {
+    const t5_pair *pair; /* borrowed */
+    const char *text;    /* borrowed from the request */
+    size_t n_bytes;
+    int32_t *ids; /* prompt + sentence + eos; NULL when is_too_long */
+    int32_t n_ids;
+    bool is_too_long; /* more than ids_max tokens */
+    bool is_used;     /* some text contains it; else it was only tried and then cut */
+    t5_sequence seq;
+
+    /* Results, once translated: malloc'ed and trimmed, best first. */
+    char **results;
+    int32_t n_results;
+} t5_unit;
+
+typedef struct {
+    const t5_tokenizer *tokenizer;
+    int32_t ids_max;
+    t5_unit *units;
+    int32_t n_units, n_units_max, capacity;
+    int32_t *buckets; /* [n_buckets] index of a unit, or -1; open addressing */
+    int32_t n_buckets;
+    char *prompted; /* prompt + sentence */
+    size_t prompted_bytes;
+} t5_units;
+
+/* At most `n_units_max` units of at most `ids_max` tokens each. Release with t5_units_deinit(). */
+void t5_units_init(t5_units *u, const t5_tokenizer *tokenizer, int32_t ids_max, int32_t n_units_max);
+void t5_units_deinit(t5_units *u); /* accepts a zeroed one */
+/* Index of the unit for a sentence; a new one is tokenized. T5_ERR_ARG when there are too many. Pointers to units are
+ * valid until the next call. */
+t5_status t5_units_get(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t *out_index,
+                       t5_error *err);
+/* Number of tokens of a sentence with its prompt and eos, without keeping it. */
+t5_status t5_units_count(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t *out_n,
+                         t5_error *err);
