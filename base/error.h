@@ -44,7 +44,13 @@ const char *t5_status_name(t5_status status);
 
 T5_C_END
 
-#define T5_FAIL(err, status, ...) t5_error_set((err), (status), __FILE__, __LINE__, __VA_ARGS__)
+/* Records the error and is the status itself, so that the compiler sees that it is not T5_OK. */
+#define T5_FAIL(err, status, ...) \
+    ({ \
+        const t5_status t5_fail_status_ = (status); \
+        t5_error_set((err), t5_fail_status_, __FILE__, __LINE__, __VA_ARGS__); \
+        t5_fail_status_; \
+    })
 
 /* The only macro that jumps: needs a local `status` and a label `out`. */
 #define T5_TRY(call) \
