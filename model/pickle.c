@@ -384,7 +384,7 @@ static t5_status run(t5_pickle_machine *m, size_t *out_container)
         if (*op == OP_STOP) break;
         T5_TRY(run_op(m, *op));
     }
-    t5_pickle_value result;
+    t5_pickle_value result = {0};
     T5_TRY(pop_any(m, &result));
     if (result.kind == T5_PICKLE_DICT || result.kind == T5_PICKLE_LIST) {
         *out_container = result.as.index;
