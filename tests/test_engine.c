@@ -1,4 +1,4 @@
-/* tests/test_engine.c: the engine over the reference backend and a small model. (Failures and the exact order of events
+/* tests/test_engine.c: the engine over both CPU backends and a small model. (Failures and the exact order of events
  * are in test_engine_faults.c.) */
 #include "base/clock.h"
 #include "cpu/cpu.h"
@@ -27,7 +27,13 @@ typedef struct {
     t5_engine *engine;
 } fixture;
 
-static void open_engine(fixture *f, int32_t queue_depth_max)
+static t5_status open_backend(bool is_ref, t5_backend **out, t5_error *err)
+{
+    const t5_cpu_options two_threads = {.n_threads = 2};
+    return is_ref ? t5_cpu_ref_create(out, err) : t5_cpu_create(&two_threads, out, err);
+}
+
+static void open_engine(fixture *f, bool is_ref, int32_t queue_depth_max)
 {
     t5_error err = {0};
     const t5_engine_options options = {.n_rows_max = T5_BEAMS_MAX,
@@ -36,7 +42,7 @@ static void open_engine(fixture *f, int32_t queue_depth_max)
                                        .enc_tokens_max = 2 * SRC_LEN_MAX,
                                        .queue_depth_max = queue_depth_max};
     *f = (fixture){0};
-    t5_status status = t5_cpu_ref_create(&f->backend, &err);
+    t5_status status = open_backend(is_ref, &f->backend, &err);
     if (status == T5_OK) status = t5_model_open(MODEL_DIR, f->backend, SRC_LEN_MAX, TGT_LEN_MAX, &f->model, &err);
     if (status == T5_OK) status = t5_engine_create(f->model, &options, &f->engine, &err);
     if (status != T5_OK) fail_msg("%s", err.text);
@@ -159,16 +165,13 @@ static void *run_share(void *arg)
     return NULL;
 }
 
-/* Claim: what else is in the batch changes no bit of a result. Method: 128 mixed sequences one after the other, then
- * the same from 4 threads at once. */
-static void batch_equals_alone(void **state)
+static void check_batch_equals_alone(bool is_ref)
 {
-    (void)state;
     fixture f;
     t5_error err = {0};
     t5_engine_stats before, after;
     static t5_sequence alone[N_SEQS], together[N_SEQS];
-    open_engine(&f, N_SEQS);
+    open_engine(&f, is_ref, N_SEQS);
     for (int32_t i = 0; i < N_SEQS; i++) {
         make_sequence(i, &alone[i]);
         make_sequence(i, &together[i]);
@@ -203,13 +206,28 @@ static void batch_equals_alone(void **state)
     close_engine(&f);
 }
 
+/* Claim: what else is in the batch changes no bit of a result. Method: 128 mixed sequences one after the other, then
+ * the same from 4 threads at once. */
+static void batch_equals_alone_reference(void **state)
+{
+    (void)state;
+    check_batch_equals_alone(true);
+}
+
+/* The same for the fast backend. */
+static void batch_equals_alone_fast(void **state)
+{
+    (void)state;
+    check_batch_equals_alone(false);
+}
+
 /* Claim: a sequence that cannot run is refused with a reason; nothing of its group runs. Method: one id outside the
  * vocabulary, one source too long, one target too long. */
 static void impossible_requests_are_refused(void **state)
 {
     (void)state;
     fixture f;
-    open_engine(&f, 8);
+    open_engine(&f, true, 8);
     for (int32_t i = 0; i < 3; i++) {
         t5_error err = {0};
         t5_sequence good, bad;
@@ -271,7 +289,7 @@ static void cancel_then_destroy(void **state)
     t5_error err = {0};
     t5_sequence first, second;
     share s = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    open_engine(&f, 8);
+    open_engine(&f, true, 8);
     make_long(&first, &s);
     make_long(&second, &s);
     first.decoding.num_beams = 4;
@@ -300,7 +318,7 @@ static void drain_finishes(void **state)
     t5_sequence seqs[6];
     t5_sequence *group[6];
     share s = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    open_engine(&f, 8);
+    open_engine(&f, true, 8);
     for (int32_t i = 0; i < 6; i++) {
         make_sequence(i, &seqs[i]);
         seqs[i].on_done = on_share_done;
@@ -321,7 +339,8 @@ static void drain_finishes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batch_equals_alone),
+        cmocka_unit_test(batch_equals_alone_reference),
+        cmocka_unit_test(batch_equals_alone_fast),
         cmocka_unit_test(impossible_requests_are_refused),
         cmocka_unit_test(cancel_then_destroy),
         cmocka_unit_test(drain_finishes),
