@@ -157,7 +157,7 @@ void t5_exchange_fail(t5_exchange *x, const t5_error *err)
 
 /* --- the request --- */
 
-static bool is_method(const t5_route *route, const char *method)
+static bool is_method(const t5_http_route *route, const char *method)
 {
     bool is_head = strcmp(method, "HEAD") == 0;
     return strcmp(route->method, is_head ? "GET" : method) == 0;

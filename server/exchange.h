@@ -27,8 +27,8 @@ struct t5_exchange {
     t5_http *http;
     struct MHD_Connection *connection;
     t5_watched *watched;
-    const t5_route *route;  /* NULL: no such path, or not with this method */
-    const char *path_route; /* the path, when some route has it */
+    const t5_http_route *route; /* NULL: no such path, or not with this method */
+    const char *path_route;     /* the path, when some route has it */
     bool is_options;
     t5_exchange_phase phase;
     bool is_suspended;

@@ -27,7 +27,7 @@ typedef struct {
     void (*finish)(t5_exchange *x, void *server); /* NULL when handle never suspends */
     void (*cancel)(t5_exchange *x);               /* any thread, under a lock: must be short */
     void (*release)(void *state);                 /* frees what t5_exchange_set_state() was given */
-} t5_route;
+} t5_http_route;
 
 typedef struct {
     const char *host; /* "*": every address */
@@ -35,12 +35,12 @@ typedef struct {
     int32_t n_threads, connections_max, receive_timeout_ms;
     size_t connection_bytes, body_bytes_max;
     const char *cors_origin; /* "": no CORS headers */
-    const t5_route *routes;
+    const t5_http_route *routes;
     int32_t n_routes;
     void *server; /* handed to the routes */
     /* After each request: its route (NULL when there was none), status, and time since its head arrived. HTTP thread.
      */
-    void (*observe)(void *server, const t5_route *route, unsigned status, int64_t ns);
+    void (*observe)(void *server, const t5_http_route *route, unsigned status, int64_t ns);
 } t5_http_options;
 
 /* Listens and serves. The options' pointers must outlive it. T5_ERR_IO: the address cannot be used. */

@@ -33,11 +33,6 @@ typedef struct {
     sigset_t signals;
 } program;
 
-static void set_if(int32_t *option, int64_t value)
-{
-    if (value > 0) *option = (int32_t)value;
-}
-
 static t5_status open_translator(program *p, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -50,12 +45,14 @@ static t5_status open_translator(program *p, t5_error *err)
     options.device.device = c->device;
     options.device.compute_type = c->compute_type;
     options.device.n_threads = (int32_t)c->threads;
-    set_if(&options.engine.n_rows_max, c->max_rows);
-    set_if(&options.engine.src_len_max, c->max_source_tokens);
-    set_if(&options.engine.tgt_len_max, c->max_target_tokens);
-    set_if(&options.engine.enc_tokens_max, c->encode_tokens);
-    set_if(&options.engine.kv_tokens, c->kv_cache_tokens);
-    set_if(&options.engine.queue_depth_max, c->queue_depth);
+    options.engine = (t5_engine_options){
+        .n_rows_max = (int32_t)c->max_rows,
+        .src_len_max = (int32_t)c->max_source_tokens,
+        .tgt_len_max = (int32_t)c->max_target_tokens,
+        .enc_tokens_max = (int32_t)c->encode_tokens,
+        .kv_tokens = (int32_t)c->kv_cache_tokens,
+        .queue_depth_max = (int32_t)c->queue_depth,
+    };
     T5_TRY(t5_translator_open(&options, &p->translator, err));
 out:
     return status;
@@ -82,8 +79,8 @@ static t5_status start_http(program *p, t5_error *err)
         .connection_bytes = (size_t)c->connection_bytes,
         .body_bytes_max = (size_t)c->body_bytes_max,
         .cors_origin = c->cors_origin,
-        .routes = t5_routes,
-        .n_routes = t5_routes_count,
+        .routes = t5_server_routes,
+        .n_routes = t5_server_routes_count,
         .server = &p->server,
         .observe = t5_server_observe,
     };

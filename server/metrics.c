@@ -17,12 +17,12 @@ typedef struct {
 } series;
 
 struct t5_metrics {
-    const t5_route *routes;
+    const t5_http_route *routes;
     int32_t n_routes;
     series series[]; /* one per route, and one for no route */
 };
 
-t5_status t5_metrics_create(const t5_route *routes, int32_t n_routes, t5_metrics **out, t5_error *err)
+t5_status t5_metrics_create(const t5_http_route *routes, int32_t n_routes, t5_metrics **out, t5_error *err)
 {
     size_t n_bytes = sizeof(t5_metrics) + (size_t)(n_routes + 1) * sizeof(series);
     t5_metrics *m = calloc(1, n_bytes);
@@ -38,7 +38,7 @@ void t5_metrics_destroy(t5_metrics *m)
     free(m);
 }
 
-void t5_metrics_count(t5_metrics *m, const t5_route *route, unsigned http_status, int64_t ns)
+void t5_metrics_count(t5_metrics *m, const t5_http_route *route, unsigned http_status, int64_t ns)
 {
     series *s = &m->series[route != NULL ? route - m->routes : m->n_routes];
     size_t i_status = 0, i_bound = 0;

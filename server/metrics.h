@@ -7,10 +7,10 @@
 typedef struct t5_metrics t5_metrics;
 
 /* One series per route; `routes` must outlive it. */
-t5_status t5_metrics_create(const t5_route *routes, int32_t n_routes, t5_metrics **out, t5_error *err);
+t5_status t5_metrics_create(const t5_http_route *routes, int32_t n_routes, t5_metrics **out, t5_error *err);
 void t5_metrics_destroy(t5_metrics *m); /* accepts NULL */
 /* `route` NULL: a path or method that no route has. */
-void t5_metrics_count(t5_metrics *m, const t5_route *route, unsigned http_status, int64_t ns);
+void t5_metrics_count(t5_metrics *m, const t5_http_route *route, unsigned http_status, int64_t ns);
 
 typedef struct {
     const char *version, *model, *device;

@@ -1,7 +1,7 @@
 /* server/params.c: see params.h. The checks stand in the order in which LibreTranslate 1.9 makes them. */
 #include "server/params.h"
+#include "base/utf8.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -14,12 +14,7 @@ typedef char echo_text[ECHO_BYTES_MAX + 1];
 /* Copies at most ECHO_BYTES_MAX bytes of valid UTF-8 without cutting a character. */
 static const char *echo(echo_text out, const char *text)
 {
-    size_t n = strnlen(text, ECHO_BYTES_MAX + 1);
-    if (n > ECHO_BYTES_MAX) {
-        n = ECHO_BYTES_MAX;
-        while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
-            n--;
-    }
+    size_t n = t5_utf8_cut(text, strlen(text), ECHO_BYTES_MAX);
     memcpy(out, text, n);
     out[n] = '\0';
     return out;
@@ -82,14 +77,6 @@ static t5_status read_alternatives(const json_t *fields, int64_t limit, int32_t 
     return T5_OK;
 }
 
-static int64_t count_chars(const char *text, size_t n_bytes)
-{
-    int64_t n = 0;
-    for (size_t i = 0; i < n_bytes; i++)
-        n += ((unsigned char)text[i] & 0xc0) != 0x80;
-    return n;
-}
-
 static t5_status check_limit(int64_t n, int64_t limit, t5_error *err)
 {
     if (limit < 0 || n <= limit) return T5_OK;
@@ -143,7 +130,7 @@ static t5_status check_texts(const t5_params *p, const t5_params_rules *rules, t
 {
     t5_status status = check_limit(p->n_texts, rules->texts_max, err);
     for (int32_t i = 0; i < p->n_texts && status == T5_OK; i++)
-        status = check_limit(count_chars(p->texts[i].text, p->texts[i].n_bytes), rules->chars_max, err);
+        status = check_limit((int64_t)t5_utf8_count(p->texts[i].text, p->texts[i].n_bytes), rules->chars_max, err);
     return status;
 }
 

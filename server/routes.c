@@ -79,7 +79,7 @@ static void handle_metrics(t5_exchange *x, void *server)
     t5_exchange_reply(x, text != NULL ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8", text, n_bytes);
 }
 
-const t5_route t5_routes[] = {
+const t5_http_route t5_server_routes[] = {
     {"POST", "/translate", "error", true, t5_translate_handle, t5_translate_finish, t5_translate_cancel,
      t5_translate_release},
     {"GET", "/languages", "error", false, handle_languages, NULL, NULL, NULL},
@@ -88,7 +88,7 @@ const t5_route t5_routes[] = {
     {"GET", "/health/ready", "error", false, handle_ready, NULL, NULL, NULL},
     {"GET", "/metrics", "error", false, handle_metrics, NULL, NULL, NULL},
 };
-const int32_t t5_routes_count = (int32_t)T5_COUNT(t5_routes);
+const int32_t t5_server_routes_count = (int32_t)T5_COUNT(t5_server_routes);
 
 /* {"code":..,"name":..,"targets":[..]}; a language is its own target too, as with LibreTranslate. */
 static json_t *describe_language(const t5_params_rules *rules, const char *code)
@@ -119,7 +119,7 @@ t5_status t5_server_init(t5_server *s, t5_error *err)
     if (!is_complete) return T5_FAIL(err, T5_ERR_NOMEM, "out of memory for %d languages", n_codes);
     s->languages_bytes = strlen(s->languages) + 1;
     s->languages[s->languages_bytes - 1] = '\n'; /* in place of the NUL: a length goes with it */
-    return t5_metrics_create(t5_routes, t5_routes_count, &s->metrics, err);
+    return t5_metrics_create(t5_server_routes, t5_server_routes_count, &s->metrics, err);
 }
 
 void t5_server_deinit(t5_server *s)
@@ -130,7 +130,7 @@ void t5_server_deinit(t5_server *s)
     s->metrics = NULL;
 }
 
-void t5_server_observe(void *server, const t5_route *route, unsigned http_status, int64_t ns)
+void t5_server_observe(void *server, const t5_http_route *route, unsigned http_status, int64_t ns)
 {
     t5_server *s = server;
     t5_metrics_count(s->metrics, route, http_status, ns);

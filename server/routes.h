@@ -20,8 +20,8 @@ typedef struct {
     t5_metrics *metrics;
 } t5_server;
 
-extern const t5_route t5_routes[];
-extern const int32_t t5_routes_count;
+extern const t5_http_route t5_server_routes[];
+extern const int32_t t5_server_routes_count;
 
 /* Fills what follows from the translator: rules, `languages`, `metrics`; the rest is the caller's. Undo with
  * t5_server_deinit(). */
@@ -30,7 +30,7 @@ void t5_server_deinit(t5_server *s);
 /* The device failed: nothing will be translated any more. */
 bool t5_server_is_lost(const t5_server *s);
 /* t5_http_options.observe */
-void t5_server_observe(void *server, const t5_route *route, unsigned http_status, int64_t ns);
+void t5_server_observe(void *server, const t5_http_route *route, unsigned http_status, int64_t ns);
 
 /* translate.c: POST /translate. */
 void t5_translate_handle(t5_exchange *x, void *server);

@@ -1,0 +1,136 @@
+"""A t5serve process on a free port, and a client that can send what no HTTP library would. For the tests beside it."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+START_S = 60  # a sanitizer build that loads a model is slow
+REPLY_S = 60
+
+
+class Reply:
+    def __init__(self, raw):
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        self.status = int(lines[0].split(" ")[1]) if lines[0].startswith("HTTP/") else 0
+        self.headers = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            self.headers[name.strip().lower()] = value.strip()
+
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def error(self):
+        try:
+            return self.json().get("error", "")
+        except (ValueError, AttributeError):
+            return self.body.decode("utf-8", "replace")
+
+
+class Server:
+    """Starts on entry; on exit stops with SIGTERM and asserts exit code 0 unless the test has waited itself."""
+
+    def __init__(self, program, *flags, env=None):
+        self.program, self.flags, self.env = program, list(flags), env or {}
+
+    def __enter__(self):
+        self.log = tempfile.TemporaryFile("w+")
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("T5_", "LT_"))}
+        self.process = subprocess.Popen([self.program, "--port", "0", *self.flags], stderr=self.log,
+                                        env={**env, **self.env})
+        end = time.monotonic() + START_S
+        while True:
+            found = re.search(r"listening url=http://(\S+):(\d+)", self.log_text())
+            if found:
+                break
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.process.kill()
+                raise AssertionError("t5serve did not start:\n" + self.log_text())
+            time.sleep(0.01)
+        self.host, self.port = found.group(1), int(found.group(2))
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                raise AssertionError("t5serve did not stop:\n" + self.log_text())
+            assert self.process.returncode == 0, (self.process.returncode, self.log_text())
+        if kind is not None:
+            print(self.log_text())
+        self.log.close()
+
+    def log_text(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def connect(self):
+        return socket.create_connection((self.host, self.port), timeout=REPLY_S)
+
+    def raw(self, request, sock=None):
+        """Sends bytes, or pieces of them, and reads one reply; without `sock` on a connection of its own."""
+        own = sock is None
+        sock = sock or self.connect()
+        try:
+            for piece in [request] if isinstance(request, bytes) else request:
+                sock.sendall(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # an early refusal: the reply may be there all the same
+        try:
+            return Reply(read_reply(sock, request))
+        finally:
+            if own:
+                sock.close()
+
+    def post(self, path, body, content_type="application/json", headers=(), sock=None):
+        return self.raw(post(path, body, content_type, headers), sock)
+
+    def translate(self, text, sock=None, **fields):
+        fields = {"q": text, "source": "en", "target": "de", **fields}
+        return self.post("/translate", json.dumps(fields).encode(), sock=sock)
+
+    def get(self, path, sock=None):
+        return self.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), sock)
+
+
+def post(path, body, content_type="application/json", headers=()):
+    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+    if content_type is not None:
+        lines.append(f"Content-Type: {content_type}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def chunked(path, body, content_type="application/json", chunk=5000):
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: {content_type}\r\n\r\n"
+    pieces = [body[i:i + chunk] for i in range(0, len(body), chunk)]
+    return head.encode() + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
+
+
+def read_reply(sock, request):
+    """One reply: by its Content-Length, or until the end of the connection."""
+    raw = b""
+    is_head = isinstance(request, bytes) and request.startswith(b"HEAD")
+    try:
+        while True:
+            head, found, body = raw.partition(b"\r\n\r\n")
+            if found and raw.startswith(b"HTTP/1.1 100"):
+                raw = body
+                continue
+            length = re.search(rb"(?i)content-length: *(\d+)", head) if found else None
+            if found and (is_head or (length and len(body) >= int(length.group(1)))):
+                return raw
+            piece = sock.recv(65536)
+            if not piece:
+                return raw
+            raw += piece
+    except (ConnectionResetError, BrokenPipeError):
+        return raw

@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""Requests and processes that end in other ways than by an answer: clients that leave or dawdle, deadlines, SIGTERM.
+Method: the fake translator, whose texts say how long they take. Usage: test_lifetime.py T5SERVE_FAKE"""
+import re
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import unittest
+
+from server import Reply, Server, post, read_reply
+
+PROGRAM = sys.argv.pop(1)
+
+
+def metric(server, name):
+    text = server.get("/metrics").body.decode()
+    return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.M).group(1))
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def start_slow(server, ms):
+    """A request on its way: its socket, after the bytes were sent."""
+    sock = server.connect()
+    sock.sendall(post("/translate", b'{"q":"sleep=%d","source":"en","target":"de"}' % ms))
+    return sock
+
+
+class Lifetime(unittest.TestCase):
+    def test_client_that_leaves_cancels_its_work(self):
+        """Claim: work ends soon after its client has gone, and nobody else's does. Method: close, half-close and reset
+        connections whose work would take a minute; the counter of cancelled work tells."""
+        with Server(PROGRAM, "--metrics") as server:
+            neighbour = start_slow(server, 1000)
+            leavers = [start_slow(server, 60000) for _ in range(9)]
+            wait_until(lambda: metric(server, "t5serve_sequences_total") == 10)
+            for i, sock in enumerate(leavers):
+                if i % 3 == 0:
+                    sock.close()
+                elif i % 3 == 1:
+                    sock.shutdown(socket.SHUT_WR)
+                else:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    sock.close()
+            begin = time.monotonic()
+            wait_until(lambda: metric(server, "t5serve_cancelled_total") == 9)
+            self.assertLess(time.monotonic() - begin, 1)
+            self.assertEqual(Reply(read_reply(neighbour, b"")).json(), {"translatedText": "de:sleep=1000"})
+            self.assertEqual(metric(server, "t5serve_cancelled_total"), 9)
+
+    def test_deadline(self):
+        """Claim: a translation that takes too long is given up with 503. Method: a limit below the text's time."""
+        with Server(PROGRAM, "--request-timeout-ms", "200") as server:
+            reply = server.translate("sleep=60000")
+            self.assertEqual((reply.status, reply.error), (503, "the request took too long"))
+            self.assertEqual(reply.headers["retry-after"], "1")
+
+    def test_slow_senders_are_cut(self):
+        """Claim: heads and bodies that trickle in are cut at the deadline, and others are served meanwhile. Method: a byte
+        each 50 ms, which an inactivity timeout never ends."""
+        with Server(PROGRAM, "--receive-timeout-ms", "1000") as server:
+            for request in (b"GET /health HTTP/1.1\r\nX: " + b"a" * 1000, post("/translate", b"x" * 1000)):
+                sock, begin = server.connect(), time.monotonic()
+                # Send the body test's head at once, so that the body is what trickles.
+                n_at_once = request.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in request else 0
+                sock.sendall(request[:n_at_once])
+                try:
+                    for i in range(n_at_once, len(request)):
+                        sock.sendall(request[i:i + 1])
+                        time.sleep(0.05)
+                        self.assertLess(time.monotonic() - begin, 4)
+                        if i % 10 == 0:
+                            self.assertEqual(server.get("/health").status, 200)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+                self.assertGreater(time.monotonic() - begin, 0.9)
+
+    def test_keep_alive_serves_many(self):
+        """Claim: one connection carries many requests of all kinds. Method: errors, empty bodies and answers in turn."""
+        with Server(PROGRAM) as server, server.connect() as sock:
+            for i in range(50):
+                self.assertEqual(server.translate(f"text {i}", sock).json(), {"translatedText": f"de:text {i}"})
+                self.assertEqual(server.post("/translate", b"{", sock=sock).status, 400)
+                self.assertEqual(server.get("/nothing", sock).status, 404)
+                self.assertEqual(server.post("/languages", b"x=1", sock=sock).status, 405)
+                self.assertEqual(server.post("/translate?q=a&source=en&target=fr", b"", None, sock=sock).status, 200)
+
+    def test_pipelined_requests_are_answered_in_order(self):
+        """Claim: requests sent without waiting get their own answers in order. Method: three in one packet."""
+        with Server(PROGRAM) as server, server.connect() as sock:
+            body = b'{"q":"%s","source":"en","target":"de"}'
+            sock.sendall(b"".join(post("/translate", body % t) for t in (b"sleep=100", b"b", b"c")))
+            raw = b""
+            while raw.count(b"translatedText") < 3:
+                raw += sock.recv(65536)
+            self.assertEqual(re.findall(rb'"de:([^"]*)"', raw), [b"sleep=100", b"b", b"c"])
+
+    def test_sigterm_finishes_what_was_accepted(self):
+        """Claim: after SIGTERM accepted work is answered, new work refused, exit code 0. Method: slow requests in flight, an
+        idle connection that asks for more, a new connection."""
+        with Server(PROGRAM) as server:
+            idle, busy = server.connect(), [start_slow(server, 800) for _ in range(20)]
+            self.assertEqual(server.get("/health/ready", idle).status, 200)
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: "draining" in server.log_text())
+            time.sleep(0.1)
+            reply = server.get("/health/ready", idle)
+            self.assertEqual((reply.status, reply.error), (503, "the server is stopping"))
+            self.assertEqual((reply.headers["connection"], reply.headers["retry-after"]), ("close", "5"))
+            with self.assertRaises(ConnectionRefusedError):
+                server.connect()
+            for sock in busy:
+                reply = Reply(read_reply(sock, b""))
+                self.assertEqual(reply.json(), {"translatedText": "de:sleep=800"})
+                self.assertEqual(reply.headers["connection"].lower(), "close")
+            self.assertEqual(server.process.wait(10), 0)
+
+    def test_new_work_is_refused_while_draining(self):
+        """Claim: a request on an open connection gets 503 while draining. Method: as it says."""
+        with Server(PROGRAM) as server:
+            idle, busy = server.connect(), start_slow(server, 1000)
+            self.assertEqual(server.get("/health", idle).status, 200)
+            time.sleep(0.1)
+            server.process.send_signal(signal.SIGINT)
+            wait_until(lambda: "draining" in server.log_text())
+            time.sleep(0.1)
+            reply = server.translate("late", idle)
+            self.assertEqual((reply.status, reply.error), (503, "the server is stopping"))
+            self.assertEqual(Reply(read_reply(busy, b"")).status, 200)
+            self.assertEqual(server.process.wait(10), 0)
+
+    def test_second_signal_hurries(self):
+        """Claim: a second SIGTERM gives up what runs: 503, exit code 0. Method: work of a minute."""
+        with Server(PROGRAM) as server:
+            busy = [start_slow(server, 60000) for _ in range(5)]
+            time.sleep(0.2)
+            begin = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: "draining" in server.log_text())
+            server.process.send_signal(signal.SIGTERM)
+            for sock in busy:
+                self.assertEqual(Reply(read_reply(sock, b"")).status, 503)
+            self.assertEqual(server.process.wait(10), 0)
+            self.assertLess(time.monotonic() - begin, 5)
+
+    def test_drain_timeout(self):
+        """Claim: the drain ends at its limit; a client that stops half-way through its body does not hold it. Method: a
+        limit of 300 ms."""
+        with Server(PROGRAM, "--drain-timeout-ms", "300") as server:
+            busy, half = start_slow(server, 60000), server.connect()
+            half.sendall(post("/translate", b"x" * 100)[:-50])
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(Reply(read_reply(busy, b"")).status, 503)
+            self.assertEqual(server.process.wait(10), 0)
+
+    def test_sigterm_under_load(self):
+        """Claim: whatever the moment of SIGTERM, each request gets an answer, a 503, or was never taken. Method: 16 clients
+        without pause; a request that was sent on an open connection and got no reply counts as lost."""
+        for round in range(5):
+            counts, lost = {}, []
+            with Server(PROGRAM) as server:
+                def client(name):
+                    try:
+                        for i in range(100000):
+                            with server.connect() as sock:
+                                for k in range(20):
+                                    reply = server.translate(f"{name} {i} {k}", sock)
+                                    counts[reply.status] = counts.get(reply.status, 0) + 1
+                                    if reply.status == 0:
+                                        lost.append((name, i, k))
+                                    if reply.status == 200 and reply.json() != {"translatedText": f"de:{name} {i} {k}"}:
+                                        lost.append((name, i, k, "wrong answer"))
+                                    if reply.headers.get("connection") == "close" or reply.status != 200:
+                                        break
+                    except ConnectionRefusedError:
+                        pass
+                    except ConnectionResetError:
+                        counts["reset"] = counts.get("reset", 0) + 1
+
+                threads = [threading.Thread(target=client, args=(n,)) for n in range(16)]
+                for thread in threads:
+                    thread.start()
+                time.sleep(0.3 + 0.05 * round)
+                server.process.send_signal(signal.SIGTERM)
+                self.assertEqual(server.process.wait(20), 0)
+                for thread in threads:
+                    thread.join()
+            print(f"round {round}: {counts}, lost {len(lost)}")
+            self.assertEqual(lost, [])
+
+    def test_lost_device(self):
+        """Claim: when the device fails, health says so and the process ends with 1, for a supervisor. Method: a text that
+        fails the fake device."""
+        with Server(PROGRAM) as server:
+            busy = start_slow(server, 300)
+            time.sleep(0.1)
+            self.assertEqual(server.translate("lost").status, 200)
+            self.assertEqual(server.process.wait(20), 1)
+            self.assertEqual(Reply(read_reply(busy, b"")).status, 200)
+            self.assertIn("the device failed", server.log_text())
+
+    def test_more_connections_than_allowed(self):
+        """Claim: more connections than connections_max wait and are served when others leave. Method: 40 on a limit
+        of 16."""
+        with Server(PROGRAM, "--connections-max", "16") as server:
+            socks = [server.connect() for _ in range(40)]
+            for sock in socks:
+                sock.sendall(post("/translate", b'{"q":"a","source":"en","target":"de"}', headers=["Connection: close"]))
+            self.assertEqual([Reply(read_reply(sock, b"")).status for sock in socks], [200] * 40)
+
+
+unittest.main(verbosity=2, warnings="ignore")

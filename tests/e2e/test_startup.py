@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""How t5serve starts, and how it says why it does not. Usage: test_startup.py T5SERVE"""
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from server import Server
+
+PROGRAM = sys.argv.pop(1)
+
+
+def run(*flags, **env):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("T5_", "LT_"))}
+    return subprocess.run([PROGRAM, *flags], env={**clean, **env}, capture_output=True, text=True, timeout=60)
+
+
+class Startup(unittest.TestCase):
+    def refuses(self, done, code, *words):
+        """One line on stderr after the log, with these words."""
+        self.assertEqual(done.returncode, code, done.stderr)
+        last = done.stderr.strip().split("\n")[-1]
+        self.assertTrue(last.startswith("t5serve: "), last)
+        for word in words:
+            self.assertIn(word, last)
+
+    def test_help_and_version(self):
+        """Claim: --help lists the keys, --version the version; both end with 0."""
+        done = run("--help")
+        self.assertEqual(done.returncode, 0)
+        for flag in ("--config FILE", "--port N", "--drain-timeout-ms N", "--metrics"):
+            self.assertIn(flag, done.stdout)
+        self.assertRegex(run("--version").stdout, r"^t5serve \d+\.\d+")
+
+    def test_print_config(self):
+        """Claim: --print-config shows the values in force and their origins, and starts nothing."""
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            file.write('{"max_rows": 96, "host": "::1", "port": 1}')
+            file.flush()
+            done = run("--print-config", "--port=7", T5_CONFIG=file.name, T5_HOST="::", LT_PORT="6")
+            config = json.loads(done.stdout)
+            self.assertEqual((done.returncode, config["port"], config["host"], config["max_rows"]), (0, 7, "::", 96))
+            origins = config["_origin"]
+            self.assertEqual((origins["port"], origins["host"], origins["threads"]),
+                             ("flag --port", "environment T5_HOST", "default"))
+            self.assertEqual(origins["max_rows"], "file " + file.name)
+
+    def test_usage_errors(self):
+        """Claim: a bad setting ends with 2 and one line that names it."""
+        self.refuses(run("--prot", "1"), 2, "--prot", "did you mean port?")
+        self.refuses(run(T5_PORT="x"), 2, "environment T5_PORT", "0 to 65535")
+        self.refuses(run("--config", "/nonexistent.json"), 2, "/nonexistent.json")
+        self.refuses(run("--device", "abacus"), 2, "abacus")
+
+    def test_failures(self):
+        """Claim: what the machine refuses ends with 1 and one line that says what to do."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.refuses(run("--model", folder), 1, folder)
+            self.refuses(run("--model", folder + "/none"), 1, folder + "/none")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            self.refuses(run("--port", port), 1, f"port {port}", "taken", "--port")
+        self.refuses(run("--host", "no.such.host.invalid", "--port", "0"), 1, "no.such.host.invalid")
+
+    def test_hosts(self):
+        """Claim: * listens on every address; a log line tells the real port."""
+        with Server(PROGRAM, "--host", "*") as server:
+            self.assertEqual(server.host, "localhost")
+            server.host = "127.0.0.1"
+            self.assertEqual(server.get("/health").status, 200)
+
+    def test_cors_can_be_narrowed_or_closed(self):
+        """Claim: cors_origin is what pages see, and empty means no header."""
+        for origin in ("https://a.example", ""):
+            with Server(PROGRAM, "--cors-origin", origin) as server:
+                headers = server.get("/health").headers
+                self.assertEqual(headers.get("access-control-allow-origin", ""), origin)
+
+    def test_port_is_free_after_exit(self):
+        """Claim: a restart can take the same port at once. Method: start twice with connections left behind."""
+        with Server(PROGRAM) as server:
+            port = server.port
+            server.connect().sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        with Server(PROGRAM, "--port", str(port)) as server:
+            self.assertEqual(server.port, port)
+
+    def test_full_disk_under_the_log(self):
+        """Claim: a log that cannot be written does not stop the service. Method: stderr to /dev/full, a fixed port."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        with open("/dev/full", "w") as full:
+            process = subprocess.Popen([PROGRAM, "--port", str(port)], stderr=full)
+        try:
+            server = Server(PROGRAM)
+            server.host, server.port = "127.0.0.1", port
+            for _ in range(600):
+                try:
+                    self.assertEqual(server.get("/health").status, 200)
+                    break
+                except ConnectionRefusedError:
+                    self.assertIsNone(process.poll())
+                    subprocess.run(["sleep", "0.1"])
+            process.terminate()
+            self.assertEqual(process.wait(60), 0)
+        finally:
+            process.kill()
+
+
+unittest.main(verbosity=2, warnings="ignore")

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""t5serve with the bundled model: right answers, alone and together. Usage: test_translate.py T5SERVE"""
+import json
+import pathlib
+import re
+import signal
+import sys
+import threading
+import time
+import unittest
+
+from server import Reply, Server, post, read_reply
+
+PROGRAM = sys.argv.pop(1)
+MODEL = pathlib.Path(__file__).resolve().parents[2] / "models/t5-tatoeba-en-de-fr"
+CLIENTS = 64
+
+
+def sentences(n):
+    lines = (MODEL / "data/test.en-de.tsv").read_text(encoding="utf-8").splitlines()
+    texts = [line.split("\t")[0] for line in lines]
+    return list(dict.fromkeys(t for t in texts if len(t) < 80))[:n]
+
+
+class Translate(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(PROGRAM, "--metrics").__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.__exit__(None, None, None)
+
+    def metric(self, name):
+        text = self.server.get("/metrics").body.decode()
+        return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.M).group(1))
+
+    def translated(self, text, **fields):
+        reply = self.server.translate(text, **fields)
+        self.assertEqual(reply.status, 200, reply.body)
+        return reply.json()["translatedText"]
+
+    def test_german(self):
+        """Claim: the bundled model is found without a setting and gives German."""
+        self.assertRegex(self.translated("How are you?"), r"^Wie geht.*\?$")
+        self.assertIn("Haus", self.translated("The house is big."))
+        self.assertIn("maison", self.translated("The house is big.", target="fr"))
+
+    def test_languages(self):
+        """Claim: /languages lists what the model can, itself among the targets."""
+        languages = {entry["code"]: entry for entry in self.server.get("/languages").json()}
+        self.assertEqual(languages["en"]["name"], "English")
+        self.assertEqual(sorted(languages["en"]["targets"]), ["de", "en", "fr"])
+        self.assertEqual(sorted(languages), ["de", "en", "fr"])
+
+    def test_spaces_and_lines_stay(self):
+        """Claim: white space around and between sentences and lines comes back byte for byte."""
+        text = "  Good morning.\n\n\tI am tired.  It is late.\r\n"
+        got = self.translated(text)
+        self.assertRegex(got, r"^  \S[^\n]*\n\n\t\S[^\n]*\S  \S[^\n]*\r\n$")
+
+    def test_batch_equals_one_by_one(self):
+        """Claim: a text's answer does not depend on what else is in its request."""
+        texts = sentences(12) + ["", "   ", "42"]
+        together = self.translated(texts)
+        self.assertEqual(together, [self.translated(t) for t in texts[:-3]] + ["", "   ", self.translated("42")])
+
+    def test_detection(self):
+        """Claim: auto tells what it found, per text; another source tells nothing."""
+        reply = self.server.translate("I would like to know where you live.", source="auto").json()
+        self.assertEqual(reply["detectedLanguage"]["language"], "en")
+        self.assertIsInstance(reply["detectedLanguage"]["confidence"], float)
+        batch = self.server.translate(["I would like to know where you live.", "Hello my friend"], source="auto").json()
+        self.assertEqual(len(batch["detectedLanguage"]), 2)
+        self.assertNotIn("detectedLanguage", self.server.translate("Hello").json())
+
+    def test_alternatives(self):
+        """Claim: alternatives are a list of other texts, at most as many as asked, and stand only where asked for."""
+        reply = self.server.translate("I am very tired.", alternatives=3).json()
+        self.assertLessEqual(len(set(reply["alternatives"])), 3)
+        self.assertGreater(len(reply["alternatives"]), 0)
+        self.assertNotIn(reply["translatedText"], reply["alternatives"])
+        self.assertNotIn("alternatives", self.server.translate("Hello", alternatives=0).json())
+
+    def test_options(self):
+        """Claim: decoding options reach the search: a length limit cuts, a seed repeats, an impossible one is named."""
+        long = "I would like to know where the nearest train station is."
+        self.assertLess(len(self.translated(long, max_new_tokens=3)), len(self.translated(long)))
+        sampled = [self.translated(long, do_sample=True, num_beams=1, temperature=2.0, seed=s) for s in (1, 1, 2, 3, 4)]
+        self.assertEqual(sampled[0], sampled[1])
+        self.assertGreater(len(set(sampled)), 1)
+        reply = self.server.translate(long, do_sample=True, num_beams=4)
+        self.assertEqual(reply.status, 400)
+        self.assertIn("num_beams", reply.error)
+
+    def test_long_text(self):
+        """Claim: 100 kB in one text comes back with every line. Method: a few sentences over and over, so that it is quick."""
+        lines = sentences(20) * (100000 // len(" ".join(sentences(20))) + 1)
+        got = self.translated("\n".join(lines), num_beams=1).split("\n")
+        self.assertEqual(len(got), len(lines))
+        self.assertEqual(got[:20], got[20:40])
+
+    def test_odd_texts(self):
+        """Claim: what is no sentence is answered too: symbols, emoji, special tokens, one endless word."""
+        for text in ("!!!", "😀", "</s>", "<extra_id_0> <pad>", "\u200b", "a" * 5000, "\uffff", "\t", "1" * 300):
+            self.assertEqual(self.server.translate(text, num_beams=1).status, 200, text[:20])
+
+    def test_many_clients_get_their_own_answers(self):
+        """Claim: 64 clients at once each get exactly what their text gives alone. Method: every answer is compared."""
+        texts = sentences(CLIENTS)
+        alone = [self.translated(t) for t in texts]
+        wrong, steps = [], self.metric("t5serve_steps_total")
+
+        def client(i):
+            with self.server.connect() as sock:
+                for k in range(3):
+                    n = (i + k * 7) % CLIENTS
+                    got = self.server.translate(texts[n], sock).json().get("translatedText")
+                    if got != alone[n]:
+                        wrong.append((texts[n], alone[n], got))
+
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(wrong, [])
+        steps = self.metric("t5serve_steps_total") - steps
+        print(f"{3 * CLIENTS} requests in {steps:.0f} steps")
+        self.assertLess(steps, 3 * CLIENTS * 4)  # one by one they would take some 10 steps each
+
+    def test_leaving_cancels(self):
+        """Claim: the work of a client that left is dropped. Method: long work, closed; the engine's counter tells."""
+        before = self.metric("t5serve_cancelled_total")
+        words = " ".join(sentences(64))
+        sock = self.server.connect()
+        sock.sendall(post("/translate", json.dumps({"q": words, "source": "en", "target": "de", "num_beams": 8,
+                                                    "min_new_tokens": 100}).encode()))
+        time.sleep(0.3)
+        sock.close()
+        end = time.monotonic() + 30
+        while self.metric("t5serve_cancelled_total") == before:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+
+    def test_full_queue(self):
+        """Claim: more sentences than the queue holds give 503 at once, and others are still served. Method: a short queue,
+        many clients; each gets 200 or 503 and at least one of both."""
+        with Server(PROGRAM, "--queue-depth", "8") as server:
+            socks = [server.connect() for _ in range(40)]
+            body = json.dumps({"q": " ".join(sentences(8)), "source": "en", "target": "de", "num_beams": 8}).encode()
+            for sock in socks:
+                sock.sendall(post("/translate", body))
+            replies = [Reply(read_reply(sock, b"")) for sock in socks]
+            self.assertEqual({r.status for r in replies}, {200, 503})
+            self.assertTrue(all("retry-after" in r.headers for r in replies if r.status == 503))
+            self.assertEqual(server.translate("Hello").status, 200)
+
+    def test_sigterm_under_load(self):
+        """Claim: nothing that was accepted is lost at SIGTERM. Method: 32 requests in flight; each is answered in full."""
+        with Server(PROGRAM) as server:
+            socks = [server.connect() for _ in range(32)]
+            for sock, text in zip(socks, sentences(32)):
+                sock.sendall(post("/translate", json.dumps({"q": text, "source": "en", "target": "de"}).encode()))
+            end = time.monotonic() + 30
+            read_reply(socks[0], b"")
+            self.assertLess(time.monotonic(), end)
+            server.process.send_signal(signal.SIGTERM)
+            statuses = [Reply(read_reply(sock, b"")).status for sock in socks[1:]]
+            self.assertEqual(statuses, [200] * 31)
+            self.assertEqual(server.process.wait(60), 0)
+
+
+unittest.main(verbosity=2, warnings="ignore")

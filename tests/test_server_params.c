@@ -1,0 +1,176 @@
+/* tests/test_server_params.c: what POST /translate makes of its fields. The wording of errors is tested end to end
+ * (e2e/test_statuses.py); here it is what the good ones mean. */
+#include "server/params.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static t5_pair pairs[] = {{"en", "de", ""}, {"en", "pt-BR", ""}};
+static const char *const codes[] = {"en", "de", "pt-BR"};
+static t5_profile profile = {.name = "test", .pairs = pairs, .n_pairs = 2};
+static const t5_params_rules no_limits = {&profile, codes, 3, -1, -1, -1};
+
+static t5_status read_fields(const char *json, bool is_form, const t5_params_rules *rules, t5_params *out,
+                             t5_error *err)
+{
+    json_t *fields = json_loads(json, 0, NULL);
+    assert_non_null(fields);
+    t5_error_clear(err);
+    t5_status status = t5_params_read(fields, is_form, rules, out, err);
+    json_decref(fields);
+    return status;
+}
+
+/* Claim: texts outlive their fields, each with its languages; an array is a batch. Method: read both kinds. */
+static void texts_are_copied(void **state)
+{
+    (void)state;
+    t5_params p;
+    t5_error err;
+    assert_int_equal(
+        read_fields("{\"q\":[\"\",\"\\u00e4 \"],\"source\":\"EN\",\"target\":\"pt_br\"}", false, &no_limits, &p, &err),
+        T5_OK);
+    assert_true(p.is_batch);
+    assert_int_equal(p.n_texts, 2);
+    assert_int_equal(p.texts[0].n_bytes, 0);
+    assert_string_equal(p.texts[1].text, "\303\244 ");
+    assert_int_equal(p.texts[1].n_bytes, 3);
+    assert_string_equal(p.texts[1].source, "en");
+    assert_string_equal(p.texts[1].target, "pt-BR");
+    t5_params_deinit(&p);
+
+    assert_int_equal(read_fields("{\"q\":\"a\\n\",\"source\":\"auto\",\"target\":\"pb\"}", false, &no_limits, &p, &err),
+                     T5_OK);
+    assert_false(p.is_batch);
+    assert_string_equal(p.texts[0].text, "a\n");
+    assert_string_equal(p.source, "auto");
+    t5_params_deinit(&p);
+}
+
+/* Claim: line ends of a form become \n, and exactly one at the end goes. Method: a table; JSON is left alone. */
+static void form_lines_are_normalized(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"a\\r\\nb\\rc\\n", "a\nb\nc"}, {"a\\r\\n\\r\\n", "a\n"}, {"\\n", ""}, {"\\ra", "\na"}, {"a\\r", "a"},
+    };
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        char json[128];
+        t5_params p;
+        t5_error err;
+        snprintf(json, sizeof json, "{\"q\":\"%s\",\"source\":\"en\",\"target\":\"de\"}", cases[i][0]);
+        assert_int_equal(read_fields(json, true, &no_limits, &p, &err), T5_OK);
+        assert_string_equal(p.texts[0].text, cases[i][1]);
+        assert_int_equal(p.texts[0].n_bytes, strlen(cases[i][1]));
+        t5_params_deinit(&p);
+    }
+}
+
+/* Claim: limits count code points and texts, and name both numbers; 0 alternatives is a limit, -1 none. Method: values
+ * at the limit and one above. */
+static void limits_hold(void **state)
+{
+    (void)state;
+    static const t5_params_rules tight = {&profile, codes, 3, 3, 2, 0};
+    static const struct {
+        const char *q, *error;
+    } cases[] = {
+        {"\"\303\244\303\266\303\274\"", NULL},
+        {"\"\303\244\303\266\303\274x\"", "Invalid request: request (4) exceeds text limit (3)"},
+        {"[\"abc\",\"abc\"]", NULL},
+        {"[\"\",\"\",\"\"]", "Invalid request: request (3) exceeds text limit (2)"},
+        {"\"a\",\"alternatives\":0", NULL},
+        {"\"a\",\"alternatives\":1", "Invalid request: alternatives parameter must be <= 0"},
+    };
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        char json[128];
+        t5_params p;
+        t5_error err;
+        snprintf(json, sizeof json, "{\"q\":%s,\"source\":\"en\",\"target\":\"de\"}", cases[i].q);
+        t5_status status = read_fields(json, false, &tight, &p, &err);
+        assert_int_equal(status, cases[i].error == NULL ? T5_OK : T5_ERR_ARG);
+        assert_string_equal(err.text, cases[i].error != NULL ? cases[i].error : "");
+        t5_params_deinit(&p);
+    }
+}
+
+/* Claim: alternatives may be text, are at least 0, and are cut to what a beam can hold. Method: a table. */
+static void alternatives_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value;
+        int32_t n;
+    } cases[] = {{"3", 3}, {"\"3\"", 3}, {"\"\"", 0}, {"-5", 0}, {"\"-5\"", 0}, {"1000", T5_BEAMS_MAX - 1}};
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        char json[128];
+        t5_params p;
+        t5_error err;
+        snprintf(json, sizeof json, "{\"q\":\"a\",\"source\":\"en\",\"target\":\"de\",\"alternatives\":%s}",
+                 cases[i].value);
+        assert_int_equal(read_fields(json, false, &no_limits, &p, &err), T5_OK);
+        assert_int_equal(p.n_alternatives, cases[i].n);
+        t5_params_deinit(&p);
+    }
+}
+
+/* Claim: decoding options of the request lie over the profile's; null and "" keep them; only a client's own
+ * max_new_tokens counts as chosen. Method: the same options in JSON and as form values. */
+static void options_overlay_the_profile(void **state)
+{
+    (void)state;
+    static const char *const json[] = {
+        "{\"q\":\"a\",\"source\":\"en\",\"target\":\"de\",\"num_beams\":7,\"max_new_tokens\":9,\"top_k\":null}",
+        "{\"q\":\"a\",\"source\":\"en\",\"target\":\"de\",\"num_beams\":\"7\",\"max_new_tokens\":\"9\",\"top_k\":\"\"}",
+    };
+    t5_decoding_init(&profile.defaults);
+    profile.defaults.top_k = 11;
+    for (int is_form = 0; is_form <= 1; is_form++) {
+        t5_params p;
+        t5_error err;
+        assert_int_equal(read_fields(json[is_form], is_form == 1, &no_limits, &p, &err), T5_OK);
+        assert_int_equal(p.decoding.num_beams, 7);
+        assert_int_equal(p.decoding.max_new_tokens, 9);
+        assert_int_equal(p.decoding.top_k, 11);
+        assert_true(p.has_max_new_tokens);
+        t5_params_deinit(&p);
+    }
+    t5_params p;
+    t5_error err;
+    assert_int_equal(read_fields("{\"q\":\"a\",\"source\":\"en\",\"target\":\"de\"}", false, &no_limits, &p, &err),
+                     T5_OK);
+    assert_false(p.has_max_new_tokens);
+    t5_params_deinit(&p);
+}
+
+/* Claim: an error text holds at most 32 bytes of a client's value, cut between characters. Method: long odd codes. */
+static void echo_is_cut(void **state)
+{
+    (void)state;
+    char json[512], expected[64];
+    t5_params p;
+    t5_error err;
+    const char *umlauts = "\303\244\303\244\303\244\303\244\303\244\303\244\303\244\303\244\303\244\303\244";
+    snprintf(json, sizeof json, "{\"q\":\"a\",\"source\":\"en\",\"target\":\"x%s%s\"}", umlauts, umlauts);
+    assert_int_equal(read_fields(json, false, &no_limits, &p, &err), T5_ERR_ARG);
+    snprintf(expected, sizeof expected, "x%.20s%.10s is not supported", umlauts, umlauts);
+    assert_string_equal(err.text, expected);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(texts_are_copied),
+        cmocka_unit_test(form_lines_are_normalized),
+        cmocka_unit_test(limits_hold),
+        cmocka_unit_test(alternatives_are_read),
+        cmocka_unit_test(options_overlay_the_profile),
+        cmocka_unit_test(echo_is_cut),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
