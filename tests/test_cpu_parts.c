@@ -1,0 +1,115 @@
+/* tests/test_cpu_parts.c: parts of the fast CPU backend that stand alone: the thread pool, and the vector versions of
+ * what the search does over a vocabulary. */
+#include "cpu/kernels.h"
+#include "cpu/threads.h"
+#include "cpu_rig.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+static const t5_kernels *const tables[] = {
+    &t5_kernels_generic,
+#if defined(__x86_64__)
+    &t5_kernels_avx2,
+    &t5_kernels_avx512,
+#endif
+};
+
+static void check_vocab(const t5_vocab_ops *ops, const float *x, int32_t n)
+{
+    static const int32_t ks[] = {1, 2, 8, 50, 64, 65, 500};
+    t5_candidate want[500], got[500];
+    assert_int_equal(ops->argmax(x, n), t5_vocab_ops_plain.argmax(x, n));
+    const float sum = t5_vocab_ops_plain.log_sum_exp(x, n);
+    if (isinf(sum)) {
+        assert_true(ops->log_sum_exp(x, n) == sum);
+    } else {
+        assert_true(fabsf(ops->log_sum_exp(x, n) - sum) <= 2e-6f * fmaxf(1.0f, fabsf(sum)));
+    }
+    for (size_t i = 0; i < T5_COUNT(ks); i++) {
+        const int32_t n_want = t5_vocab_ops_plain.top_k(x, n, ks[i], want);
+        assert_int_equal(ops->top_k(x, n, ks[i], got), n_want);
+        for (int32_t j = 0; j < n_want; j++) {
+            assert_int_equal(got[j].token, want[j].token);
+            assert_true(got[j].score == want[j].score);
+        }
+    }
+}
+
+/* Claim: argmax and top_k equal the plain ones, order among equals included; log_sum_exp within a few ulp. Method:
+ * ordinary logits, many ties, masked tokens, only masked tokens, large values; lengths with every rest. */
+static void vocab_ops_match_plain(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = {1, 3, 16, 31, 255, 256, 257, 1001, 32128};
+    for (size_t t = 0; t < T5_COUNT(tables); t++) {
+        if (!tables[t]->is_supported()) continue;
+        for (size_t i = 0; i < T5_COUNT(sizes); i++) {
+            const int32_t n = sizes[i];
+            float *x = rig_random_floats((size_t)n, 5.0f);
+            check_vocab(&tables[t]->vocab, x, n);
+            for (int32_t j = 0; j < n; j++)
+                x[j] = 40.0f + roundf(x[j]);
+            check_vocab(&tables[t]->vocab, x, n);
+            for (int32_t j = 0; j < n; j += 3)
+                x[j] = -INFINITY;
+            check_vocab(&tables[t]->vocab, x, n);
+            for (int32_t j = 0; j < n; j++)
+                x[j] = -INFINITY;
+            check_vocab(&tables[t]->vocab, x, n);
+            free(x);
+        }
+    }
+}
+
+typedef struct {
+    _Atomic int32_t n_runs[40];
+    _Atomic int32_t n_inside[3];
+    _Atomic bool has_clash;
+} tally;
+
+static void count_task(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    tally *t = ctx;
+    if (atomic_fetch_add(&t->n_inside[i_thread], 1) != 0) atomic_store(&t->has_clash, true);
+    atomic_fetch_add(&t->n_runs[i_task], 1);
+    atomic_fetch_sub(&t->n_inside[i_thread], 1);
+}
+
+/* Claim: each task of each call runs once, no two at a time under one thread number, also after the workers went to
+ * sleep. Method: thousands of short calls, with pauses. */
+static void threads_run_each_task_once(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    t5_threads *threads = NULL;
+    assert_int_equal(t5_threads_create(3, &threads, &err), T5_OK);
+    for (int32_t call = 0; call < 3000; call++) {
+        tally t = {0};
+        const int32_t n = call % 41;
+        if (call % 500 == 0) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        t5_threads_run(threads, n, count_task, &t);
+        for (int32_t i = 0; i < 40; i++)
+            assert_int_equal(t.n_runs[i], i < n);
+        assert_false(t.has_clash);
+    }
+    t5_threads_destroy(threads);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(vocab_ops_match_plain),
+        cmocka_unit_test(threads_run_each_task_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
