@@ -1,0 +1,240 @@
+/* tests/test_sentences.c: sentences, what stands between them, and cuts of what is too long. */
+#include "base/utf8.h"
+#include "text/sentences.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SHOWN_BYTES 4096
+#define RANDOM_TEXTS 3000
+
+static t5_sentences split(const char *text, size_t n_bytes, const char *language)
+{
+    t5_sentences s;
+    t5_error err = {0};
+    if (t5_sentences_split(text, n_bytes, language, &s, &err) != T5_OK) fail_msg("%s", err.text);
+    return s;
+}
+
+/* Writes the text spans as "[one][two]" and everything else as it is. */
+static void show(const char *text, const t5_sentences *s, char *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_spans; i++) {
+        const t5_span *span = &s->spans[i];
+        assert_true(n + span->n_bytes + 3 < SHOWN_BYTES);
+        if (span->is_text) out[n++] = '[';
+        memcpy(out + n, text + span->offset, span->n_bytes);
+        n += span->n_bytes;
+        if (span->is_text) out[n++] = ']';
+    }
+    out[n] = '\0';
+}
+
+static void check(const char *language, const char *text, const char *want)
+{
+    char shown[SHOWN_BYTES];
+    t5_sentences s = split(text, strlen(text), language);
+    show(text, &s, shown);
+    t5_sentences_deinit(&s);
+    assert_string_equal(shown, want);
+}
+
+/* The spans must be the text again, without gap, overlap or empty span. */
+static void check_whole(const t5_sentences *s, size_t n_bytes)
+{
+    size_t pos = 0;
+    for (size_t i = 0; i < s->n_spans; i++) {
+        assert_int_equal(s->spans[i].offset, pos);
+        assert_true(s->spans[i].n_bytes > 0);
+        pos += s->spans[i].n_bytes;
+    }
+    assert_int_equal(pos, n_bytes);
+}
+
+/* Claim: sentences end where a reader says so, and white space stays outside. Method: texts with their brackets. */
+static void sentences_end_at_marks(void **state)
+{
+    (void)state;
+    check("en", "How are you? I am fine!  Thanks.", "[How are you?] [I am fine!]  [Thanks.]");
+    check("en", "  Hello.\tBye.  ", "  [Hello.]\t[Bye.]  ");
+    check("en", "One.\n\nTwo\r\nthree\rfour.", "[One.]\n\n[Two]\r\n[three]\r[four.]");
+    check("en", "\n\n a \n", "\n\n [a] \n");
+    check("zh-Hans", "你好。再见！今天很好", "[你好。][再见！][今天很好]");
+    check("ja", "「行く。」と言った。彼は去った。", "[「行く。」と言った。][彼は去った。]");
+    check("hi", "नमस्ते। आप कैसे हैं?", "[नमस्ते।] [आप कैसे हैं?]");
+    check("es", "¡Hola! ¿Qué tal? Bien.", "[¡Hola!] [¿Qué tal?] [Bien.]");
+    check(NULL, "Wait... Really?! Yes…", "[Wait...] [Really?!] [Yes…]");
+}
+
+/* Claim: dots of abbreviations, initials and numbers end no sentence. Method: one text per rule. */
+static void dots_inside_are_kept(void **state)
+{
+    (void)state;
+    check("en", "Mr. Smith met Dr. Who. They left.", "[Mr. Smith met Dr. Who.] [They left.]");
+    check("en", "J. R. R. Tolkien wrote it. I read it.", "[J. R. R. Tolkien wrote it.] [I read it.]");
+    check("en", "It was you and I. Then he came.", "[It was you and I.] [Then he came.]");
+    check("en", "It costs 3.50 e.g. in the U.S. Army. See Fig. 3 and No. 5.",
+          "[It costs 3.50 e.g. in the U.S. Army.] [See Fig. 3 and No. 5.]");
+    check("en", "She said no. Then he left.", "[She said no.] [Then he left.]");
+    check("en", "It was 1990. Then came May 3. Then rain.", "[It was 1990.] [Then came May 3.] [Then rain.]");
+    check("de", "Am 3. Mai kam z. B. Herr Dr. Meier. Er blieb.", "[Am 3. Mai kam z. B. Herr Dr. Meier.] [Er blieb.]");
+    check("de", "Es war 1990. Dann kam er.", "[Es war 1990.] [Dann kam er.]");
+    check("fr", "M. Dupont et Mme. Durand sont là. Bien.", "[M. Dupont et Mme. Durand sont là.] [Bien.]");
+    check("en", "\"Why?\" he asked. Yahoo! is here.", "[\"Why?\" he asked.] [Yahoo! is here.]");
+    check("en", "He left (now. Really.) at once. Good.", "[He left (now. Really.) at once.] [Good.]");
+    check("de", "„Ja. Gut.“ Er ging (bald). Ende.", "[„Ja. Gut.“] [Er ging (bald).] [Ende.]");
+}
+
+/* Claim: what is not language is copied. Method: emoji, digits, addresses, bullets, and texts of nothing else. */
+static void other_than_language_is_copied(void **state)
+{
+    (void)state;
+    check("en", "", "");
+    check("en", "   ", "   ");
+    check("en", "🙂 👍🏽 !!! 12 + 3 = 15\n---\n", "🙂 👍🏽 !!! 12 + 3 = 15\n---\n");
+    check("en", "I love it 🙂👍🏽", "[I love it] 🙂👍🏽");
+    check("en", "🇩🇪 Hello.", "🇩🇪 [Hello.]");
+    check("en", "- one\n* two\n> > three\n• four\n-5 degrees\n*bold* word",
+          "- [one]\n* [two]\n> > [three]\n• [four]\n[-5 degrees]\n[*bold* word]");
+    check("en", "https://example.org/a?b=c.d\nme@example.org\nSee https://example.org now.",
+          "https://example.org/a?b=c.d\nme@example.org\n[See https://example.org now.]");
+    check("en", "1. First item. 2. Second item.", "1. [First item.] 2. [Second item.]");
+}
+
+/* Claim: NUL and odd characters are text like any other. Method: a text with each, compared as spans. */
+static void odd_characters_are_kept(void **state)
+{
+    static const char text[] = "One.\0 Two.\xE2\x80\xA8Three.\xEF\xBF\xBD\xF4\x8F\xBF\xBF";
+    t5_sentences s = split(text, sizeof text - 1, "en");
+    (void)state;
+    check_whole(&s, sizeof text - 1);
+    assert_true(s.n_spans >= 3);
+    t5_sentences_deinit(&s);
+}
+
+typedef struct {
+    size_t codes_max, n_calls, n_bytes;
+} limit;
+
+static bool fits_limit(const char *part, size_t n_bytes, void *ctx)
+{
+    limit *l = ctx;
+    l->n_calls++;
+    l->n_bytes += n_bytes;
+    return t5_utf8_count(part, n_bytes) <= l->codes_max;
+}
+
+static void check_cut(const char *text, size_t codes_max, const char *want)
+{
+    char shown[SHOWN_BYTES];
+    t5_error err = {0};
+    limit l = {.codes_max = codes_max};
+    t5_sentences s = split(text, strlen(text), "en");
+    assert_int_equal(t5_sentences_cut(text, fits_limit, &l, &s, &err), T5_OK);
+    show(text, &s, shown);
+    t5_sentences_deinit(&s);
+    assert_string_equal(shown, want);
+}
+
+/* Claim: long sentences are cut at clause marks, else spaces, else between clusters. Method: a limit in characters. */
+static void long_sentences_are_cut(void **state)
+{
+    (void)state;
+    check_cut("Short one. Short two.", 20, "[Short one.] [Short two.]");
+    check_cut("We came, we saw, we went away.", 20, "[We came, we saw,] [we went away.]");
+    check_cut("a, the quick brown fox jumps", 17, "[a, the quick] [brown fox jumps]");
+    check_cut("abcdefghij", 4, "[abcd][efgh][ij]");
+    check_cut("我们来了，我们看见了，我们走了", 12, "[我们来了，我们看见了，][我们走了]");
+    check_cut("e\xCC\x81"
+              "e\xCC\x81"
+              "e\xCC\x81",
+              3, "[e\xCC\x81][e\xCC\x81][e\xCC\x81]");
+    check_cut("👨‍👩‍👧x", 2, "👨‍👩‍👧[x]");
+    check_cut("a👨‍👩‍👧‍👦b", 2, "[a]👨‍👩‍👧‍👦[b]");
+}
+
+/* Claim: a cut costs about linear time. Method: 100 kB without a space, and the bytes that `fits` was asked about. */
+static void cuts_are_cheap(void **state)
+{
+    enum { TEXT_BYTES = 100000 };
+    char *text = malloc(TEXT_BYTES);
+    limit l = {.codes_max = 1000};
+    t5_error err = {0};
+
+    (void)state;
+    assert_non_null(text);
+    memset(text, 'a', TEXT_BYTES);
+    t5_sentences s = split(text, TEXT_BYTES, "en");
+    assert_int_equal(t5_sentences_cut(text, fits_limit, &l, &s, &err), T5_OK);
+    assert_int_equal(s.n_spans, TEXT_BYTES / 1000);
+    check_whole(&s, TEXT_BYTES);
+    assert_true(l.n_bytes < 20 * TEXT_BYTES);
+    t5_sentences_deinit(&s);
+    free(text);
+}
+
+/* xorshift: the same texts in each run. */
+static uint32_t next_random(uint32_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 17;
+    *seed ^= *seed << 5;
+    return *seed;
+}
+
+static size_t random_text(uint32_t *seed, char *text, size_t bytes_max)
+{
+    static const uint32_t special[] = {' ',  ' ',     '.',    '.',    '!',    '?',    ',',    '\n',   '\r',   '"',
+                                       '(',  ')',     'A',    'z',    '7',    0,      0x3002, 0x300C, 0x300D, 0x2028,
+                                       0x85, 0x1F642, 0x200D, 0xFE0F, 0x0301, 0x201C, 0x201E, '-',    '*',    0x0E01};
+    size_t n_bytes = 0, n_codes = next_random(seed) % 60;
+    for (size_t i = 0; i < n_codes && n_bytes + 4 <= bytes_max; i++) {
+        uint32_t pick = next_random(seed), code = special[pick % T5_COUNT(special)];
+        if (pick >> 28 == 0) code = next_random(seed) % 0x110000;
+        if (code >= 0xD800 && code <= 0xDFFF) code = 'e';
+        n_bytes += t5_utf8_put(code, text + n_bytes);
+    }
+    return n_bytes;
+}
+
+/* Claim: for any text the spans are the text, split or cut, and each is valid UTF-8.
+ * Method: random texts of marks, spaces, joiners and any character. */
+static void spans_are_the_text(void **state)
+{
+    uint32_t seed = 20260101;
+    (void)state;
+    for (int i = 0; i < RANDOM_TEXTS; i++) {
+        char text[256];
+        t5_error err = {0};
+        limit l = {.codes_max = 1 + next_random(&seed) % 8};
+        size_t n_bytes = random_text(&seed, text, sizeof text);
+        t5_sentences s = split(text, n_bytes, i % 2 == 0 ? "de" : NULL);
+        check_whole(&s, n_bytes);
+        assert_int_equal(t5_sentences_cut(text, fits_limit, &l, &s, &err), T5_OK);
+        check_whole(&s, n_bytes);
+        for (size_t k = 0; k < s.n_spans; k++)
+            assert_true(t5_utf8_is_valid(text + s.spans[k].offset, s.spans[k].n_bytes));
+        t5_sentences_deinit(&s);
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sentences_end_at_marks),
+        cmocka_unit_test(dots_inside_are_kept),
+        cmocka_unit_test(other_than_language_is_copied),
+        cmocka_unit_test(odd_characters_are_kept),
+        cmocka_unit_test(long_sentences_are_cut),
+        cmocka_unit_test(cuts_are_cheap),
+        cmocka_unit_test(spans_are_the_text),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

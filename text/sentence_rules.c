@@ -1,0 +1,277 @@
+/* text/sentence_rules.c: see sentence_rules.h. ICU's rules (Unicode annex 29) already keep "e.g. this" and "3.5"
+ * together; here are the cases with a capital letter or a digit after the dot. The lists hold what stands before a name
+ * or a number; abbreviations that may as well end a sentence ("etc.", "Inc.") are not in them: a break too many costs
+ * less than two sentences in one, of which T5 drops the second. */
+#include "text/sentence_rules.h"
+#include "base/utf8.h"
+
+#include <string.h>
+#include <strings.h>
+#include <unicode/uchar.h>
+
+#define GROUP_BYTES_MAX 200 /* sentences in longer brackets or quotation marks are split all the same */
+#define ORDINAL_DIGITS_MAX 2
+#define WORD_BYTES_MAX 24
+#define LOOK_BACK_BYTES 64 /* no abbreviation is longer */
+
+/* Language, or "" for all, and words before a dot that does not end a sentence. */
+static const struct {
+    const char *language, *words;
+} titles[] = {
+    {"", " mr mrs ms mx dr prof st vs cf gen col capt lt sgt maj rev hon gov sen rep pres "},
+    {"de", " hr fr hrn dipl ing bzgl bzw ca evtl ggf inkl exkl lt max min mind mrd mio sog str tel usf vgl zzgl geb "
+           "gest jr sr med phil jur nat hl frl abt aufl bd hrsg "},
+    {"fr", " m mm mme mmes mlle mlles me pr ste sts mgr av apr env cf éd chap "},
+    {"es", " sr sra srta sres dra ud uds vd vds pág págs núm art av avda gral lic ing "},
+    {"pt", " sr sra srta dra profa av eng exmo exma pág núm "},
+    {"it", " sig sigg dott avv ing arch on geom pag art "},
+    {"nl", " dhr mevr mw drs ir bijv blz nr jhr "},
+    {"sv", " bl ca dvs fr hr resp st "},
+    {"nb", " bl ca dvs hr fr nr st "},
+    {"da", " bl ca dvs hr fr nr "},
+    {"pl", " np tzn tj ul pl al inż mgr hab ks św gen płk "},
+    {"cs", " např tzv ul sv ing mgr doc tj resp "},
+    {"ru", " г гг ул им св тов проф акад стр рис "},
+    {"uk", " м вул ім св проф акад стор рис "},
+};
+/* The same, only before a digit. */
+static const char before_number[] =
+    " no nr nos nrn fig figs p pp pg vol ch sec art abs abb s kap tab eq jan feb mar apr "
+    "jun jul aug sep sept oct okt nov dec dez § n nº núm pág tel ext approx ca рис стр ";
+/* Languages that write ordinals with a dot: "am 3. Mai". */
+static const char ordinal_languages[] = " de da nb nn fi sv cs sk sl hr bs sr sr-Latn pl hu et lv is tr lb ";
+
+static bool has_word(const char *list, const char *word)
+{
+    size_t n_bytes = strlen(word);
+    if (n_bytes == 0) return false;
+    for (const char *found = list; (found = strstr(found, word)) != NULL; found++)
+        if (found > list && found[-1] == ' ' && found[n_bytes] == ' ') return true;
+    return false;
+}
+
+/* Reads the character that ends at `end`; its length, or 0 at the start of the text. */
+static size_t previous(const char *text, size_t end, uint32_t *out_code)
+{
+    size_t start = end;
+    while (start > 0 && end - start < 4 && ((unsigned char)text[--start] & 0xC0) == 0x80) {
+    }
+    if (start == end) return 0;
+    t5_utf8_next(text + start, end - start, out_code);
+    return end - start;
+}
+
+static bool is_closing(uint32_t code)
+{
+    int8_t type = u_charType((UChar32)code);
+    return type == U_END_PUNCTUATION || type == U_FINAL_PUNCTUATION || code == '"' || code == '\'';
+}
+
+static bool is_opening(uint32_t code)
+{
+    int8_t type = u_charType((UChar32)code);
+    return type == U_START_PUNCTUATION || type == U_INITIAL_PUNCTUATION || code == '"' || code == '\'' ||
+           code == 0xBF || code == 0xA1; /* inverted question and exclamation marks */
+}
+
+/* First character after the candidate that is no opening mark; 0 at the end of the line. */
+static uint32_t next_character(const t5_break *b)
+{
+    for (size_t pos = b->end; pos < b->n_bytes;) {
+        uint32_t code;
+        pos += t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
+        if (!is_opening(code) && !t5_utf8_is_space(code)) return code;
+    }
+    return 0;
+}
+
+/* End of the text before the candidate's white space and closing marks. */
+static size_t end_of_mark(const t5_break *b)
+{
+    size_t end = b->end, length;
+    uint32_t code = 0;
+    while (end > b->start && (length = previous(b->line, end, &code)) > 0 &&
+           (t5_utf8_is_space(code) || is_closing(code)))
+        end -= length;
+    return end;
+}
+
+typedef struct {
+    char text[WORD_BYTES_MAX + 1]; /* lower case, without the last dot; "" when it is longer */
+    size_t n_codes, n_letters, n_digits;
+    bool has_dot; /* inside: "U.S", "z.B" */
+} last_word;
+
+/* The word before the dot that ends at `end` (exclusive of the dot). */
+static last_word read_last_word(const t5_break *b, size_t end)
+{
+    last_word word = {0};
+    size_t start = end, length, n_bytes = 0;
+    uint32_t code = 0;
+
+    while (start > b->start && end - start < LOOK_BACK_BYTES && (length = previous(b->line, start, &code)) > 0 &&
+           !t5_utf8_is_space(code) && !is_opening(code))
+        start -= length;
+    for (size_t pos = start; pos < end; word.n_codes++) {
+        char bytes[4];
+        pos += t5_utf8_next(b->line + pos, end - pos, &code);
+        word.n_letters += u_isalpha((UChar32)code) != 0;
+        word.n_digits += code >= '0' && code <= '9';
+        word.has_dot = word.has_dot || code == '.';
+        length = t5_utf8_put((uint32_t)u_tolower((UChar32)code), bytes);
+        if (n_bytes + length <= WORD_BYTES_MAX) memcpy(word.text + n_bytes, bytes, length);
+        n_bytes += length;
+    }
+    if (n_bytes > WORD_BYTES_MAX) memset(word.text, 0, sizeof word.text);
+    return word;
+}
+
+/* "U.S", "z.B", "Ph.D": parts of one or two letters. */
+static bool is_dotted(const last_word *word)
+{
+    if (!word->has_dot || word->n_digits > 0) return false;
+    size_t n_part = 0;
+    for (const char *c = word->text; *c != '\0'; c++) {
+        if (((unsigned char)*c & 0xC0) == 0x80) continue;
+        n_part = *c == '.' ? 0 : n_part + 1;
+        if (n_part > 2) return false;
+    }
+    return word->text[0] != '\0';
+}
+
+static bool is_title(const char *language, const char *word)
+{
+    for (size_t i = 0; i < T5_COUNT(titles); i++) {
+        bool is_listed = *titles[i].language == '\0' || strcmp(titles[i].language, language) == 0;
+        if (is_listed && has_word(titles[i].words, word)) return true;
+    }
+    return false;
+}
+
+/* True when the dot before the candidate belongs to its word. */
+static bool is_abbreviation(const t5_break *b, uint32_t next)
+{
+    size_t end = end_of_mark(b);
+    const char *language = b->language != NULL ? b->language : "";
+
+    if (end <= b->start || b->line[end - 1] != '.') return false;
+    last_word word = read_last_word(b, end - 1);
+    bool is_initial = word.n_codes == 1 && word.n_letters == 1 && strcmp(word.text, "i") != 0;
+    if (is_initial || is_dotted(&word)) return true;
+    if (word.n_digits > 0 && word.n_digits == word.n_codes)
+        return word.n_digits <= ORDINAL_DIGITS_MAX && has_word(ordinal_languages, language);
+    if (is_title(language, word.text)) return true;
+    return next >= '0' && next <= '9' && has_word(before_number, word.text);
+}
+
+/* Brackets and low or double quotation marks. U+201C opens in English and closes in German; the pointed marks turn
+ * either way and are left out. */
+static bool opens_group(uint32_t code, int depth)
+{
+    return u_charType((UChar32)code) == U_START_PUNCTUATION || (code == 0x201C && depth == 0);
+}
+
+static bool closes_group(uint32_t code)
+{
+    return u_charType((UChar32)code) == U_END_PUNCTUATION || code == 0x201C || code == 0x201D;
+}
+
+/* True when the candidate stands in brackets or quotation marks that are opened in this sentence, closed in this line
+ * and short. */
+static bool is_inside_group(const t5_break *b)
+{
+    int depth = 0;
+    uint32_t code;
+
+    if (b->end - b->start > GROUP_BYTES_MAX) return false;
+    for (size_t pos = b->start; pos < b->end;) {
+        pos += t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
+        if (opens_group(code, depth))
+            depth++;
+        else if (closes_group(code) && depth > 0)
+            depth--;
+    }
+    for (size_t pos = b->end; depth > 0 && pos < b->n_bytes && pos - b->start <= GROUP_BYTES_MAX;) {
+        pos += t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
+        if (closes_group(code)) return true;
+    }
+    return false;
+}
+
+/* Japanese: a quotation with a particle after it, 「…。」と言った. */
+static bool is_quoted_clause(const t5_break *b, uint32_t next)
+{
+    uint32_t last = 0;
+    previous(b->line, b->end, &last);
+    bool closes = last == 0x300D || last == 0x300F || last == 0xFF09;
+    return closes && next >= 0x3041 && next <= 0x309F;
+}
+
+bool t5_break_is_real(const t5_break *b)
+{
+    uint32_t next = next_character(b);
+    if (next == 0) return true;
+    return !u_islower((UChar32)next) && !is_abbreviation(b, next) && !is_inside_group(b) && !is_quoted_clause(b, next);
+}
+
+bool t5_has_letter(const char *text, size_t n_bytes)
+{
+    for (size_t pos = 0; pos < n_bytes;) {
+        uint32_t code;
+        pos += t5_utf8_next(text + pos, n_bytes - pos, &code);
+        if (u_isalpha((UChar32)code)) return true;
+    }
+    return false;
+}
+
+bool t5_is_address(const char *text, size_t n_bytes)
+{
+    bool has_at = false, has_dot_after = false, has_scheme = false;
+    for (size_t i = 0; i < n_bytes; i++) {
+        if ((unsigned char)text[i] <= ' ') return false;
+        has_scheme = has_scheme || (i > 0 && n_bytes - i > 3 && memcmp(text + i, "://", 3) == 0);
+        has_dot_after = has_dot_after || (has_at && text[i] == '.' && i + 1 < n_bytes);
+        has_at = has_at || (i > 0 && text[i] == '@');
+    }
+    return has_scheme || has_dot_after;
+}
+
+/* Pictures among the letters: emoji and the marks that join and colour them. */
+static bool is_pictograph(uint32_t code)
+{
+    return (code >= 0x2190 && u_hasBinaryProperty((UChar32)code, UCHAR_EXTENDED_PICTOGRAPHIC)) || code == 0xFE0F ||
+           code == 0x200D || (code >= 0x1F1E6 && code <= 0x1F1FF) || (code >= 0x1F3FB && code <= 0x1F3FF);
+}
+
+static bool is_bullet(uint32_t code)
+{
+    return code == '-' || code == '*' || code == '>' || code == '#' || code == '+' || code == 0x2022 ||
+           code == 0x2023 || code == 0x25E6 || code == 0x25AA || code == 0x2013 || code == 0x2014;
+}
+
+size_t t5_leading_marks(const char *text, size_t n_bytes, bool is_line_start)
+{
+    size_t pos = 0, n_marks = 0; /* n_marks: what is certain; bullets count once white space follows them */
+    bool is_after_bullet = false;
+
+    while (pos < n_bytes) {
+        uint32_t code;
+        size_t length = t5_utf8_next(text + pos, n_bytes - pos, &code);
+        bool is_space = t5_utf8_is_space(code), is_picture = is_pictograph(code);
+        bool is_mark = is_line_start && is_bullet(code);
+        if (!is_space && !is_picture && !is_mark) break;
+        pos += length;
+        is_after_bullet = is_mark || (is_after_bullet && !is_space);
+        if (!is_after_bullet) n_marks = pos;
+    }
+    return pos == n_bytes ? n_bytes : n_marks;
+}
+
+size_t t5_trailing_marks(const char *text, size_t n_bytes)
+{
+    size_t end = n_bytes, length;
+    uint32_t code = 0;
+    while ((length = previous(text, end, &code)) > 0 && (t5_utf8_is_space(code) || is_pictograph(code)))
+        end -= length;
+    return n_bytes - end;
+}

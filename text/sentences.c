@@ -1,0 +1,144 @@
+/* text/sentences.c: see sentences.h. A text is lines and line ends; a line is sentences, found by ICU and corrected by
+ * sentence_rules.c, and what stands around them. Spans without letters are copied, not translated: a model makes
+ * something up for them. */
+#include "text/sentences.h"
+#include "base/assert.h"
+#include "base/utf8.h"
+#include "text/sentence_push.h"
+#include "text/sentence_rules.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unicode/ubrk.h>
+#include <unicode/utext.h>
+
+typedef struct {
+    const char *text;
+    const char *language;
+    UBreakIterator *iterator;
+    UText *utext;
+    t5_sentences *out;
+} splitter;
+
+t5_status t5_sentences_push(t5_sentences *s, size_t offset, size_t n_bytes, bool is_text, t5_error *err)
+{
+    if (n_bytes == 0) return T5_OK;
+    t5_span *last = s->n_spans > 0 ? &s->spans[s->n_spans - 1] : NULL;
+    if (last != NULL && !last->is_text && !is_text) {
+        last->n_bytes += n_bytes; /* neighbours that are copied are one span */
+        return T5_OK;
+    }
+    if (s->n_spans == s->capacity) {
+        size_t capacity = s->capacity == 0 ? 16 : 2 * s->capacity;
+        t5_span *spans = realloc(s->spans, capacity * sizeof *spans);
+        if (spans == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "sentences: %zu spans", capacity);
+        s->spans = spans;
+        s->capacity = capacity;
+    }
+    s->spans[s->n_spans++] = (t5_span){offset, n_bytes, is_text};
+    return T5_OK;
+}
+
+t5_status t5_sentences_push_trimmed(t5_sentences *s, const char *text, size_t offset, size_t n_bytes,
+                                    bool is_line_start, t5_error *err)
+{
+    t5_status status = T5_OK;
+    size_t lead = t5_leading_marks(text + offset, n_bytes, is_line_start);
+    size_t trail = lead < n_bytes ? t5_trailing_marks(text + offset + lead, n_bytes - lead) : 0;
+    size_t core = offset + lead, core_bytes = n_bytes - lead - trail;
+    bool is_text = t5_has_letter(text + core, core_bytes) && !t5_is_address(text + core, core_bytes);
+
+    T5_TRY(t5_sentences_push(s, offset, lead, false, err));
+    T5_TRY(t5_sentences_push(s, core, core_bytes, is_text, err));
+    T5_TRY(t5_sentences_push(s, core + core_bytes, trail, false, err));
+out:
+    return status;
+}
+
+static t5_status icu_error(UErrorCode code, t5_error *err)
+{
+    return T5_FAIL(err, code == U_MEMORY_ALLOCATION_ERROR ? T5_ERR_NOMEM : T5_ERR_IO, "sentences: ICU: %s",
+                   u_errorName(code));
+}
+
+/* Splits the line text[offset .. offset + n_bytes), which has no line end. */
+static t5_status split_line(splitter *s, size_t offset, size_t n_bytes, t5_error *err)
+{
+    t5_status status = T5_OK;
+    UErrorCode code = U_ZERO_ERROR;
+    const char *line = s->text + offset;
+    t5_break b = {.line = line, .n_bytes = n_bytes, .language = s->language};
+
+    if (!t5_has_letter(line, n_bytes)) return t5_sentences_push(s->out, offset, n_bytes, false, err);
+    s->utext = utext_openUTF8(s->utext, line, (int64_t)n_bytes, &code);
+    ubrk_setUText(s->iterator, s->utext, &code);
+    if (U_FAILURE(code)) return icu_error(code, err);
+    for (int32_t end; (end = ubrk_next(s->iterator)) != UBRK_DONE;) {
+        b.end = (size_t)end;
+        if (!t5_break_is_real(&b)) continue;
+        T5_TRY(t5_sentences_push_trimmed(s->out, s->text, offset + b.start, b.end - b.start, b.start == 0, err));
+        b.start = b.end;
+    }
+    T5_ASSERT(b.start == n_bytes);
+out:
+    return status;
+}
+
+/* Length of the line end at `text`: CR LF, LF, CR, VT, FF, NEL, line and paragraph separator. 0: none. */
+static size_t line_end_bytes(const char *text, size_t n_bytes)
+{
+    uint32_t code;
+    size_t length = t5_utf8_next(text, n_bytes, &code);
+    if (code == '\r' && n_bytes > 1 && text[1] == '\n') return 2;
+    return (code >= '\n' && code <= '\r') || code == 0x85 || code == 0x2028 || code == 0x2029 ? length : 0;
+}
+
+static t5_status split_lines(splitter *s, size_t n_bytes, t5_error *err)
+{
+    t5_status status = T5_OK;
+    size_t start = 0, pos = 0;
+    uint32_t code;
+
+    while (pos < n_bytes) {
+        size_t end_bytes = line_end_bytes(s->text + pos, n_bytes - pos);
+        if (end_bytes == 0) {
+            pos += t5_utf8_next(s->text + pos, n_bytes - pos, &code);
+            continue;
+        }
+        T5_TRY(split_line(s, start, pos - start, err));
+        T5_TRY(t5_sentences_push(s->out, pos, end_bytes, false, err));
+        start = pos += end_bytes;
+    }
+    T5_TRY(split_line(s, start, n_bytes - start, err));
+out:
+    return status;
+}
+
+t5_status t5_sentences_split(const char *text, size_t n_bytes, const char *language, t5_sentences *out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    UErrorCode code = U_ZERO_ERROR;
+    t5_sentences sentences = {0};
+    splitter s = {.text = text, .language = language, .out = &sentences};
+
+    if (n_bytes > INT32_MAX) return T5_FAIL(err, T5_ERR_ARG, "sentences: a text of %zu bytes is too long", n_bytes);
+    s.iterator = ubrk_open(UBRK_SENTENCE, language != NULL ? language : "en", NULL, 0, &code);
+    if (U_FAILURE(code)) {
+        status = icu_error(code, err);
+        goto out;
+    }
+    T5_TRY(split_lines(&s, n_bytes, err));
+    *out = sentences;
+    sentences = (t5_sentences){0}; /* handed to the caller */
+out:
+    utext_close(s.utext);
+    ubrk_close(s.iterator);
+    t5_sentences_deinit(&sentences);
+    return status;
+}
+
+void t5_sentences_deinit(t5_sentences *s)
+{
+    free(s->spans);
+    *s = (t5_sentences){0};
+}
