@@ -36,7 +36,7 @@ struct t5_translation {
 static void ask_for_results(t5_decoding *d, int32_t n_results)
 {
     d->num_return_sequences = n_results;
-    if (!d->do_sample && d->num_beams < n_results) d->num_beams = n_results;
+    if (!d->do_sample && d->num_beams >= 1 && d->num_beams < n_results) d->num_beams = n_results;
 }
 
 static int32_t max_new_tokens_of(const t5_translation *tr, const t5_unit *unit)
@@ -45,8 +45,9 @@ static int32_t max_new_tokens_of(const t5_translation *tr, const t5_unit *unit)
     const t5_decoding *d = &tr->request.decoding;
     if (tr->request.has_max_new_tokens) return d->max_new_tokens; /* too many: the engine says so */
     const int32_t max = t->engine_options.tgt_len_max - 1;
-    const int32_t wanted = t->profile.has_max_new_tokens ? d->max_new_tokens
-                                                         : NEW_TOKENS_PER_SOURCE_TOKEN * unit->n_ids + NEW_TOKENS_EXTRA;
+    int32_t wanted = d->max_new_tokens;
+    if (!t->profile.has_max_new_tokens) wanted = NEW_TOKENS_PER_SOURCE_TOKEN * unit->n_ids + NEW_TOKENS_EXTRA;
+    if (wanted < d->min_new_tokens) wanted = d->min_new_tokens;
     return wanted < max ? wanted : max;
 }
 
