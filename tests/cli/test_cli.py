@@ -113,18 +113,23 @@ class TranslateTest(unittest.TestCase):
         process.stdout.close()
 
     def test_progress_on_a_terminal(self):
+        """Two lines, over two seconds apart, so that the run is long enough for a progress line."""
         terminal, stderr = pty.openpty()
         with tempfile.TemporaryFile() as stdout:
             process = subprocess.Popen([PROGRAM, "translate", "--source", "en", "--target", "de"], stdin=subprocess.PIPE,
                                        stdout=stdout, stderr=stderr)
             process.stdin.write(b"Thank you.\n")
             process.stdin.flush()
-            time.sleep(2.5)
+            deadline = time.monotonic() + 60
+            while os.fstat(stdout.fileno()).st_size == 0 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(2.1)
             process.stdin.write(b"Thank you.\n")
             process.stdin.close()
             self.assertEqual(process.wait(60), 0)
-        os.close(stderr)
+        os.set_blocking(terminal, False)
         self.assertRegex(os.read(terminal, 4096).decode(), r"2 lines, [0-9.]+ lines/s")
+        os.close(stderr)
         os.close(terminal)
 
 
