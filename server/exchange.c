@@ -203,6 +203,7 @@ enum MHD_Result t5_exchange_begin(t5_exchange *x, const char *path, const char *
     }
     if (refusal != NULL) {
         x->must_close = true; /* the body is not read */
+        t5_watch_linger(x->http->watch, x->watched);
         t5_exchange_fail_status(x, http_status, refusal);
         return queued(x);
     }

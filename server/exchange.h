@@ -9,6 +9,7 @@ struct t5_http {
     t5_http_options options;
     struct MHD_Daemon *daemon;
     t5_watch *watch;
+    int listen_fd; /* ours again after t5_http_drain(); -1 before */
     char url[160];
     atomic_bool is_draining;
     atomic_int n_exchanges;  /* received and not completely answered */

@@ -119,6 +119,7 @@ t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error 
     t5_http *h = calloc(1, sizeof *h);
     if (h == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "http: %zu bytes", sizeof *h);
     h->options = *options;
+    h->listen_fd = -1;
     raise_fd_limit(options->connections_max);
     T5_TRY(t5_watch_create(options->connections_max, &h->watch, err));
     T5_TRY(t5_listen(options->host, options->port, &fd, h->url, sizeof h->url, err));
@@ -153,10 +154,11 @@ static void take_backlog(t5_http *h, int fd)
 void t5_http_drain(t5_http *h)
 {
     if (atomic_exchange(&h->is_draining, true)) return;
-    int fd = MHD_quiesce_daemon(h->daemon);
-    if (fd < 0) return;
-    take_backlog(h, fd);
-    close(fd);
+    h->listen_fd = MHD_quiesce_daemon(h->daemon);
+    if (h->listen_fd < 0) return;
+    take_backlog(h, h->listen_fd);
+    /* New clients are refused from here on. Not closed yet: a thread of libmicrohttpd may be about to use the number. */
+    shutdown(h->listen_fd, SHUT_RDWR);
 }
 
 bool t5_http_is_draining(const t5_http *h)
@@ -181,6 +183,7 @@ bool t5_http_stop(t5_http *h)
     atomic_store(&h->is_stopping, true);
     if (atomic_load(&h->n_working) > 0) return false;
     MHD_stop_daemon(h->daemon);
+    if (h->listen_fd >= 0) close(h->listen_fd);
     t5_watch_destroy(h->watch);
     free(h);
     return true;

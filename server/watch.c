@@ -5,20 +5,28 @@
 #include "base/assert.h"
 #include "base/clock.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define TICK_MS 250 /* deadlines */
-#define POLL_MS 20  /* clients that may have left */
+#define POLL_MS 20  /* clients that may have left, or that linger */
+#define LINGER_MS 5000
+#define LINGERING_MAX 64 /* each holds a file descriptor */
+#define DROP_BYTES (1 << 20)
 
 struct t5_watched {
     int fd;
     int64_t deadline_ms; /* 0: none */
     bool is_working;     /* between begin_work and end_work */
     bool is_gone;
+    bool must_linger;           /* when it ends */
+    bool is_lingering;          /* it has ended; fd is our own copy */
     void (*on_gone)(void *ctx); /* NULL: not awaited */
     void *ctx;
     t5_watched *prev, *next;
@@ -30,7 +38,7 @@ struct t5_watch {
     pthread_cond_t wake;   /* is_stopping was set, or the first connection awaits its end */
     bool is_stopping;
     t5_watched *first;
-    int32_t n_awaited;
+    int32_t n_awaited, n_lingering;
     struct pollfd *polls; /* [polls_max] */
     t5_watched **polled;  /* [polls_max] whose */
     int32_t polls_max;
@@ -60,10 +68,34 @@ static void poll_gone(t5_watch *w)
     }
 }
 
+static void unlink_watched(t5_watch *w, t5_watched *c)
+{
+    if (c->prev != NULL) c->prev->next = c->next;
+    if (c->prev == NULL) w->first = c->next;
+    if (c->next != NULL) c->next->prev = c->prev;
+}
+
+/* Drops what has arrived, without copying it. Frees the connections whose client is done or out of time. */
+static void drop_lingering(t5_watch *w, int64_t now_ms)
+{
+    t5_watched *next = NULL;
+    for (t5_watched *c = w->first; c != NULL; c = next) {
+        next = c->next;
+        if (!c->is_lingering) continue;
+        ssize_t n = recv(c->fd, NULL, DROP_BYTES, MSG_TRUNC | MSG_DONTWAIT);
+        bool is_open = n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+        if (is_open && now_ms < c->deadline_ms) continue;
+        close(c->fd);
+        unlink_watched(w, c);
+        w->n_lingering--;
+        free(c);
+    }
+}
+
 static void sweep_deadlines(t5_watch *w, int64_t now_ms)
 {
     for (t5_watched *c = w->first; c != NULL; c = c->next) {
-        if (c->deadline_ms == 0 || now_ms < c->deadline_ms) continue;
+        if (c->is_lingering || c->deadline_ms == 0 || now_ms < c->deadline_ms) continue;
         shutdown(c->fd, SHUT_RDWR);
         c->deadline_ms = 0;
     }
@@ -85,9 +117,10 @@ static void *run(void *arg)
     int64_t swept_ms = 0;
     pthread_mutex_lock(&w->mutex);
     while (!w->is_stopping) {
-        wait_ms(w, w->n_awaited > 0 ? POLL_MS : TICK_MS);
-        if (w->n_awaited > 0) poll_gone(w);
+        wait_ms(w, w->n_awaited + w->n_lingering > 0 ? POLL_MS : TICK_MS);
         int64_t now_ms = t5_clock_ms();
+        if (w->n_awaited > 0) poll_gone(w);
+        if (w->n_lingering > 0) drop_lingering(w, now_ms);
         if (now_ms - swept_ms < TICK_MS) continue;
         sweep_deadlines(w, now_ms);
         swept_ms = now_ms;
@@ -141,11 +174,12 @@ void t5_watch_destroy(t5_watch *w)
 {
     if (w == NULL) return;
     pthread_mutex_lock(&w->mutex);
-    T5_ASSERT(w->first == NULL);
     w->is_stopping = true;
     pthread_cond_signal(&w->wake);
     pthread_mutex_unlock(&w->mutex);
     pthread_join(w->thread, NULL);
+    if (w->n_lingering > 0) drop_lingering(w, INT64_MAX);
+    T5_ASSERT(w->first == NULL);
     release(w);
 }
 
@@ -166,12 +200,25 @@ t5_watched *t5_watch_open(t5_watch *w, int fd, int64_t deadline_ms)
 void t5_watch_close(t5_watch *w, t5_watched *c)
 {
     pthread_mutex_lock(&w->mutex);
-    T5_ASSERT(c->on_gone == NULL);
-    if (c->prev != NULL) c->prev->next = c->next;
-    if (c->prev == NULL) w->first = c->next;
-    if (c->next != NULL) c->next->prev = c->prev;
+    T5_ASSERT(c->on_gone == NULL && !c->is_lingering);
+    int copy = c->must_linger && w->n_lingering < LINGERING_MAX ? fcntl(c->fd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (copy >= 0) {
+        c->fd = copy;
+        c->is_lingering = true;
+        c->deadline_ms = t5_clock_ms() + LINGER_MS;
+        if (w->n_lingering++ == 0) pthread_cond_signal(&w->wake);
+    } else {
+        unlink_watched(w, c);
+    }
     pthread_mutex_unlock(&w->mutex);
-    free(c);
+    if (copy < 0) free(c);
+}
+
+void t5_watch_linger(t5_watch *w, t5_watched *c)
+{
+    pthread_mutex_lock(&w->mutex);
+    c->must_linger = true;
+    pthread_mutex_unlock(&w->mutex);
 }
 
 void t5_watch_set_deadline(t5_watch *w, t5_watched *c, int64_t deadline_ms)

@@ -19,6 +19,9 @@ void t5_watch_destroy(t5_watch *w); /* accepts NULL; no connection may be open *
 t5_watched *t5_watch_open(t5_watch *w, int fd, int64_t deadline_ms);
 /* It ends; call before its fd is closed. */
 void t5_watch_close(t5_watch *w, t5_watched *c);
+/* When it ends, what the client still sends is read and dropped for a while. Otherwise the kernel answers it with a
+ * reset, and a client that sends a large body would lose the reply that told it to stop. */
+void t5_watch_linger(t5_watch *w, t5_watched *c);
 void t5_watch_set_deadline(t5_watch *w, t5_watched *c, int64_t deadline_ms);
 
 /* Work on its request begins: no deadline from now on. */
