@@ -87,13 +87,12 @@ t5_status t5_model_flags_open(t5_model_flags *m, t5_translator **out, t5_error *
     options.device.compute_type = m->compute_type;
     options.device.n_threads = m->n_threads;
     options.engine.queue_depth_max = QUEUE_DEPTH;
-    if (m->n_rows_max > 0) options.engine.n_rows_max = m->n_rows_max;
-    if (m->src_len_max > 0) options.engine.src_len_max = m->src_len_max;
-    if (m->tgt_len_max > 0) options.engine.tgt_len_max = m->tgt_len_max;
-    if (options.engine.enc_tokens_max < options.engine.src_len_max)
-        options.engine.enc_tokens_max = options.engine.src_len_max;
-    m->n_rows_max = options.engine.n_rows_max;
-    return t5_translator_open(&options, out, err);
+    options.engine.n_rows_max = m->n_rows_max;
+    options.engine.src_len_max = m->src_len_max;
+    options.engine.tgt_len_max = m->tgt_len_max;
+    status = t5_translator_open(&options, out, err);
+    if (status == T5_OK) m->n_rows_max = t5_translator_n_rows_max(*out);
+    return status;
 }
 
 t5_status t5_decoding_flags_apply(const t5_decoding_flags *flags, int32_t vocab_size, t5_decoding *d, t5_error *err)

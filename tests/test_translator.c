@@ -566,6 +566,7 @@ static void folders(void **state)
     if (t5_translator_open(&options, &t, &err) != T5_OK) fail_msg("%s", err.text);
     assert_int_equal(t5_translator_profile(t)->n_pairs, 0);
     assert_non_null(strstr(t5_translator_device(t), "cpu"));
+    assert_true(t5_translator_n_rows_max(t) >= T5_BEAMS_MAX);
     assert_true(t5_translator_src_len_max(t) >= 512);
     const t5_text text = make_text("Hello.", "auto", "de");
     t5_translation_request r = make_request(t, &text, 1);

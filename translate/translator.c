@@ -140,6 +140,11 @@ const char *t5_translator_device(const t5_translator *t)
     return t->backend->device;
 }
 
+int32_t t5_translator_n_rows_max(const t5_translator *t)
+{
+    return t->engine_options.n_rows_max;
+}
+
 int32_t t5_translator_src_len_max(const t5_translator *t)
 {
     return t->engine_options.src_len_max;
