@@ -63,6 +63,9 @@ typedef struct {
     t5_act act;
     void *y;   /* [dev] activations; with `adds`, the float32 residual stream */
     bool adds; /* y += instead of y = */
+    /* x is what a product with has_act wrote: the inner activations of a feed-forward. They leave the range of float16
+     * (trained in bfloat16), so a backend that keeps activations in float16 stores them divided by a power of two. */
+    bool x_is_ffn;
 } t5_linear_args;
 
 /* ctx[i] = softmax_j(q_i k_j + bias[j - i]) v over the tokens j of the same sequence; not scaled by 1/sqrt(d_kv). */

@@ -28,8 +28,9 @@ static t5_status feed_forward(t5_model *m, const t5_layer *layer, int32_t n_rows
                            .has_act = true,
                            .act = m->hp.act,
                            .y = s->ffn};
+    t5_linear_args out = {.x = s->ffn, .n_rows = n_rows, .w = layer->wo, .y = s->x, .adds = true, .x_is_ffn = true};
     t5_status status = m->backend->ops->linear(m->backend, &args, err);
-    return status == T5_OK ? linear(m, s->ffn, n_rows, NULL, layer->wo, s->x, true, err) : status;
+    return status == T5_OK ? m->backend->ops->linear(m->backend, &out, err) : status;
 }
 
 t5_status t5_model_encode(t5_model *m, const t5_packed *packed, t5_scratch *s, t5_error *err)

@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     "model": ["base"],
     "text": ["base"],
     "cpu": ["base", "model"],
-    "cuda": ["base", "model"],
+    "cuda": ["base", "model", "device/plugin.h"],
     "device": ["base", "model", "cpu"],
     "engine": ["base", "model"],
     "translate": ["base", "text", "tokenizer", "model", "engine", "device"],

@@ -1,0 +1,228 @@
+/* cuda/backend.c: the GPU as a backend: opens the device, owns the stream and all memory, and turns each operation of
+ * model/backend.h into a kernel launch or two on that stream. Only sync and download wait for the GPU.
+ *
+ * Threads: one at a time, any one: t5_cuda_enter() makes the device current for a thread that comes anew. */
+#include "base/assert.h"
+#include "cuda/cuda_backend.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CAPABILITY_MAJOR_MIN 8 /* mma.m16n8k16, cp.async, bfloat16 */
+
+t5_status t5_cuda_enter(t5_cuda_backend *cuda, t5_error *err)
+{
+    pthread_t self = pthread_self();
+    if (pthread_equal(cuda->thread, self)) return T5_OK;
+    t5_status status = T5_CUDA(err, cudaSetDevice(cuda->device));
+    if (status == T5_OK) cuda->thread = self;
+    return status;
+}
+
+static void cuda_destroy(t5_backend *b)
+{
+    if (b == NULL) return;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    t5_error ignored = {0};
+    t5_cuda_enter(cuda, &ignored);
+    if (cuda->stream != NULL) cudaStreamSynchronize(cuda->stream);
+    if (cuda->blas != NULL) cuda->cublas.destroy(cuda->blas);
+    t5_cublas_close(&cuda->cublas);
+    cudaFree(cuda->blas_workspace);
+    cudaFree(cuda->normalized);
+    cudaFree(cuda->wide);
+    cudaFreeHost(cuda->staging);
+    cudaFreeHost(cuda->landing);
+    if (cuda->stream != NULL) cudaStreamDestroy(cuda->stream);
+    free(cuda);
+}
+
+static t5_status cuda_embed(t5_backend *b, const t5_matrix *table, const t5_step *step, const t5_packed *packed,
+                            float *x, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    T5_ASSERT((step == NULL) != (packed == NULL));
+    t5_cuda_embed_args args = {.table = table->values, .ld = table->ld, .d_model = table->n_cols, .x = x};
+    if (packed != NULL) {
+        args.n = packed->n_tokens;
+        args.tokens = packed->tokens;
+    } else {
+        args.n = step->n_queries;
+        args.row = step->row;
+        args.pos = step->pos;
+        args.history = step->state->tokens;
+        args.stride = step->state->stride;
+    }
+    T5_TRY(t5_cuda_enter(cuda, err));
+    T5_TRY(T5_CUDA(err, t5_cuda_embed(cuda->type, &args, cuda->stream)));
+out:
+    return status;
+}
+
+static t5_status cuda_rms_norm(t5_backend *b, const float *x, const float *gain, float eps, int32_t n_rows, int32_t d,
+                               void *y, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    t5_cuda_norm_args args = {.x = x, .gain = gain, .eps = eps, .n_rows = n_rows, .d = d, .y = y};
+    T5_TRY(t5_cuda_enter(cuda, err));
+    T5_TRY(T5_CUDA(err, t5_cuda_rms_norm(cuda->type, &args, cuda->stream)));
+out:
+    return status;
+}
+
+/* What the attention kernels can address; kernels.h and attend.cuh say why. */
+static t5_status check_width(int32_t d_kv, t5_error *err)
+{
+    if (d_kv <= T5_CUDA_D_KV_MAX && (d_kv % 8 == 0 || d_kv <= T5_CUDA_D_KV_ODD_MAX)) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "d_kv %d: the GPU backend takes multiples of 8 up to %d, others up to %d", d_kv,
+                   T5_CUDA_D_KV_MAX, T5_CUDA_D_KV_ODD_MAX);
+}
+
+static t5_status cuda_encoder_attention(t5_backend *b, const t5_encoder_attention_args *args, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    T5_TRY(check_width(args->d_kv, err));
+    T5_TRY(t5_cuda_enter(cuda, err));
+    T5_TRY(T5_CUDA(err, t5_cuda_encoder_attention(cuda->type, args, cuda->stream)));
+out:
+    return status;
+}
+
+static t5_status cuda_self_attention(t5_backend *b, const t5_self_attention_args *args, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    T5_TRY(check_width(args->kv->d_kv, err));
+    T5_TRY(t5_cuda_enter(cuda, err));
+    T5_TRY(T5_CUDA(err, t5_cuda_self_attention(cuda->type, args, cuda->stream)));
+out:
+    return status;
+}
+
+static t5_status cuda_cross_attention(t5_backend *b, const t5_cross_attention_args *args, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    T5_TRY(check_width(args->kv->d_kv, err));
+    T5_TRY(t5_cuda_enter(cuda, err));
+    T5_TRY(T5_CUDA(err, t5_cuda_cross_attention(cuda->type, args, cuda->stream)));
+out:
+    return status;
+}
+
+static t5_status cuda_store_cross_kv(t5_backend *b, const t5_packed *packed, const t5_kv_view *kv, int32_t layer,
+                                     const void *kv_rows, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    T5_TRY(check_width(kv->d_kv, err));
+    T5_TRY(t5_cuda_enter(cuda, err));
+    T5_TRY(T5_CUDA(err, t5_cuda_store_cross_kv(cuda->type, packed, kv, layer, kv_rows, cuda->stream)));
+out:
+    return status;
+}
+
+static t5_status cuda_search(t5_backend *b, const t5_step *step, float *logits, int32_t vocab_size, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    T5_TRY(t5_cuda_enter(cuda, err));
+    T5_TRY(T5_CUDA(err, t5_cuda_search_rows(step, logits, vocab_size, cuda->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_search_slots(step, cuda->stream)));
+out:
+    return status;
+}
+
+static t5_status cuda_sync(t5_backend *b, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    T5_TRY(t5_cuda_enter(cuda, err));
+    T5_TRY(T5_CUDA(err, cudaStreamSynchronize(cuda->stream)));
+out:
+    return status;
+}
+
+static const t5_backend_ops cuda_ops = {
+    .name = "cuda",
+    .destroy = cuda_destroy,
+    .alloc = t5_cuda_alloc,
+    .release = t5_cuda_release,
+    .upload = t5_cuda_upload,
+    .download = t5_cuda_download,
+    .matrix_create = t5_cuda_matrix_create,
+    .matrix_destroy = t5_cuda_matrix_destroy,
+    .table_create = t5_cuda_table_create,
+    .embed = cuda_embed,
+    .rms_norm = cuda_rms_norm,
+    .linear = t5_cuda_product,
+    .encoder_attention = cuda_encoder_attention,
+    .self_attention = cuda_self_attention,
+    .cross_attention = cuda_cross_attention,
+    .store_cross_kv = cuda_store_cross_kv,
+    .head = t5_cuda_head,
+    .search = cuda_search,
+    .sync = cuda_sync,
+};
+
+/* Finds the device; without a driver the count is an error and stays what it was. */
+static t5_status find_device(int device, struct cudaDeviceProp *out, t5_error *err)
+{
+    int n_devices = 0;
+    cudaError_t error = cudaGetDeviceCount(&n_devices);
+    if (error != cudaSuccess) return T5_FAIL(err, T5_ERR_DEVICE, "%s", cudaGetErrorString(error));
+    if (n_devices == 0) return T5_FAIL(err, T5_ERR_DEVICE, "no CUDA device");
+    if (device >= n_devices)
+        return T5_FAIL(err, T5_ERR_DEVICE, "cuda:%d does not exist: there are %d", device, n_devices);
+    t5_status status = T5_CUDA(err, cudaGetDeviceProperties(out, device));
+    if (status != T5_OK) return status;
+    if (out->major < CAPABILITY_MAJOR_MIN)
+        return T5_FAIL(err, T5_ERR_DEVICE, "%s has compute capability %d.%d, at least %d.0 is needed", out->name,
+                       out->major, out->minor, CAPABILITY_MAJOR_MIN);
+    return T5_OK;
+}
+
+static t5_status take_resources(t5_cuda_backend *cuda, t5_error *err)
+{
+    t5_status status = T5_OK;
+    T5_TRY(T5_CUDA(err, cudaSetDevice(cuda->device)));
+    T5_TRY(T5_CUDA(err, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking)));
+    T5_TRY(T5_CUDA(err, cudaMallocHost((void **)&cuda->staging, T5_CUDA_STAGING_BYTES)));
+    T5_TRY(T5_CUDA(err, cudaMallocHost((void **)&cuda->landing, T5_CUDA_LANDING_BYTES)));
+    T5_TRY(T5_CUDA(err, cudaMalloc(&cuda->normalized, T5_CUDA_NORMALIZED_BYTES)));
+    if (cuda->is_deterministic) goto out;
+    T5_TRY(T5_CUDA(err, cudaMalloc((void **)&cuda->wide, T5_CUDA_WIDE_BYTES)));
+    T5_TRY(T5_CUDA(err, cudaMalloc(&cuda->blas_workspace, T5_CUDA_BLAS_WORKSPACE_BYTES)));
+    T5_TRY(t5_cublas_open(&cuda->cublas, err));
+    T5_TRY(T5_CUBLAS(err, cuda->cublas.create(&cuda->blas)));
+    T5_TRY(T5_CUBLAS(err, cuda->cublas.set_stream(cuda->blas, cuda->stream)));
+    T5_TRY(T5_CUBLAS(err, cuda->cublas.set_workspace(cuda->blas, cuda->blas_workspace, T5_CUDA_BLAS_WORKSPACE_BYTES)));
+out:
+    return status;
+}
+
+t5_status t5_cuda_create(const t5_cuda_options *options, t5_backend **out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    struct cudaDeviceProp device;
+    t5_cuda_backend *cuda = calloc(1, sizeof *cuda);
+    if (cuda == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "backend: %zu bytes", sizeof *cuda);
+    cuda->base.ops = &cuda_ops;
+    cuda->base.act_dtype = options->type;
+    cuda->device = options->device;
+    cuda->type = options->type;
+    cuda->is_deterministic = options->is_deterministic;
+    cuda->thread = pthread_self();
+    T5_TRY(find_device(options->device, &device, err));
+    T5_TRY(take_resources(cuda, err));
+    snprintf(cuda->base.device, sizeof cuda->base.device, "cuda:%d (%.60s, %s)", options->device, device.name,
+             t5_dtype_name(options->type));
+    *out = &cuda->base;
+    cuda = NULL;
+out:
+    if (cuda != NULL) cuda_destroy(&cuda->base);
+    return status;
+}

@@ -1,0 +1,72 @@
+/* cuda/cuda_backend.h: the GPU backend's state, shared by the files of cuda/. One thread at a time. */
+#pragma once
+#include "cuda/check.h"
+#include "cuda/cublas.h"
+#include "cuda/kernels.h"
+#include "model/backend.h"
+
+#include <pthread.h>
+
+/* Options that the plug-in's entry cannot carry. */
+typedef struct {
+    int device;
+    t5_dtype type;         /* of weights and activations */
+    bool is_deterministic; /* no cuBLAS: results do not depend on the number of rows, bit for bit */
+} t5_cuda_options;
+
+typedef struct {
+    t5_backend base;
+    int device;
+    t5_dtype type;
+    bool is_deterministic;
+    pthread_t thread; /* whose current device is ours */
+    cudaStream_t stream;
+    t5_cublas cublas;
+    cublasHandle_t blas;
+    void *blas_workspace; /* [dev] */
+    char *staging;        /* pinned; a ring of uploads, whose first free byte is at staging_used */
+    size_t staging_used;
+    char *landing;    /* pinned; a download passes through */
+    void *normalized; /* [dev] rows that wait for a product */
+    float *wide;      /* [dev] products that wait for their activation */
+} t5_cuda_backend;
+
+struct t5_matrix {
+    void *values; /* [dev] [rows padded, ld] of the backend's type, zero in the padding */
+    int32_t n_rows, n_cols, ld;
+};
+
+/* Opens the device. T5_ERR_DEVICE says why it cannot be used. Destroy through its ops. */
+t5_status t5_cuda_create(const t5_cuda_options *options, t5_backend **out, t5_error *err);
+
+static inline t5_cuda_backend *t5_cuda_of(t5_backend *b)
+{
+    return (t5_cuda_backend *)b;
+}
+/* Makes the device current for the calling thread. Every operation begins with it. */
+t5_status t5_cuda_enter(t5_cuda_backend *cuda, t5_error *err);
+
+/* memory.c */
+#define T5_CUDA_STAGING_BYTES ((size_t)8 << 20)
+#define T5_CUDA_LANDING_BYTES ((size_t)1 << 20)
+t5_status t5_cuda_alloc(t5_backend *b, size_t n_bytes, void **out, t5_error *err);
+void t5_cuda_release(t5_backend *b, void *p);
+t5_status t5_cuda_upload(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err);
+t5_status t5_cuda_download(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err);
+/* n_bytes of pinned memory that no copy uses, at most T5_CUDA_STAGING_BYTES: fill them, then t5_cuda_send(). */
+t5_status t5_cuda_stage(t5_cuda_backend *cuda, size_t n_bytes, void **out, t5_error *err);
+t5_status t5_cuda_send(t5_cuda_backend *cuda, void *dst, const void *staged, size_t n_bytes, t5_error *err);
+
+/* weights.c */
+t5_status t5_cuda_matrix_create(t5_backend *b, const t5_tensor *parts, int32_t n_parts, float scale, t5_matrix **out,
+                                t5_error *err);
+t5_status t5_cuda_table_create(t5_backend *b, const t5_tensor *table, t5_matrix **out, t5_error *err);
+void t5_cuda_matrix_destroy(t5_backend *b, t5_matrix *m);
+
+/* product.c */
+#define T5_CUDA_NORMALIZED_BYTES ((size_t)16 << 20)
+#define T5_CUDA_WIDE_BYTES ((size_t)32 << 20)
+#define T5_CUDA_BLAS_WORKSPACE_BYTES ((size_t)32 << 20)
+t5_status t5_cuda_product(t5_backend *b, const t5_linear_args *args, t5_error *err);
+t5_status t5_cuda_head(t5_backend *b, const float *x, int32_t n_queries, const float *norm_gain, float eps,
+                       const t5_matrix *w, float *logits, t5_error *err);

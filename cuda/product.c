@@ -1,0 +1,140 @@
+/* cuda/product.c: products of rows with a weight: own kernels while rows are few and the weight's bytes are what takes
+ * the time, cuBLAS beyond. With is_deterministic always own kernels, so that an element does not depend on the rows
+ * beside it. Rows beyond what the scratch buffers hold go in pieces. */
+#include "base/assert.h"
+#include "cuda/cuda_backend.h"
+
+/* Rows up to which the own kernel reads the weight once. */
+#define OWN_ROWS_MAX 64
+
+static cudaDataType cublas_type(t5_dtype type)
+{
+    return type == T5_F32 ? CUDA_R_32F : type == T5_F16 ? CUDA_R_16F : CUDA_R_16BF;
+}
+
+/* c[n_rows, w->n_rows] = alpha * x w^T + beta * c, in cuBLAS's column-major terms c^T = w x^T. */
+static t5_status multiply(t5_cuda_backend *cuda, const t5_matrix *w, const void *x, int32_t n_rows, float alpha,
+                          float beta, void *c, t5_dtype c_type, t5_error *err)
+{
+    cudaDataType type = cublas_type(cuda->type);
+    return T5_CUBLAS(err,
+                     cuda->cublas.gemm_ex(cuda->blas, CUBLAS_OP_T, CUBLAS_OP_N, w->n_rows, n_rows, w->n_cols, &alpha,
+                                          w->values, type, w->ld, x, type, w->n_cols, &beta, c, cublas_type(c_type),
+                                          w->n_rows, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+}
+
+/* cuBLAS, then the activation in a kernel of its own. `p` has its norm behind it. */
+static t5_status by_cublas(t5_cuda_backend *cuda, const t5_cuda_linear_args *p, const t5_matrix *w,
+                           const t5_matrix *w_up, t5_error *err)
+{
+    t5_status status = T5_OK;
+    if (!p->has_act && w_up == NULL) {
+        t5_dtype type = p->output == T5_CUDA_STORE ? cuda->type : T5_F32;
+        float beta = p->output == T5_CUDA_ADD_F32 ? 1.0f : 0.0f;
+        return multiply(cuda, w, p->x, p->n_rows, p->x_scale * p->y_scale, beta, p->y, type, err);
+    }
+    T5_ASSERT(p->output == T5_CUDA_STORE);
+    size_t n = (size_t)p->n_rows * (size_t)p->d_out;
+    float *gate = cuda->wide;
+    float *up = w_up != NULL ? cuda->wide + n : NULL;
+    T5_TRY(multiply(cuda, w, p->x, p->n_rows, p->x_scale, 0.0f, gate, T5_F32, err));
+    if (up != NULL) T5_TRY(multiply(cuda, w_up, p->x, p->n_rows, p->x_scale, 0.0f, up, T5_F32, err));
+    T5_TRY(T5_CUDA(err, t5_cuda_activate(cuda->type, gate, up, p->has_act, p->act, p->y_scale, n, p->y, cuda->stream)));
+out:
+    return status;
+}
+
+/* Rows that fit into the scratch buffers at once. */
+static int32_t rows_at_once(const t5_cuda_backend *cuda, const t5_cuda_linear_args *p, bool uses_cublas)
+{
+    size_t n = (size_t)p->n_rows;
+    size_t n_normalized = T5_CUDA_NORMALIZED_BYTES / ((size_t)p->d_in * t5_dtype_bytes(cuda->type));
+    size_t n_wide = T5_CUDA_WIDE_BYTES / ((size_t)p->d_out * 2 * sizeof(float));
+    if (p->norm_gain != NULL && n > n_normalized) n = n_normalized;
+    if (uses_cublas && p->has_act && n > n_wide) n = n_wide;
+    return (int32_t)n;
+}
+
+/* One piece: normalizes the rows where the product does not, then multiplies. */
+static t5_status run_piece(t5_cuda_backend *cuda, t5_cuda_linear_args p, bool uses_cublas, const t5_matrix *w,
+                           const t5_matrix *w_up, t5_error *err)
+{
+    t5_status status = T5_OK;
+    bool is_fused = !uses_cublas && t5_cuda_linear_normalizes(cuda->type, p.n_rows, p.d_in);
+    if (p.norm_gain != NULL && !is_fused) {
+        t5_cuda_norm_args norm = {
+            .x = p.x, .gain = p.norm_gain, .eps = p.norm_eps, .n_rows = p.n_rows, .d = p.d_in, .y = cuda->normalized};
+        T5_TRY(T5_CUDA(err, t5_cuda_rms_norm(cuda->type, &norm, cuda->stream)));
+        p.x = cuda->normalized;
+        p.norm_gain = NULL;
+    }
+    if (uses_cublas) return by_cublas(cuda, &p, w, w_up, err);
+    T5_TRY(T5_CUDA(err, t5_cuda_linear(cuda->type, &p, cuda->stream)));
+out:
+    return status;
+}
+
+static t5_status run_product(t5_cuda_backend *cuda, const t5_cuda_linear_args *args, const t5_matrix *w,
+                             const t5_matrix *w_up, t5_error *err)
+{
+    t5_status status = T5_OK;
+    bool uses_cublas = !cuda->is_deterministic && args->n_rows > OWN_ROWS_MAX;
+    int32_t n_at_once = rows_at_once(cuda, args, uses_cublas);
+    if (n_at_once < 1) return T5_FAIL(err, T5_ERR_ARG, "a layer of %d is too wide for this backend", args->d_out);
+    size_t x_bytes = (size_t)args->d_in * (args->norm_gain != NULL ? sizeof(float) : t5_dtype_bytes(cuda->type));
+    size_t y_bytes = (size_t)args->d_out * (args->output == T5_CUDA_STORE ? t5_dtype_bytes(cuda->type) : sizeof(float));
+    T5_TRY(t5_cuda_enter(cuda, err));
+    for (int32_t r = 0; r < args->n_rows; r += n_at_once) {
+        t5_cuda_linear_args piece = *args;
+        piece.n_rows = args->n_rows - r < n_at_once ? args->n_rows - r : n_at_once;
+        piece.x = (const char *)args->x + (size_t)r * x_bytes;
+        piece.y = (char *)args->y + (size_t)r * y_bytes;
+        T5_TRY(run_piece(cuda, piece, uses_cublas, w, w_up, err));
+    }
+out:
+    return status;
+}
+
+t5_status t5_cuda_product(t5_backend *b, const t5_linear_args *args, t5_error *err)
+{
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    const t5_matrix *w = args->w;
+    const t5_matrix *w_up = args->w_up;
+    T5_ASSERT(args->n_rows >= 1 && (w_up == NULL || (w_up->n_rows == w->n_rows && w_up->n_cols == w->n_cols)));
+    T5_ASSERT(!args->adds || !args->has_act);
+    float ffn_scale = cuda->type == T5_F16 ? T5_CUDA_FFN_SCALE : 1.0f;
+    t5_cuda_linear_args product = {.x = args->x,
+                                   .norm_gain = args->norm_gain,
+                                   .norm_eps = args->norm_eps,
+                                   .n_rows = args->n_rows,
+                                   .d_in = w->n_cols,
+                                   .d_out = w->n_rows,
+                                   .w = w->values,
+                                   .w_up = w_up != NULL ? w_up->values : NULL,
+                                   .ld = w->ld,
+                                   .x_scale = args->x_is_ffn ? ffn_scale : 1.0f,
+                                   .y_scale = args->has_act ? 1.0f / ffn_scale : 1.0f,
+                                   .has_act = args->has_act,
+                                   .act = args->act,
+                                   .output = args->adds ? T5_CUDA_ADD_F32 : T5_CUDA_STORE,
+                                   .y = args->y};
+    return run_product(cuda, &product, w, w_up, err);
+}
+
+t5_status t5_cuda_head(t5_backend *b, const float *x, int32_t n_queries, const float *norm_gain, float eps,
+                       const t5_matrix *w, float *logits, t5_error *err)
+{
+    t5_cuda_linear_args product = {.x = x,
+                                   .norm_gain = norm_gain,
+                                   .norm_eps = eps,
+                                   .n_rows = n_queries,
+                                   .d_in = w->n_cols,
+                                   .d_out = w->n_rows,
+                                   .w = w->values,
+                                   .ld = w->ld,
+                                   .x_scale = 1.0f,
+                                   .y_scale = 1.0f,
+                                   .output = T5_CUDA_STORE_F32,
+                                   .y = logits};
+    return run_product(t5_cuda_of(b), &product, w, NULL, err);
+}

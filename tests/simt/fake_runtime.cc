@@ -1,0 +1,422 @@
+/* tests/simt/fake_runtime.cc: the CUDA runtime on the host. Streams are queues of operations: eager by default, lazy on
+ * request (then nothing runs until something waits, which shows missing waits and host buffers that are freed too
+ * early). Fresh device memory is 0xff, NaN in every float type; each allocation is a heap block, so that
+ * AddressSanitizer sees every overrun, use after free and leak. Any call can be made to fail. */
+#include "tests/simt/fake_runtime.h"
+#include "tests/simt/simt.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "tests/simt/fiber.h"
+
+typedef std::function<void()> operation;
+
+struct CUgraph_st {
+    std::vector<operation> operations;
+};
+struct CUgraphExec_st {
+    std::vector<operation> operations;
+};
+struct CUstream_st {
+    std::deque<operation> queue;
+    CUgraph_st *capture = nullptr;
+};
+struct CUevent_st {
+    CUstream_st *stream = nullptr;
+};
+
+namespace simt
+{
+
+struct allocation {
+    size_t n_bytes;
+    bool is_pinned;
+};
+
+typedef std::lock_guard<std::recursive_mutex> guard;
+static std::recursive_mutex mutex; /* guards everything below */
+static std::map<void *, allocation> &allocations = *new std::map<void *, allocation>;
+static std::set<CUstream_st *> &streams = *new std::set<CUstream_st *>;
+static uint64_t n_calls, bytes_taken, bytes_max = UINT64_MAX;
+static struct {
+    bool is_armed, is_sticky;
+    uint64_t at;
+    cudaError_t error;
+} fault;
+
+cudaError_t count_call()
+{
+    guard lock(mutex);
+    uint64_t call = n_calls++;
+    if (!fault.is_armed || call < fault.at) return cudaSuccess;
+    if (!fault.is_sticky) fault.is_armed = false;
+    return fault.error;
+}
+
+static void drain(CUstream_st *stream)
+{
+    while (!stream->queue.empty()) {
+        operation next = std::move(stream->queue.front());
+        stream->queue.pop_front();
+        next();
+    }
+}
+
+static void drain_all()
+{
+    for (CUstream_st *stream : streams)
+        drain(stream);
+}
+
+void enqueue(cudaStream_t stream, operation op)
+{
+    guard lock(mutex);
+    if (stream == nullptr) fail("the null stream waits for all others: name a stream");
+    if (stream->capture != nullptr) {
+        stream->capture->operations.push_back(std::move(op));
+    } else if (config.streams_lazy) {
+        stream->queue.push_back(std::move(op));
+    } else {
+        op();
+    }
+}
+
+static cudaError_t allocate(void **out, size_t n_bytes, bool is_pinned)
+{
+    cudaError_t error = count_call();
+    if (error != cudaSuccess) return error;
+    guard lock(mutex);
+    if (n_bytes > bytes_max - bytes_taken) return cudaErrorMemoryAllocation;
+    void *p = nullptr;
+    if (posix_memalign(&p, 256, n_bytes > 0 ? n_bytes : 1) != 0) return cudaErrorMemoryAllocation;
+    memset(p, 0xff, n_bytes);
+    allocations[p] = {n_bytes, is_pinned};
+    bytes_taken += n_bytes;
+    *out = p;
+    return cudaSuccess;
+}
+
+/* Frees even when the call is made to fail: a device that is lost takes its memory with it. */
+static cudaError_t deallocate(void *p, bool is_pinned)
+{
+    cudaError_t error = count_call();
+    guard lock(mutex);
+    if (p == nullptr) return error;
+    drain_all();
+    auto found = allocations.find(p);
+    if (found == allocations.end() || found->second.is_pinned != is_pinned)
+        fail("%s of memory that is not allocated so", is_pinned ? "cudaFreeHost" : "cudaFree");
+    bytes_taken -= found->second.n_bytes;
+    allocations.erase(found);
+    free(p);
+    return error;
+}
+
+static bool is_pinned_memory(const void *p)
+{
+    auto next = allocations.upper_bound((void *)p);
+    if (next == allocations.begin()) return false;
+    --next;
+    return next->second.is_pinned && (const char *)p < (const char *)next->first + next->second.n_bytes;
+}
+
+static bool is_known_memory(const void *p)
+{
+    auto next = allocations.upper_bound((void *)p);
+    if (next == allocations.begin()) return false;
+    --next;
+    return (const char *)p < (const char *)next->first + next->second.n_bytes;
+}
+
+} // namespace simt
+
+using namespace simt;
+
+#define COUNT_CALL() \
+    do { \
+        cudaError_t injected = count_call(); \
+        if (injected != cudaSuccess) return injected; \
+    } while (0)
+
+/* ---- control ---- */
+
+void simt_fault_arm(uint64_t n, int error, bool is_sticky)
+{
+    guard lock(mutex);
+    fault = {true, is_sticky, n_calls + n, (cudaError_t)error};
+}
+
+void simt_fault_disarm(void)
+{
+    guard lock(mutex);
+    fault.is_armed = false;
+}
+
+uint64_t simt_call_count(void)
+{
+    guard lock(mutex);
+    return n_calls;
+}
+
+void simt_memory_limit(uint64_t n_bytes)
+{
+    guard lock(mutex);
+    bytes_max = n_bytes;
+}
+
+uint64_t simt_memory_taken(void)
+{
+    guard lock(mutex);
+    return bytes_taken;
+}
+
+/* ---- device ---- */
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    COUNT_CALL();
+    *count = 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    COUNT_CALL();
+    return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device)
+{
+    COUNT_CALL();
+    if (device != 0) return cudaErrorInvalidDevice;
+    *out = cudaDeviceProp{};
+    snprintf(out->name, sizeof out->name, "host fibers");
+    out->major = 8;
+    out->multiProcessorCount = 2;
+    out->sharedMemPerBlock = 48 << 10;
+    out->sharedMemPerBlockOptin = SHARED_BYTES_OPT_IN;
+    out->totalGlobalMem = (size_t)1 << 30;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
+{
+    COUNT_CALL();
+    guard lock(mutex);
+    *total_bytes = bytes_max < (uint64_t)1 << 34 ? bytes_max : (uint64_t)1 << 34;
+    *free_bytes = *total_bytes > bytes_taken ? *total_bytes - bytes_taken : 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    return count_call();
+}
+
+cudaError_t simt_set_attribute(cudaFuncAttribute attribute, int value)
+{
+    COUNT_CALL();
+    bool is_valid = attribute == cudaFuncAttributeMaxDynamicSharedMemorySize && (size_t)value <= SHARED_BYTES_OPT_IN;
+    return is_valid ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+const char *cudaGetErrorName(cudaError_t error)
+{
+    switch (error) {
+    case cudaSuccess:
+        return "cudaSuccess";
+    case cudaErrorMemoryAllocation:
+        return "cudaErrorMemoryAllocation";
+    case cudaErrorLaunchFailure:
+        return "cudaErrorLaunchFailure";
+    case cudaErrorNoDevice:
+        return "cudaErrorNoDevice";
+    default:
+        return "cudaError";
+    }
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    return error == cudaSuccess ? "no error" : "an error of the host runtime";
+}
+
+/* ---- memory ---- */
+
+cudaError_t cudaMalloc(void **out, size_t n_bytes)
+{
+    return allocate(out, n_bytes, false);
+}
+
+cudaError_t cudaMallocHost(void **out, size_t n_bytes)
+{
+    return allocate(out, n_bytes, true);
+}
+
+cudaError_t cudaFree(void *p)
+{
+    return deallocate(p, false);
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    return deallocate(p, true);
+}
+
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes, cudaMemcpyKind kind, cudaStream_t stream)
+{
+    COUNT_CALL();
+    guard lock(mutex);
+    bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if (to_device && (!is_known_memory(dst) || is_pinned_memory(dst))) fail("copy to what is not device memory");
+    if (from_device && (!is_known_memory(src) || is_pinned_memory(src))) fail("copy from what is not device memory");
+    if (stream->capture == nullptr && kind == cudaMemcpyHostToDevice && !is_pinned_memory(src)) {
+        /* The driver copies pageable memory aside before the call returns. */
+        auto copy = std::make_shared<std::vector<char>>((const char *)src, (const char *)src + n_bytes);
+        enqueue(stream, [dst, copy] { memcpy(dst, copy->data(), copy->size()); });
+        return cudaSuccess;
+    }
+    enqueue(stream, [dst, src, n_bytes] { memcpy(dst, src, n_bytes); });
+    if (stream->capture == nullptr && kind == cudaMemcpyDeviceToHost && !is_pinned_memory(dst)) drain(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *dst, int value, size_t n_bytes, cudaStream_t stream)
+{
+    COUNT_CALL();
+    enqueue(stream, [dst, value, n_bytes] { memset(dst, value, n_bytes); });
+    return cudaSuccess;
+}
+
+/* ---- streams, events, graphs ---- */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
+{
+    COUNT_CALL();
+    guard lock(mutex);
+    *out = new CUstream_st();
+    streams.insert(*out);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    cudaError_t error = count_call();
+    guard lock(mutex);
+    drain(stream);
+    streams.erase(stream);
+    delete stream;
+    return error;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    COUNT_CALL();
+    guard lock(mutex);
+    if (stream->capture != nullptr) return cudaErrorStreamCaptureUnsupported;
+    drain(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
+{
+    COUNT_CALL();
+    enqueue(stream, [event] {
+        if (event->stream != nullptr) drain(event->stream);
+    });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
+{
+    COUNT_CALL();
+    *out = new CUevent_st();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    cudaError_t error = count_call();
+    delete event;
+    return error;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    COUNT_CALL();
+    event->stream = stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    COUNT_CALL();
+    guard lock(mutex);
+    if (event->stream != nullptr) drain(event->stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
+{
+    COUNT_CALL();
+    guard lock(mutex);
+    if (stream->capture != nullptr) return cudaErrorInvalidValue;
+    stream->capture = new CUgraph_st();
+    return cudaSuccess;
+}
+
+/* Ends the capture even when the call is made to fail, as the runtime does. */
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
+{
+    cudaError_t error = count_call();
+    guard lock(mutex);
+    CUgraph_st *graph = stream->capture;
+    stream->capture = nullptr;
+    if (error != cudaSuccess) {
+        delete graph;
+        graph = nullptr;
+    }
+    *out = graph;
+    return error != cudaSuccess ? error : graph != nullptr ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long)
+{
+    COUNT_CALL();
+    *out = new CUgraphExec_st{graph->operations};
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
+{
+    COUNT_CALL();
+    enqueue(stream, [exec] {
+        for (const operation &op : exec->operations)
+            op();
+    });
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    cudaError_t error = count_call();
+    delete graph;
+    return error;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    cudaError_t error = count_call();
+    guard lock(mutex);
+    drain_all();
+    delete exec;
+    return error;
+}

@@ -1,0 +1,17 @@
+/* tests/simt/fake_runtime.h: what the parts of the host runtime share: the count of calls, streams as queues. */
+#pragma once
+#include <cuda_runtime.h>
+
+#include <functional>
+
+namespace simt
+{
+
+static const size_t SHARED_BYTES_OPT_IN = 99 << 10; /* what the smallest of our architectures (8.6, 8.9, 12.0) has */
+
+/* Every call of the runtime or of cuBLAS begins with this: counts it, and returns the fault to give instead, if any. */
+cudaError_t count_call();
+/* Appends an operation to a stream, or to the graph that the stream captures, or runs it at once. */
+void enqueue(cudaStream_t stream, std::function<void()> operation);
+
+} // namespace simt

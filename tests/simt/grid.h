@@ -1,0 +1,67 @@
+/* tests/simt/grid.h: a launch as the runtime sees it: blocks of fibers, their warps, barriers and shared arrays.
+ * Internal to tests/simt. */
+#pragma once
+#include "tests/simt/fiber.h"
+
+namespace simt
+{
+
+/* Lanes that meet for one collective. Several may be under way in a warp, with disjoint masks. */
+struct meeting {
+    unsigned mask;     /* who must come */
+    unsigned arrived;  /* who came */
+    unsigned to_leave; /* once complete: who has not read the result yet */
+    simt_op op;
+    simt_place place; /* of the first to arrive */
+    bool is_complete, is_used;
+    fiber *lanes[32];
+    unsigned char values[32][16];
+    void *const *pointers[32];
+};
+
+struct warp {
+    unsigned alive; /* lanes that have not returned */
+    meeting meetings[8];
+};
+
+struct barrier {
+    int n_arrived;
+    int accumulated, result; /* of __syncthreads_or */
+    unsigned generation;
+    char
+        tags[2]; /* for acquire and release; two, as a fast thread may reach the next barrier before a slow one wakes */
+    simt_barrier_kind kind;
+    simt_place place;
+    std::vector<fiber *> waiting;
+};
+
+struct shared_array {
+    const void *key;
+    char *p;
+    size_t n_bytes;
+};
+
+struct block {
+    uint3 index;
+    int n_threads, n_alive;
+    bool is_live;
+    std::vector<warp> warps;
+    barrier bar;
+    std::vector<shared_array> shared;
+    char *dynamic_shared;
+};
+
+/* Called when a thread of the block returned: whoever waited for it fails or goes on. */
+void on_thread_exit(block *b, fiber *f);
+
+/* The running launch. */
+const char *kernel_name();
+size_t dynamic_shared_bytes();
+
+enum class memory_space { global, shared, stack };
+memory_space space_of(const void *p);
+
+} // namespace simt
+
+/* Counters (counters.cc), linked in only where they are wanted. */
+extern "C" void simt_on_block_end(const char *kernel) __attribute__((weak));
