@@ -1,16 +1,15 @@
 /* cpu/fast_attention.c: attention of the fast CPU backend: the KV cache's layout, and who computes what.
  *
  * A block's part for one layer: keys [n_heads][d_kv][T5_KV_BLOCK], then values [n_heads][T5_KV_BLOCK][d_kv]. Tasks are
- * (row or query or source) x (group of heads): few rows are cut by heads to use all threads. A row's task first stores
- * the row's keys and values and then attends; rows never need what another row stores in the same step, because a row
- * reads from its siblings only what was computed before. */
+ * (slot or query or source) x (group of heads): few of them are cut by heads to use all threads. In self-attention a
+ * slot's task stores the keys and values of all its rows before any of them attends; slots share nothing. */
 #include "base/assert.h"
 #include "cpu/fast.h"
 
 #include <string.h>
 
 #define TASKS_PER_THREAD 4
-#define SERIAL_WORK 16384 /* multiply-adds that one thread does sooner than others join in */
+#define SERIAL_WORK 8192 /* elements of keys that one thread does sooner than others join in */
 
 /* Scratch of one task: the arrays that t5_attend wants. */
 typedef struct {
@@ -68,13 +67,13 @@ static void store(const t5_kv_view *kv, float *block, int32_t head, int32_t pos,
     memcpy(block + value_offset(kv, head) + at * (size_t)kv->d_kv, value, (size_t)kv->d_kv * sizeof *value);
 }
 
-/* Into how many groups the heads of n_units units are cut. */
-static int32_t count_head_groups(const t5_fast *f, int32_t n_units, int32_t n_heads, int64_t work)
+/* Into how many groups the heads of n_units units are cut, when their queries see n_positions positions in all. */
+static int32_t count_head_groups(const t5_fast *f, int32_t n_units, const t5_kv_view *kv, int64_t n_positions)
 {
-    if (work < SERIAL_WORK) return 1;
+    if (n_units == 0 || n_positions * kv->n_heads * kv->d_kv < SERIAL_WORK) return 1;
     const int32_t wanted = TASKS_PER_THREAD * t5_threads_count(f->threads);
     const int32_t n = (wanted + n_units - 1) / n_units;
-    return n < n_heads ? n : n_heads;
+    return n < kv->n_heads ? n : kv->n_heads;
 }
 
 /* ---- decoder self-attention ---- */
@@ -101,7 +100,23 @@ static void find_blocks(const t5_self_attention_args *args, const t5_step_row *r
     }
 }
 
-static void attend_row(const self_job *job, const t5_step_row *row, int32_t head, attend_scratch *s)
+/* Stores the keys and values of a row's queries, heads head_begin .. head_end - 1. */
+static void store_row(const t5_self_attention_args *args, const t5_step_row *row, int32_t head_begin, int32_t head_end)
+{
+    const t5_kv_view *kv = args->kv;
+    const size_t inner = (size_t)kv->n_heads * (size_t)kv->d_kv;
+    const int32_t *blocks = kv->self_blocks + (size_t)row->row * (size_t)kv->self_stride;
+    for (int32_t q = row->q0; q < row->q0 + row->q_len; q++) {
+        const int32_t pos = args->step->pos[q];
+        float *block = block_at(kv, blocks, args->layer, pos);
+        for (int32_t head = head_begin; head < head_end; head++) {
+            const float *key = (const float *)args->qkv + (size_t)q * 3 * inner + inner + (size_t)(head * kv->d_kv);
+            store(kv, block, head, pos, key, key + inner);
+        }
+    }
+}
+
+static void attend_row(const self_job *job, const t5_step_row *row, int32_t head, const attend_scratch *s)
 {
     const t5_self_attention_args *args = job->args;
     const t5_kv_view *kv = args->kv;
@@ -124,25 +139,28 @@ static void attend_row(const self_job *job, const t5_step_row *row, int32_t head
     }
 }
 
+/* A group of heads of the slot whose first row of this step is i_task / n_groups; of other rows there is nothing to do:
+ * one task each is simpler than a list of slots. */
 static void self_attention_task(void *ctx, int32_t i_task, int32_t i_thread)
 {
     const self_job *job = ctx;
     const t5_self_attention_args *args = job->args;
     const t5_step *step = args->step;
-    const t5_kv_view *kv = args->kv;
-    const t5_step_row *row = &step->rows[i_task / job->n_groups];
+    const int32_t first = i_task / job->n_groups;
     const int32_t group = i_task % job->n_groups;
-    const int32_t head_end = kv->n_heads * (group + 1) / job->n_groups;
-    const size_t inner = (size_t)kv->n_heads * (size_t)kv->d_kv;
-    const int32_t *own_blocks = kv->self_blocks + (size_t)row->row * (size_t)kv->self_stride;
+    const int32_t slot = step->rows[first].slot;
+    if (first > 0 && step->rows[first - 1].slot == slot) return;
+    const int32_t head_begin = args->kv->n_heads * group / job->n_groups;
+    const int32_t head_end = args->kv->n_heads * (group + 1) / job->n_groups;
+    int32_t end = first;
+    for (; end < step->n_rows && step->rows[end].slot == slot; end++)
+        store_row(args, &step->rows[end], head_begin, head_end);
     attend_scratch s = carve(job->f, i_thread, step->state->stride);
-    find_blocks(args, row, step->pos[row->q0 + row->q_len - 1] + 1, &s);
-    for (int32_t head = kv->n_heads * group / job->n_groups; head < head_end; head++) {
-        for (int32_t q = row->q0; q < row->q0 + row->q_len; q++) {
-            const float *key = (const float *)args->qkv + (size_t)q * 3 * inner + inner + (size_t)(head * kv->d_kv);
-            store(kv, block_at(kv, own_blocks, args->layer, step->pos[q]), head, step->pos[q], key, key + inner);
-        }
-        attend_row(job, row, head, &s);
+    for (int32_t r = first; r < end; r++) {
+        const t5_step_row *row = &step->rows[r];
+        find_blocks(args, row, step->pos[row->q0 + row->q_len - 1] + 1, &s);
+        for (int32_t head = head_begin; head < head_end; head++)
+            attend_row(job, row, head, &s);
     }
 }
 
@@ -152,10 +170,15 @@ t5_status t5_fast_self_attention(t5_backend *b, const t5_self_attention_args *ar
     t5_status status = T5_OK;
     const t5_step *step = args->step;
     T5_TRY(t5_fast_reserve(f, attend_scratch_bytes(step->state->stride), err));
-    const int64_t positions = (int64_t)step->n_queries * (step->n_queries > 0 ? step->pos[0] + 1 : 0);
-    const int64_t work = positions * args->kv->n_heads * args->kv->d_kv * 2;
+    int32_t n_slots = 0;
+    int64_t n_positions = 0;
+    for (int32_t r = 0; r < step->n_rows; r++) {
+        const t5_step_row *row = &step->rows[r];
+        n_slots += r == 0 || row->slot != step->rows[r - 1].slot;
+        n_positions += (int64_t)row->q_len * (step->pos[row->q0] + 1);
+    }
     self_job job = {.f = f, .args = args};
-    job.n_groups = step->n_rows > 0 ? count_head_groups(f, step->n_rows, args->kv->n_heads, work) : 1;
+    job.n_groups = count_head_groups(f, n_slots, args->kv, n_positions);
     t5_threads_run(f->threads, step->n_rows * job.n_groups, self_attention_task, &job);
 out:
     return status;
@@ -205,12 +228,11 @@ t5_status t5_fast_cross_attention(t5_backend *b, const t5_cross_attention_args *
     t5_status status = T5_OK;
     const t5_step *step = args->step;
     T5_TRY(t5_fast_reserve(f, attend_scratch_bytes(args->kv->cross_stride * T5_KV_BLOCK), err));
-    int64_t positions = 0;
+    int64_t n_positions = 0;
     for (int32_t q = 0; q < step->n_queries; q++)
-        positions += step->state->slots[step->slot[q]].src_len;
-    const int64_t work = positions * args->kv->n_heads * args->kv->d_kv * 2;
+        n_positions += step->state->slots[step->slot[q]].src_len;
     cross_job job = {.f = f, .args = args};
-    job.n_groups = step->n_queries > 0 ? count_head_groups(f, step->n_queries, args->kv->n_heads, work) : 1;
+    job.n_groups = count_head_groups(f, step->n_queries, args->kv, n_positions);
     t5_threads_run(f->threads, step->n_queries * job.n_groups, cross_attention_task, &job);
 out:
     return status;
