@@ -54,6 +54,10 @@ class TidyTest(unittest.TestCase):
         self.assert_one(self.findings(tidy.check_text, a_dot_c="/* TO" "DO: later */\n"), "promise")
         self.assert_one(self.findings(tidy.check_text, a_dot_md="see /ho" "me/me/x\n"), "path of one machine")
 
+    def test_readme(self):
+        self.assertEqual(self.findings(tidy.check_readme, README_dot_md="```c\nint x;\n```\n"), [])
+        self.assert_one(self.findings(tidy.check_readme, README_dot_md="```c\nint x\n```\n"), "does not compile")
+
 
 if __name__ == "__main__":
     unittest.main()
