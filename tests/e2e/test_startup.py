@@ -2,6 +2,8 @@
 """How t5serve starts, and how it says why it does not. Usage: test_startup.py T5SERVE"""
 import json
 import os
+import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import unittest
 from server import Server
 
 PROGRAM = sys.argv.pop(1)
+TOP = pathlib.Path(__file__).resolve().parents[2]
 
 
 def run(*flags, **env):
@@ -47,6 +50,12 @@ class Startup(unittest.TestCase):
             self.assertEqual((origins["port"], origins["host"], origins["threads"]),
                              ("flag --port", "environment T5_HOST", "default"))
             self.assertEqual(origins["max_rows"], "file " + file.name)
+
+    def test_settings_are_documented(self):
+        """Claim: docs/operations.md has a row for each key, and for no other."""
+        rows = re.findall(r"^\| `(\w+)` \|", (TOP / "docs/operations.md").read_text(encoding="utf-8"), re.M)
+        keys = [key for key in json.loads(run("--print-config").stdout) if not key.startswith("_")]
+        self.assertEqual([row for row in rows if not row.startswith("t5serve_")], keys)
 
     def test_usage_errors(self):
         """Claim: a bad setting ends with 2 and one line that names it."""
