@@ -11,6 +11,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -48,7 +49,7 @@ static bool parse_cuda(const char *device, int *out_number)
     const char *digits = device + 5;
     const size_t n_digits = strspn(digits, "0123456789");
     if (n_digits < 1 || n_digits > 3 || digits[n_digits] != '\0') return false;
-    *out_number = atoi(digits);
+    *out_number = (int)strtol(digits, NULL, 10);
     return *out_number <= CUDA_DEVICE_MAX;
 }
 
@@ -58,8 +59,9 @@ static t5_status find_plugin(char *path, size_t path_bytes, t5_error *err)
     const char *chosen = secure_getenv("T5_CUDA_PLUGIN");
     if (chosen != NULL && chosen[0] != '\0') {
         if (!t5_file_exists(chosen)) return T5_FAIL(err, T5_ERR_DEVICE, "T5_CUDA_PLUGIN: %s: no such file", chosen);
-        if (strlen(chosen) >= path_bytes) return T5_FAIL(err, T5_ERR_DEVICE, "T5_CUDA_PLUGIN: the path is too long");
-        strcpy(path, chosen);
+        const int n = snprintf(path, path_bytes, "%s", chosen);
+        if (n < 0 || (size_t)n >= path_bytes)
+            return T5_FAIL(err, T5_ERR_DEVICE, "T5_CUDA_PLUGIN: the path is too long");
         return T5_OK;
     }
     char exe[PATH_BYTES];

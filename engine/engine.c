@@ -89,7 +89,7 @@ t5_status t5_engine_create(t5_model *model, const t5_engine_options *options, t5
     t5_queue_init(&e->queue, options->queue_depth_max);
     T5_TRY(t5_batch_create(model, &limits, &e->batch, err));
     e->running_max = options->n_rows_max; /* a slot has at least one row */
-    e->running = calloc((size_t)e->running_max, sizeof *e->running);
+    e->running = calloc((size_t)e->running_max, sizeof(t5_sequence *));
     if (e->running == NULL) {
         status = T5_FAIL(err, T5_ERR_NOMEM, "engine: %d slots", e->running_max);
         goto out;

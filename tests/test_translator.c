@@ -1,7 +1,6 @@
 /* tests/test_translator.c: texts in, texts out, over the bundled model and a small MADLAD fixture. Nothing here depends
  * on what the models say: results are compared with results of the same model, or with the fixture's ids. */
 #include "base/utf8.h"
-#include "translate/join.h"
 #include "translate/translator.h"
 
 #include <jansson.h>
@@ -574,35 +573,6 @@ static void folders(void **state)
     t5_translator_close(t);
 }
 
-/* Claim: sentences that touch get a space when the target is written with spaces, and only then. Method: a plan made by
- * hand, for three targets. */
-static void touching_sentences(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *target, *joined;
-    } cases[] = {{"en", "A. B.\nA."}, {"ja", "A.B.\nA."}, {"zh-Hans", "A.B.\nA."}};
-    char *results[][1] = {{"A."}, {"B."}};
-    t5_unit two[] = {{.results = results[0], .n_results = 1}, {.results = results[1], .n_results = 1}};
-    const t5_units units = {.units = two, .n_units = 2};
-    const t5_text text =
-        make_text("\xe7\x94\xb2\xe3\x80\x82\xe4\xb9\x99\xe3\x80\x82\n\xe7\x94\xb2\xe3\x80\x82", "zh", "");
-    t5_span spans[] = {{0, 6, true}, {6, 6, true}, {12, 1, false}, {13, 6, true}};
-    int32_t links[] = {0, 1, -1, 0};
-    for (size_t i = 0; i < T5_COUNT(cases); i++) {
-        t5_error err = {0};
-        char *joined = NULL;
-        size_t n_bytes = 0;
-        const t5_plan plan = {.route = {.target = cases[i].target},
-                              .sentences = {.spans = spans, .n_spans = T5_COUNT(spans)},
-                              .units = links};
-        assert_int_equal(t5_join(&text, &plan, &units, 5, &joined, &n_bytes, &err), T5_OK);
-        assert_string_equal(joined, cases[i].joined);
-        assert_int_equal(n_bytes, strlen(joined));
-        free(joined);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -618,7 +588,6 @@ int main(void)
         cmocka_unit_test(threads_share_the_engine),
         cmocka_unit_test(madlad_as_the_reference),
         cmocka_unit_test(folders),
-        cmocka_unit_test(touching_sentences),
     };
     return cmocka_run_group_tests(tests, open_bundled, close_bundled);
 }

@@ -77,7 +77,7 @@ static void fill_sequence(t5_translation *tr, t5_unit *unit)
 static t5_status submit(t5_translation *tr, t5_error *err)
 {
     int32_t n_seqs = 0;
-    t5_sequence **seqs = malloc(((size_t)tr->units.n_units + 1) * sizeof *seqs);
+    t5_sequence **seqs = malloc(((size_t)tr->units.n_units + 1) * sizeof(t5_sequence *));
     if (seqs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d sentences", tr->units.n_units);
     for (int32_t i = 0; i < tr->units.n_units; i++) {
         t5_unit *unit = &tr->units.units[i];
