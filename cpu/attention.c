@@ -179,7 +179,6 @@ static void multiply(t5_tile *t, const float *panels, size_t n_cols, float *out,
     t->out_stride = n_cols;
     for (size_t c = 0; c < n_cols; c += PANEL) {
         t->w = panels + c * (size_t)t->n_k;
-        t->ahead = t->w;
         t->out = out + c;
         tile_f32(t, n_rows);
     }

@@ -8,7 +8,8 @@
 #include <math.h>
 
 #define LINE_BYTES 64
-#define AHEAD_BYTES 8192 /* best of 2 to 16 kB on the machine in docs/performance.md */
+#define AHEAD_STEP 4
+#define AHEAD_BYTES 4096 /* best of 2 to 16 kB on the machine in docs/performance.md */
 
 T5_INLINE v_f32 load_weights(const void *w, size_t i, t5_storage storage)
 {
@@ -37,7 +38,10 @@ T5_INLINE void tile_body(const t5_tile *t, const int32_t n_rows, const int32_t n
     }
     for (int32_t k = 0; k < t->n_k; k++) {
         v_f32 w[TILE_PANELS_MAX * PANEL_VECTORS];
-        __builtin_prefetch(ahead + (size_t)k * LINE_BYTES);
+        if (k % AHEAD_STEP == 0) {
+            for (int32_t i = 0; i < t->ahead_lines; i++, ahead += LINE_BYTES)
+                __builtin_prefetch(ahead, 0, 2);
+        }
         T5_UNROLL for (int32_t v = 0; v < n_panels * PANEL_VECTORS; v++)
         {
             const size_t i = (size_t)(v / PANEL_VECTORS) * panel_len + (size_t)k * PANEL;
@@ -94,25 +98,6 @@ static size_t element_bytes(t5_storage storage)
     return storage == T5_STORE_F32 ? sizeof(float) : sizeof(uint16_t);
 }
 
-/* One tile of panels i_panel .. i_panel + n_panels - 1; several panels only with one row. */
-static void run_tile(t5_tile *t, const t5_panels *w, int32_t i_panel, int32_t n_panels, int32_t n_rows)
-{
-    t->w = (const char *)w->panels + (size_t)i_panel * PANEL * (size_t)t->n_k * element_bytes(w->storage);
-    if (t->ahead == NULL) t->ahead = (const char *)t->w + AHEAD_BYTES;
-    const bool is_pair = n_panels == 2;
-    switch (w->storage) {
-    case T5_STORE_F32:
-        is_pair ? tile_store_f32_pair(t) : tile_store_f32(t, n_rows);
-        break;
-    case T5_STORE_F16:
-        is_pair ? tile_store_f16_pair(t) : tile_store_f16(t, n_rows);
-        break;
-    case T5_STORE_BF16:
-        is_pair ? tile_store_bf16_pair(t) : tile_store_bf16(t, n_rows);
-        break;
-    }
-}
-
 static v_f32 activate(t5_act act, v_f32 x)
 {
     const v_f32 one = v_set1(1.0f);
@@ -158,47 +143,81 @@ static void write_row(const t5_gemm *g, const float *from, int32_t i_row, int32_
     }
 }
 
-/* Rows i_row .. i_row + n_rows - 1 of the columns of n_panels panels. */
-static void compute_tile(const t5_gemm *g, int32_t i_panel, int32_t n_panels, int32_t i_row, int32_t n_rows,
-                         const char *ahead)
+/* Which tile of which panels: tiles of the same panels follow one another. */
+typedef struct {
+    int32_t i_panel, n_panels;
+    int32_t i_row, n_rows;
+    int32_t i_tile, n_tiles; /* of the rows */
+} place;
+
+/* Sets what the tile asks for ahead of time, see the head of this file. */
+static void look_ahead(t5_tile *t, const t5_panels *w, const place *at)
+{
+    const size_t step_bytes = AHEAD_STEP * PANEL * element_bytes(w->storage) * (size_t)at->n_panels;
+    const size_t steps = ((size_t)t->n_k + AHEAD_STEP - 1) / AHEAD_STEP;
+    const int32_t lines = (int32_t)(step_bytes / LINE_BYTES);
+    if (at->n_tiles == 1) {
+        t->ahead = (const char *)t->w + AHEAD_BYTES;
+        t->ahead_lines = at->n_panels == 1 ? lines : 0;
+    } else {
+        t->ahead_lines = (lines + at->n_tiles - 1) / at->n_tiles;
+        t->ahead =
+            (const char *)t->w + steps * step_bytes + (size_t)at->i_tile * steps * (size_t)t->ahead_lines * LINE_BYTES;
+    }
+}
+
+static void run_tile(t5_tile *t, const t5_panels *w, const place *at)
+{
+    t->w = (const char *)w->panels + (size_t)at->i_panel * PANEL * (size_t)t->n_k * element_bytes(w->storage);
+    look_ahead(t, w, at);
+    const bool is_pair = at->n_panels == 2;
+    switch (w->storage) {
+    case T5_STORE_F32:
+        is_pair ? tile_store_f32_pair(t) : tile_store_f32(t, at->n_rows);
+        break;
+    case T5_STORE_F16:
+        is_pair ? tile_store_f16_pair(t) : tile_store_f16(t, at->n_rows);
+        break;
+    case T5_STORE_BF16:
+        is_pair ? tile_store_bf16_pair(t) : tile_store_bf16(t, at->n_rows);
+        break;
+    }
+}
+
+static void compute_tile(const t5_gemm *g, const place *at)
 {
     _Alignas(64) float sums[TILE_ROWS_MAX * PANEL * TILE_PANELS_MAX];
     _Alignas(64) float up_sums[TILE_ROWS_MAX * PANEL * TILE_PANELS_MAX];
-    const int32_t n_cols = n_panels * PANEL;
-    t5_tile t = {.x = g->x + (size_t)i_row * (size_t)g->d_in,
+    const int32_t n_cols = at->n_panels * PANEL;
+    t5_tile t = {.x = g->x + (size_t)at->i_row * (size_t)g->d_in,
                  .x_stride = (size_t)g->d_in,
                  .n_k = g->d_in,
                  .out = sums,
-                 .out_stride = (size_t)n_cols,
-                 .ahead = ahead};
-    run_tile(&t, &g->w, i_panel, n_panels, n_rows);
+                 .out_stride = (size_t)n_cols};
+    run_tile(&t, &g->w, at);
     const bool has_gate = g->w_up.panels != NULL;
     if (has_gate) {
         t.out = up_sums;
-        t.ahead = NULL;
-        run_tile(&t, &g->w_up, i_panel, n_panels, n_rows);
+        run_tile(&t, &g->w_up, at);
     }
-    if (g->has_act || has_gate || g->w.scale != 1.0f) finish_tile(g, sums, has_gate ? up_sums : NULL, n_rows * n_cols);
-    const int32_t i_col = i_panel * PANEL;
+    if (g->has_act || has_gate || g->w.scale != 1.0f)
+        finish_tile(g, sums, has_gate ? up_sums : NULL, at->n_rows * n_cols);
+    const int32_t i_col = at->i_panel * PANEL;
     const int32_t n_real = g->d_out - i_col < n_cols ? g->d_out - i_col : n_cols;
-    for (int32_t r = 0; r < n_rows; r++)
-        write_row(g, sums + r * n_cols, i_row + r, i_col, n_real);
+    for (int32_t r = 0; r < at->n_rows; r++)
+        write_row(g, sums + r * n_cols, at->i_row + r, i_col, n_real);
 }
 
 void kernel_gemm(const t5_gemm *g, const t5_gemm_part *part)
 {
     const int32_t n_rows = part->row_end - part->row_begin;
-    const size_t panel_bytes = (size_t)PANEL * (size_t)g->d_in * element_bytes(g->w.storage);
-    int32_t n_panels = 0;
-    for (int32_t p = part->panel_begin; p < part->panel_end; p += n_panels) {
-        n_panels = n_rows == 1 && part->panel_end - p >= 2 ? 2 : 1;
-        const char *next = (const char *)g->w.panels + (size_t)(p + 1) * panel_bytes;
-        int32_t n = 0;
-        for (int32_t r = part->row_begin; r < part->row_end; r += n) {
-            n = tile_rows(part->row_end - r);
-            const char *ahead = n == n_rows ? NULL : next;
-            compute_tile(g, p, n_panels, r, n, ahead);
-            next += (size_t)g->d_in * LINE_BYTES;
+    place at = {.n_tiles = (n_rows + TILE_ROWS_MAX - 1) / TILE_ROWS_MAX};
+    for (at.i_panel = part->panel_begin; at.i_panel < part->panel_end; at.i_panel += at.n_panels) {
+        at.n_panels = n_rows == 1 && part->panel_end - at.i_panel >= 2 ? 2 : 1;
+        at.i_row = part->row_begin;
+        for (at.i_tile = 0; at.i_tile < at.n_tiles; at.i_tile++, at.i_row += at.n_rows) {
+            at.n_rows = tile_rows(part->row_end - at.i_row);
+            compute_tile(g, &at);
         }
     }
 }

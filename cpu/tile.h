@@ -24,7 +24,8 @@ typedef struct {
     int32_t n_k;
     float *out;
     size_t out_stride;
-    const char *ahead; /* memory that will be needed soon: one line is fetched per k */
+    const char *ahead;   /* memory that will be needed soon */
+    int32_t ahead_lines; /* cache lines of it to fetch every few k */
 } t5_tile;
 
 /* Rows of the next tile when n_left rows remain: as even as possible, so that no small rest is left at the end. */
