@@ -77,6 +77,17 @@ void file_write(const char *dir, const char *name, const void *data, size_t n)
     assert_int_equal(fclose(file), 0);
 }
 
+void file_patch(const char *dir, const char *name, size_t at, const void *data, size_t n)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)at, SEEK_SET), 0);
+    assert_int_equal(fwrite(data, 1, n, file), n);
+    assert_int_equal(fclose(file), 0);
+}
+
 void file_write_text(const char *dir, const char *name, const char *text)
 {
     file_write(dir, name, text, strlen(text));

@@ -20,6 +20,8 @@ void folder_make(char *out, size_t out_bytes);
 void folder_remove(const char *dir);
 void folder_clear(const char *dir);
 void file_write(const char *dir, const char *name, const void *data, size_t n);
+/* Overwrites n bytes from byte `at` on. */
+void file_patch(const char *dir, const char *name, size_t at, const void *data, size_t n);
 void file_write_text(const char *dir, const char *name, const char *text);
 bytes file_read(const char *dir, const char *name);
 void file_copy(const char *from_dir, const char *to_dir, const char *name);
