@@ -1,0 +1,144 @@
+/* tests/test_translator_nomem.c: every allocation of our own code fails once, in turn, while a model folder is opened
+ * and a request is translated. The linker sends malloc, calloc and realloc of the program (not of the libraries)
+ * through the functions below. */
+#include "translate/translator.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MODEL_DIR T5_SOURCE_DIR "/tests/fixtures/madlad"
+
+static atomic_int n_until_failure = -1; /* allocations until one fails; negative: none does */
+
+/* The linker's names for the wrapper and the wrapped. */
+void *__wrap_malloc(size_t n_bytes);
+void *__wrap_calloc(size_t n, size_t n_bytes);
+void *__wrap_realloc(void *p, size_t n_bytes);
+void *__real_malloc(size_t n_bytes);
+void *__real_calloc(size_t n, size_t n_bytes);
+void *__real_realloc(void *p, size_t n_bytes);
+
+static bool fails_now(void)
+{
+    return atomic_fetch_sub(&n_until_failure, 1) == 0;
+}
+
+void *__wrap_malloc(size_t n_bytes)
+{
+    return fails_now() ? NULL : __real_malloc(n_bytes);
+}
+
+void *__wrap_calloc(size_t n, size_t n_bytes)
+{
+    return fails_now() ? NULL : __real_calloc(n, n_bytes);
+}
+
+void *__wrap_realloc(void *p, size_t n_bytes)
+{
+    return fails_now() ? NULL : __real_realloc(p, n_bytes);
+}
+
+typedef struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool is_done; /* guarded by mutex */
+} waiter;
+
+static void on_done(void *ctx)
+{
+    waiter *w = ctx;
+    pthread_mutex_lock(&w->mutex);
+    w->is_done = true;
+    pthread_cond_signal(&w->changed);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+/* Translates three sentences, one of them too long and one twice, with alternatives. The text is copied to `out`. */
+static t5_status translate(t5_translator *t, char *out, size_t out_bytes, t5_error *err)
+{
+    char source[160] = "Nobody understands you.\nHello, world!\nNobody understands you.\n";
+    while (strlen(source) < sizeof source - 8)
+        strcat(source, "a b, ");
+    const t5_text text = {.text = source, .n_bytes = strlen(source), .source = "auto", .target = "de"};
+    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    t5_translation_request r = {.texts = &text,
+                                .n_texts = 1,
+                                .decoding = t5_translator_profile(t)->defaults,
+                                .has_max_new_tokens = true,
+                                .n_alternatives = 2,
+                                .on_done = on_done,
+                                .ctx = &w};
+    r.decoding.max_new_tokens = 2;
+    t5_translation *tr = NULL;
+    t5_status status = t5_translation_start(t, &r, &tr, err);
+    if (status != T5_OK) return status;
+    pthread_mutex_lock(&w.mutex);
+    while (!w.is_done)
+        pthread_cond_wait(&w.changed, &w.mutex);
+    pthread_mutex_unlock(&w.mutex);
+    status = t5_translation_finish(tr, err);
+    if (status == T5_OK) strncpy(out, t5_translation_get(tr, 0)->text, out_bytes - 1);
+    t5_translation_destroy(tr);
+    return status;
+}
+
+static t5_status open_and_translate(char *out, size_t out_bytes, t5_error *err)
+{
+    t5_translator *t = NULL;
+    t5_translator_options options;
+    t5_translator_options_init(&options);
+    options.model_dir = MODEL_DIR;
+    options.device = (t5_device_options){.device = "cpu", .compute_type = "float32", .n_threads = 1};
+    /* Small, so that several hundred of them are quick. */
+    options.engine = (t5_engine_options){.n_rows_max = T5_BEAMS_MAX, .src_len_max = 32, .tgt_len_max = 16};
+    memset(out, 0, out_bytes);
+    t5_status status = t5_translator_open(&options, &t, err);
+    if (status == T5_OK) status = translate(t, out, out_bytes, err);
+    t5_translator_close(t);
+    return status;
+}
+
+/* Claim: when memory runs out anywhere, the caller gets T5_ERR_NOMEM (or the right text, where the memory was only a
+ * help), nothing hangs, and nothing leaks (the address sanitizer looks). Method: the n-th allocation fails, for every n
+ * until there are no more. */
+static void each_allocation_fails_once(void **state)
+{
+    (void)state;
+    char expected[4096], got[4096];
+    t5_error err = {0};
+    atomic_store(&n_until_failure, -1);
+    if (open_and_translate(expected, sizeof expected, &err) != T5_OK) fail_msg("%s", err.text);
+    assert_true(strlen(expected) > 0);
+
+    int n_failed = 0;
+    for (int n = 0;; n++) {
+        t5_error_clear(&err);
+        atomic_store(&n_until_failure, n);
+        const t5_status status = open_and_translate(got, sizeof got, &err);
+        const bool was_reached = atomic_load(&n_until_failure) < 0;
+        atomic_store(&n_until_failure, -1);
+        if (!was_reached) break;
+        if (status == T5_OK) {
+            assert_string_equal(got, expected);
+            continue;
+        }
+        if (status != T5_ERR_NOMEM) fail_msg("allocation %d: %s: %s", n, t5_status_name(status), err.text);
+        assert_int_equal(err.status, T5_ERR_NOMEM);
+        n_failed++;
+    }
+    assert_true(n_failed > 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_allocation_fails_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
