@@ -100,6 +100,7 @@ static t5_status ref_embed(t5_backend *b, const t5_matrix *table, const t5_step 
     T5_ASSERT((step == NULL) != (packed == NULL));
     int32_t n = step != NULL ? step->n_queries : packed->n_tokens;
     for (int32_t q = 0; q < n; q++) {
+        if (step != NULL && step->row[q] < 0) continue;
         int32_t token =
             step != NULL
                 ? step->state->tokens[(size_t)step->row[q] * (size_t)step->state->stride + (size_t)step->pos[q]]
@@ -261,12 +262,14 @@ static t5_status ref_self_attention(t5_backend *b, const t5_self_attention_args 
     t5_status status = grow((void **)&ref->weights, &ref->weights_len, step->state->stride, sizeof(float), err);
     if (status != T5_OK) return status;
     for (int32_t q = 0; q < step->n_queries; q++) {
+        if (step->row[q] < 0) continue;
         const int32_t *blocks = kv->self_blocks + (size_t)step->row[q] * (size_t)kv->self_stride;
         const float *k = qkv + (size_t)q * (size_t)(3 * inner) + inner;
         memcpy(kv_at(kv, blocks, args->layer, 0, step->pos[q]), k, (size_t)inner * sizeof *k);
         memcpy(kv_at(kv, blocks, args->layer, 1, step->pos[q]), k + inner, (size_t)inner * sizeof *k);
     }
     for (int32_t q = 0; q < step->n_queries; q++) {
+        if (step->row[q] < 0) continue;
         int32_t pos = step->pos[q];
         for (int32_t h = 0; h < kv->n_heads; h++) {
             const float *query = qkv + (size_t)q * (size_t)(3 * inner) + h * d_kv;
@@ -317,6 +320,7 @@ static t5_status ref_cross_attention(t5_backend *b, const t5_cross_attention_arg
     t5_status status = grow((void **)&ref->weights, &ref->weights_len, src_len_max, sizeof(float), err);
     if (status != T5_OK) return status;
     for (int32_t q = 0; q < step->n_queries; q++) {
+        if (step->row[q] < 0) continue;
         int32_t slot = step->slot[q];
         int32_t src_len = step->state->slots[slot].src_len;
         const int32_t *blocks = kv->cross_blocks + (size_t)slot * (size_t)kv->cross_stride;

@@ -31,7 +31,9 @@ typedef struct {
     int32_t self_stride, cross_stride;
 } t5_kv_view;
 
-/* The queries of one decode step: query q is position pos[q] of row[q], whose token is state->tokens[row][pos].
+/* The queries of one decode step: query q is position pos[q] of row[q], whose token is state->tokens[row][pos]. A query
+ * whose row is -1 only fills a recorded step (see t5_async_ops): its outputs are nobody's, and it touches neither the
+ * cache nor the search. A slot that is done is left alone by the search, whatever the step says.
  * A row's queries stand side by side in rising position. */
 typedef struct {
     int32_t n_queries, n_rows;
@@ -100,8 +102,41 @@ typedef struct {
     void *ctx;     /* [dev] [n_queries][n_heads][d_kv] */
 } t5_cross_attention_args;
 
+/* What a device adds that runs behind the host: the host queues step k + 1 before it knows how step k ended. Plain
+ * operations need none of it, because they are done when they return. */
 typedef struct {
-    const char *name; /* "cpu", "cpu-ref", "cuda" */
+    /* Number of queries, at least n, that the recorded step for n queries has; n itself when there is none for so many.
+     */
+    int32_t (*padded_queries)(const t5_backend *b, int32_t n_queries);
+    /* A step of n_queries rows with one query each, as a recorded graph. When one was recorded before it is queued,
+     * *out_is_queued is true and that is all. Else the operations up to step_end are recorded, and step_end queues
+     * them. Every argument but the contents of backend memory is the same each time, so launches must not depend on
+     * lengths that the host knows. */
+    t5_status (*step_begin)(t5_backend *b, int32_t n_queries, bool *out_is_queued, t5_error *err);
+    t5_status (*step_end)(t5_backend *b, t5_error *err);
+
+    /* Host memory that fetch can copy to without waiting; zeroed. */
+    t5_status (*alloc_host)(t5_backend *b, size_t n_bytes, void **out, t5_error *err);
+    void (*release_host)(t5_backend *b, void *p); /* accepts NULL */
+    /* Queues a copy behind the operations so far; the host may look at dst after the wait for a mark that was set
+     * later. */
+    t5_status (*fetch)(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err);
+    /* Mark i_mark (0 or 1) is reached when everything queued so far is done. */
+    t5_status (*mark)(t5_backend *b, int32_t i_mark, t5_error *err);
+    t5_status (*wait)(t5_backend *b, int32_t i_mark, t5_error *err);
+    /* Copies memory that nothing queued after the last wait writes, without waiting for what is queued. */
+    t5_status (*read)(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err);
+
+    /* Operations between begin and end are an encoder pass: they follow what is queued so far, and what is queued later
+     * does not follow them until a poll has said that they are done. One pass at a time. */
+    t5_status (*encode_begin)(t5_backend *b, t5_error *err);
+    t5_status (*encode_end)(t5_backend *b, t5_error *err);
+    t5_status (*encode_poll)(t5_backend *b, bool waits, bool *out_is_done, t5_error *err);
+} t5_async_ops;
+
+typedef struct {
+    const char *name;          /* "cpu", "cpu-ref", "cuda" */
+    const t5_async_ops *async; /* NULL: every operation is done when it returns */
 
     void (*destroy)(t5_backend *b); /* accepts NULL */
 

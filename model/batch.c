@@ -41,7 +41,6 @@ static void create_host_arrays(t5_batch *b, allocator *a)
 {
     int32_t n_rows = b->limits.n_rows_max;
     int32_t n_cells = n_rows * b->limits.tgt_len_max;
-    b->self_blocks = host_alloc(a, n_rows * b->kv.self_stride, sizeof(int32_t));
     b->cross_blocks = host_alloc(a, b->n_slots_max * b->kv.cross_stride, sizeof(int32_t));
     b->slots = host_alloc(a, b->n_slots_max, sizeof *b->slots);
     b->infos = host_alloc(a, b->n_slots_max, sizeof *b->infos);
@@ -54,10 +53,71 @@ static void create_host_arrays(t5_batch *b, allocator *a)
     b->enc_tokens = host_alloc(a, b->limits.enc_tokens_max, sizeof(int32_t));
     b->enc_first = host_alloc(a, b->n_slots_max + 1, sizeof(int32_t));
     b->enc_slots = host_alloc(a, b->n_slots_max, sizeof(int32_t));
-    b->q_row = host_alloc(a, n_rows, sizeof(int32_t));
-    b->q_pos = host_alloc(a, n_rows, sizeof(int32_t));
-    b->q_slot = host_alloc(a, n_rows, sizeof(int32_t));
-    b->step_rows = host_alloc(a, n_rows, sizeof *b->step_rows);
+}
+
+/* What the host reads back of a step goes to memory that the device can copy to by itself. */
+static void *outcome_alloc(allocator *a, int32_t n, size_t n_bytes)
+{
+    const t5_async_ops *async = t5_batch_async(a->b);
+    void *p = NULL;
+    if (async == NULL) return host_alloc(a, n, n_bytes);
+    if (a->err->status != T5_OK) return NULL;
+    async->alloc_host(a->b->model->backend, (size_t)n * n_bytes, &p, a->err);
+    return p;
+}
+
+static void outcome_release(const t5_batch *b, void *p)
+{
+    const t5_async_ops *async = t5_batch_async(b);
+    if (async == NULL) {
+        free(p);
+    } else {
+        async->release_host(b->model->backend, p);
+    }
+}
+
+/* Lays the arrays of a step out in one block, the same on both sides. */
+static void create_plan(t5_batch *b, allocator *a)
+{
+    size_t n_rows = (size_t)b->limits.n_rows_max;
+    size_t ints_per_row = sizeof(t5_step_row) / sizeof(int32_t);
+    size_t n_ints = n_rows * (3 + ints_per_row + (size_t)b->kv.self_stride);
+    b->plan_bytes = n_ints * sizeof *b->plan;
+    b->plan = host_alloc(a, (int32_t)n_ints, sizeof *b->plan);
+    int32_t *dev = b->dev_plan = dev_alloc(a, b->plan_bytes);
+    if (a->err->status != T5_OK) return;
+    b->q_row = b->plan;
+    b->q_pos = b->q_row + n_rows;
+    b->q_slot = b->q_pos + n_rows;
+    b->step_rows = (t5_step_row *)(b->q_slot + n_rows);
+    b->self_blocks = b->q_slot + n_rows * (1 + ints_per_row);
+    b->dev_step = (t5_step){.row = dev,
+                            .pos = dev + n_rows,
+                            .slot = dev + 2 * n_rows,
+                            .rows = (const t5_step_row *)(dev + 3 * n_rows),
+                            .state = &b->state};
+    b->kv.self_blocks = dev + n_rows * (3 + ints_per_row);
+    memset(b->self_blocks, 0xff, n_rows * (size_t)b->kv.self_stride * sizeof *b->self_blocks);
+}
+
+static void create_scratch(t5_batch *b, allocator *a, int32_t n_rows_max, t5_scratch *out)
+{
+    const t5_hparams *hp = &b->model->hp;
+    size_t act_bytes = t5_dtype_bytes(b->model->backend->act_dtype);
+    size_t inner = (size_t)hp->n_heads * (size_t)hp->d_kv;
+    size_t n = (size_t)n_rows_max;
+    out->n_rows_max = n_rows_max;
+    out->x = dev_alloc(a, n * (size_t)hp->d_model * sizeof(float));
+    out->qkv = dev_alloc(a, n * 3 * inner * act_bytes);
+    out->ctx = dev_alloc(a, n * inner * act_bytes);
+    out->ffn = dev_alloc(a, n * (size_t)hp->d_ff * act_bytes);
+}
+
+static void release_scratch(t5_backend *backend, t5_scratch *s)
+{
+    void *arrays[] = {s->x, s->qkv, s->ctx, s->ffn, s->enc_out};
+    for (size_t i = 0; i < T5_COUNT(arrays); i++)
+        backend->ops->release(backend, arrays[i]);
 }
 
 static void create_dev_arrays(t5_batch *b, allocator *a)
@@ -67,15 +127,9 @@ static void create_dev_arrays(t5_batch *b, allocator *a)
     size_t n_slots = (size_t)b->n_slots_max;
     size_t act_bytes = t5_dtype_bytes(b->model->backend->act_dtype);
     size_t inner = (size_t)hp->n_heads * (size_t)hp->d_kv;
-    int32_t n_scratch =
-        b->limits.enc_tokens_max > b->limits.n_rows_max ? b->limits.enc_tokens_max : b->limits.n_rows_max;
-    size_t n = (size_t)n_scratch;
-
     b->kv.block_bytes = (size_t)hp->n_dec_layers * 2 * T5_KV_BLOCK * inner * act_bytes;
     b->kv.pool = dev_alloc(a, (size_t)b->cache.n_blocks * b->kv.block_bytes);
-    b->dev_self_blocks = dev_alloc(a, n_rows * (size_t)b->kv.self_stride * sizeof(int32_t));
     b->dev_cross_blocks = dev_alloc(a, n_slots * (size_t)b->kv.cross_stride * sizeof(int32_t));
-    b->kv.self_blocks = b->dev_self_blocks;
     b->kv.cross_blocks = b->dev_cross_blocks;
     b->state = (t5_search_state){
         .n_slots_max = b->n_slots_max, .n_rows_max = b->limits.n_rows_max, .stride = b->limits.tgt_len_max};
@@ -83,16 +137,9 @@ static void create_dev_arrays(t5_batch *b, allocator *a)
     b->dev_enc_tokens = dev_alloc(a, (size_t)b->limits.enc_tokens_max * sizeof(int32_t));
     b->dev_enc_first = dev_alloc(a, (n_slots + 1) * sizeof(int32_t));
     b->dev_enc_slots = dev_alloc(a, n_slots * sizeof(int32_t));
-    b->dev_q_row = dev_alloc(a, n_rows * sizeof(int32_t));
-    b->dev_q_pos = dev_alloc(a, n_rows * sizeof(int32_t));
-    b->dev_q_slot = dev_alloc(a, n_rows * sizeof(int32_t));
-    b->dev_step_rows = dev_alloc(a, n_rows * sizeof(t5_step_row));
-    b->scratch.n_rows_max = n_scratch;
-    b->scratch.x = dev_alloc(a, n * (size_t)hp->d_model * sizeof(float));
-    b->scratch.qkv = dev_alloc(a, n * 3 * inner * act_bytes);
-    b->scratch.ctx = dev_alloc(a, n * inner * act_bytes);
-    b->scratch.ffn = dev_alloc(a, n * (size_t)hp->d_ff * act_bytes);
-    b->scratch.enc_out = dev_alloc(a, n * (size_t)hp->d_model * act_bytes);
+    create_scratch(b, a, b->limits.n_rows_max, &b->scratch);
+    create_scratch(b, a, b->limits.enc_tokens_max, &b->enc_scratch);
+    b->enc_scratch.enc_out = dev_alloc(a, (size_t)b->limits.enc_tokens_max * (size_t)hp->d_model * act_bytes);
     b->logits = dev_alloc(a, n_rows * (size_t)hp->vocab_size * sizeof(float));
 }
 
@@ -125,8 +172,12 @@ t5_status t5_batch_create(t5_model *model, const t5_batch_limits *limits, t5_bat
     allocator a = {b, err};
     create_host_arrays(b, &a);
     create_dev_arrays(b, &a);
+    create_plan(b, &a);
+    for (size_t i = 0; i < T5_COUNT(b->outcomes); i++) {
+        b->outcomes[i].slots = outcome_alloc(&a, b->n_slots_max, sizeof *b->slots);
+        b->outcomes[i].row_done = outcome_alloc(&a, limits->n_rows_max, sizeof *b->row_done);
+    }
     T5_TRY(err->status);
-    memset(b->self_blocks, 0xff, (size_t)(limits->n_rows_max * b->kv.self_stride) * sizeof *b->self_blocks);
     memset(b->cross_blocks, 0xff, (size_t)(b->n_slots_max * b->kv.cross_stride) * sizeof *b->cross_blocks);
     *out = b;
     b = NULL;
@@ -139,18 +190,26 @@ void t5_batch_destroy(t5_batch *b)
 {
     if (b == NULL) return;
     t5_backend *backend = b->model->backend;
-    void *dev[] = {b->kv.pool,       b->dev_self_blocks, b->dev_cross_blocks, b->dev_enc_tokens,
-                   b->dev_enc_first, b->dev_enc_slots,   b->dev_q_row,        b->dev_q_pos,
-                   b->dev_q_slot,    b->dev_step_rows,   b->scratch.x,        b->scratch.qkv,
-                   b->scratch.ctx,   b->scratch.ffn,     b->scratch.enc_out,  b->logits};
-    void *host[] = {b->self_blocks, b->cross_blocks, b->slots,      b->infos,    b->row_used,   b->row_done,
-                    b->fin_tokens,  b->fin_logprobs, b->fin_scores, b->fin_lens, b->enc_tokens, b->enc_first,
-                    b->enc_slots,   b->q_row,        b->q_pos,      b->q_slot,   b->step_rows};
+    if (t5_batch_async(b) != NULL) {
+        t5_error ignored = {0};
+        backend->ops->sync(backend, &ignored); /* nothing may write to what is freed now */
+    }
+    void *dev[] = {b->kv.pool,       b->dev_cross_blocks, b->dev_enc_tokens, b->dev_enc_first,
+                   b->dev_enc_slots, b->dev_plan,         b->logits};
+    void *host[] = {b->cross_blocks, b->slots,        b->infos,      b->row_used, b->row_done,
+                    b->fin_tokens,   b->fin_logprobs, b->fin_scores, b->fin_lens, b->enc_tokens,
+                    b->enc_first,    b->enc_slots,    b->plan};
     for (size_t i = 0; i < T5_COUNT(dev); i++)
         backend->ops->release(backend, dev[i]);
+    release_scratch(backend, &b->scratch);
+    release_scratch(backend, &b->enc_scratch);
     t5_search_state_free(&b->state, dev_release, backend);
     for (size_t i = 0; i < T5_COUNT(host); i++)
         free(host[i]);
+    for (size_t i = 0; i < T5_COUNT(b->outcomes); i++) {
+        outcome_release(b, b->outcomes[i].slots);
+        outcome_release(b, b->outcomes[i].row_done);
+    }
     t5_kv_cache_deinit(&b->cache);
     free(b);
 }

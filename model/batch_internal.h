@@ -8,8 +8,16 @@
 /* What the host knows of a slot besides the mirror of its t5_slot. */
 typedef struct {
     bool is_used;
+    bool is_encoding;          /* its encoder pass is queued but not done */
     int32_t n_blocks_reserved; /* still to be taken */
+    int64_t born;              /* n_steps at admission: outcomes of steps up to that one are not this slot's */
 } slot_info;
+
+/* What the host reads back of one step. */
+typedef struct {
+    t5_slot *slots;    /* [n_slots_max] */
+    int32_t *row_done; /* [n_rows_max] */
+} step_outcome;
 
 struct t5_batch {
     t5_model *model;
@@ -18,12 +26,12 @@ struct t5_batch {
 
     t5_kv_cache cache;
     t5_kv_view kv;
-    int32_t *self_blocks;  /* host mirror [n_rows_max][self_stride], -1: none */
-    int32_t *cross_blocks; /* host mirror [n_slots_max][cross_stride] */
-    void *dev_self_blocks, *dev_cross_blocks;
+    int32_t *cross_blocks; /* host mirror [n_slots_max][cross_stride], -1: none */
+    void *dev_cross_blocks;
 
     t5_search_state state; /* [dev] arrays */
-    t5_slot *slots;        /* host mirror */
+    t5_slot
+        *slots; /* host mirror: len and n_computed as they are after the steps that are queued, phase as last read */
     slot_info *infos;
     bool *row_used;
     int32_t *row_done;   /* host mirror */
@@ -38,20 +46,36 @@ struct t5_batch {
     int32_t enc_n_seqs, enc_n_tokens, enc_len_max;
     void *dev_enc_tokens, *dev_enc_first, *dev_enc_slots;
 
-    /* The step that is being planned. */
-    int32_t *q_row, *q_pos, *q_slot;
-    t5_step_row *step_rows;
-    void *dev_q_row, *dev_q_pos, *dev_q_slot, *dev_step_rows;
+    int32_t n_encoding; /* slots whose encoder pass is queued but not done */
 
-    t5_scratch scratch;
+    /* The step that is being planned: one block of memory, so that it goes up in one copy. The pointers lead into it.
+     */
+    int32_t *plan;
+    void *dev_plan;
+    size_t plan_bytes;
+    int32_t *q_row, *q_pos, *q_slot; /* [n_rows_max] */
+    t5_step_row *step_rows;          /* [n_rows_max] */
+    int32_t *self_blocks;            /* [n_rows_max][self_stride], -1: none */
+    t5_step dev_step;                /* the same as [dev] pointers */
+
+    int64_t n_steps, n_steps_read; /* steps that were queued; whose outcome was read. At most one apart after a step. */
+    step_outcome outcomes[2];      /* of step i at i % 2 */
+
+    t5_scratch scratch, enc_scratch;
     float *logits; /* [dev] [n_rows_max][vocab_size] */
     size_t dev_bytes;
 };
 
+static inline const t5_async_ops *t5_batch_async(const t5_batch *b)
+{
+    return b->model->backend->ops->async;
+}
+
 /* Copies host integers to backend memory. */
 t5_status t5_batch_upload_ints(t5_batch *b, void *dst, const int32_t *src, int32_t n, t5_error *err);
+/* Looks whether the queued encoder pass is done; with `waits` it is afterwards. */
+t5_status t5_batch_poll_encoder(t5_batch *b, bool waits, t5_error *err);
 /* Adds q_len queries of one row to the step that is being planned, beginning at the slot's n_computed. */
 void t5_batch_plan_row(t5_batch *b, int32_t i_slot, int32_t row, int32_t q_len, t5_step *step);
-/* An empty step over the batch's query arrays. */
-t5_step t5_batch_step_init(t5_batch *b);
-t5_status t5_batch_upload_step(t5_batch *b, const t5_step *step, t5_error *err);
+/* Brings the plan to backend memory. */
+t5_status t5_batch_upload_plan(t5_batch *b, t5_error *err);

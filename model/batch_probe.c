@@ -27,10 +27,10 @@ static t5_status probe_logits(t5_batch *b, int32_t slot, int32_t n_decoder_ids, 
     t5_backend *backend = b->model->backend;
     size_t vocab_size = (size_t)b->model->hp.vocab_size;
     for (int32_t i = 0; i < n_decoder_ids;) {
-        t5_step step = t5_batch_step_init(b);
+        t5_step step = b->dev_step;
         int32_t q_len = n_decoder_ids - i < T5_QUERY_LEN_MAX ? n_decoder_ids - i : T5_QUERY_LEN_MAX;
         t5_batch_plan_row(b, slot, b->slots[slot].row0, q_len, &step);
-        T5_TRY(t5_batch_upload_step(b, &step, err));
+        T5_TRY(t5_batch_upload_plan(b, err));
         T5_TRY(t5_model_decode(b->model, &step, &b->kv, &b->scratch, b->logits, err));
         T5_TRY(backend->ops->download(backend, out_logits + (size_t)i * vocab_size, b->logits,
                                       (size_t)q_len * vocab_size * sizeof *out_logits, err));
@@ -62,7 +62,8 @@ t5_status t5_batch_probe(t5_batch *b, const int32_t *input_ids, int32_t n, const
     T5_TRY(t5_batch_check(b, &request, err));
     T5_TRY(t5_batch_admit(b, &request, &slot, err));
     T5_TRY(t5_batch_encode(b, err));
-    T5_TRY(download_floats(b, out_encoder, b->scratch.enc_out, (size_t)n * d_model, err));
+    T5_TRY(t5_batch_poll_encoder(b, true, err));
+    T5_TRY(download_floats(b, out_encoder, b->enc_scratch.enc_out, (size_t)n * d_model, err));
     T5_TRY(probe_logits(b, slot, n_decoder_ids, out_logits, err));
 out:
     if (slot >= 0) t5_batch_release(b, slot);

@@ -139,6 +139,9 @@ static t5_status upload_rows(t5_batch *b, int32_t i_slot, const t5_batch_request
         b->row_done[row] = 0;
         T5_TRY(backend->ops->upload(backend, b->state.row_done + row, &b->row_done[row], sizeof *b->row_done, err));
     }
+    size_t cross_at = (size_t)i_slot * (size_t)b->kv.cross_stride;
+    T5_TRY(t5_batch_upload_ints(b, (int32_t *)b->dev_cross_blocks + cross_at, b->cross_blocks + cross_at,
+                                b->kv.cross_stride, err));
     T5_TRY(backend->ops->upload(backend, b->state.slots + i_slot, slot, sizeof *slot, err));
 out:
     return status;
@@ -149,12 +152,12 @@ t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *r, int32_t *out_sl
     int32_t n_rows = n_rows_of(r);
     int32_t i_slot = find_free_slot(b);
     int32_t row0 = find_free_rows(b, n_rows);
-    if (i_slot < 0 || row0 < 0 || b->enc_n_tokens + r->n_input_ids > b->limits.enc_tokens_max ||
+    if (i_slot < 0 || row0 < 0 || b->n_encoding > 0 || b->enc_n_tokens + r->n_input_ids > b->limits.enc_tokens_max ||
         !t5_kv_reserve(&b->cache, n_blocks_of(r))) {
         return T5_FAIL(err, T5_ERR_BUSY, "the batch is full");
     }
     slot_info *info = &b->infos[i_slot];
-    *info = (slot_info){.is_used = true, .n_blocks_reserved = n_blocks_of(r)};
+    *info = (slot_info){.is_used = true, .n_blocks_reserved = n_blocks_of(r), .born = b->n_steps};
     fill_slot(b, r, row0, &b->slots[i_slot]);
     for (int32_t i = 0; i < n_rows; i++)
         b->row_used[row0 + i] = true;
@@ -245,6 +248,10 @@ void t5_batch_release(t5_batch *b, int32_t slot)
     slot_info *info = &b->infos[slot];
     T5_ASSERT(info->is_used);
     const t5_slot *s = &b->slots[slot];
+    if (info->is_encoding) { /* its pass still writes to its blocks; a failure comes back with the next step */
+        t5_error ignored = {0};
+        t5_batch_poll_encoder(b, true, &ignored);
+    }
     forget_gathered(b, slot);
     give_blocks(b, b->cross_blocks + slot * b->kv.cross_stride, b->kv.cross_stride);
     for (int32_t i = 0; i < s->n_rows; i++) {

@@ -1,8 +1,15 @@
 /* model/batch_step.c: the running batch at work: encode what was admitted, one decode step over all running rows.
  *
+ * A device may run behind the host: then the host plans step k + 1 from what it can foresee (every running row grows by
+ * one token), queues it, and only then reads how step k ended. A slot that ended in step k is left alone by the search
+ * of step k + 1, whatever the plan says; blocks and rows that it gives back are written again only by operations queued
+ * later.
+ *
  * A row is computed for positions n_computed .. len - 1 of its tokens. Normally that is the one token that the last
  * step chose; while a prompt is read or a target is scored it is up to T5_QUERY_LEN_MAX at a time. */
 #include "model/batch_internal.h"
+
+#include <string.h>
 
 t5_status t5_batch_upload_ints(t5_batch *b, void *dst, const int32_t *src, int32_t n, t5_error *err)
 {
@@ -10,9 +17,13 @@ t5_status t5_batch_upload_ints(t5_batch *b, void *dst, const int32_t *src, int32
     return backend->ops->upload(backend, dst, src, (size_t)n * sizeof *src, err);
 }
 
+/* ---- encode ---- */
+
 static t5_status encode_gathered(t5_batch *b, t5_error *err)
 {
     t5_status status = T5_OK;
+    const t5_async_ops *async = t5_batch_async(b);
+    t5_backend *backend = b->model->backend;
     t5_packed packed = {.n_seqs = b->enc_n_seqs,
                         .n_tokens = b->enc_n_tokens,
                         .len_max = b->enc_len_max,
@@ -22,9 +33,14 @@ static t5_status encode_gathered(t5_batch *b, t5_error *err)
     T5_TRY(t5_batch_upload_ints(b, b->dev_enc_tokens, b->enc_tokens, b->enc_n_tokens, err));
     T5_TRY(t5_batch_upload_ints(b, b->dev_enc_first, b->enc_first, b->enc_n_seqs + 1, err));
     T5_TRY(t5_batch_upload_ints(b, b->dev_enc_slots, b->enc_slots, b->enc_n_seqs, err));
-    T5_TRY(t5_batch_upload_ints(b, b->dev_cross_blocks, b->cross_blocks, b->n_slots_max * b->kv.cross_stride, err));
-    T5_TRY(t5_model_encode(b->model, &packed, &b->scratch, err));
-    T5_TRY(t5_model_project_cross(b->model, &packed, &b->kv, &b->scratch, err));
+    if (async != NULL) T5_TRY(async->encode_begin(backend, err));
+    T5_TRY(t5_model_encode(b->model, &packed, &b->enc_scratch, err));
+    T5_TRY(t5_model_project_cross(b->model, &packed, &b->kv, &b->enc_scratch, err));
+    if (async == NULL) goto out;
+    T5_TRY(async->encode_end(backend, err));
+    for (int32_t i = 0; i < b->enc_n_seqs; i++)
+        b->infos[b->enc_slots[i]].is_encoding = true;
+    b->n_encoding = b->enc_n_seqs;
 out:
     return status;
 }
@@ -32,11 +48,24 @@ out:
 t5_status t5_batch_encode(t5_batch *b, t5_error *err)
 {
     if (b->enc_n_seqs == 0) return T5_OK;
+    T5_ASSERT(b->n_encoding == 0); /* nothing is admitted meanwhile */
     t5_status status = encode_gathered(b, err);
     b->enc_n_seqs = 0;
     b->enc_n_tokens = 0;
     b->enc_len_max = 0;
     return status;
+}
+
+t5_status t5_batch_poll_encoder(t5_batch *b, bool waits, t5_error *err)
+{
+    bool is_done = false;
+    if (b->n_encoding == 0) return T5_OK;
+    t5_status status = t5_batch_async(b)->encode_poll(b->model->backend, waits, &is_done, err);
+    if (status != T5_OK || !is_done) return status;
+    for (int32_t s = 0; s < b->n_slots_max; s++)
+        b->infos[s].is_encoding = false;
+    b->n_encoding = 0;
+    return T5_OK;
 }
 
 /* ---- step ---- */
@@ -48,10 +77,11 @@ static int32_t n_rows_in_step(const t5_slot *slot)
     return beams_are_one ? 1 : slot->n_rows;
 }
 
-/* Positions of a row that are known but not computed; a score does not need the last. */
+/* Positions of a row that are known but not computed; the last token of a full row, or of a score, is not needed. */
 static int32_t n_pending(const t5_slot *slot)
 {
-    return slot->len - slot->n_computed - (slot->mode == T5_SEARCH_SCORE ? 1 : 0);
+    bool needs_last = slot->mode != T5_SEARCH_SCORE && slot->len < slot->len_max;
+    return slot->len - slot->n_computed - (needs_last ? 0 : 1);
 }
 
 static void take_block(t5_batch *b, slot_info *info, int32_t row, int32_t pos)
@@ -77,15 +107,20 @@ void t5_batch_plan_row(t5_batch *b, int32_t i_slot, int32_t row, int32_t q_len, 
     }
 }
 
-t5_step t5_batch_step_init(t5_batch *b)
+/* A slot that has something to compute, as far as the host knows. */
+static bool is_ready(const t5_batch *b, int32_t i_slot)
 {
-    return (t5_step){
-        .row = b->dev_q_row, .pos = b->dev_q_pos, .slot = b->dev_q_slot, .rows = b->dev_step_rows, .state = &b->state};
+    const slot_info *info = &b->infos[i_slot];
+    const t5_slot *slot = &b->slots[i_slot];
+    return info->is_used && !info->is_encoding && slot->phase == T5_SLOT_RUNNING && n_pending(slot) > 0;
 }
 
-static bool is_running(const t5_batch *b, int32_t i_slot)
+/* The slot as it will be after the step: whether it ends there the host reads later. */
+static void advance_mirror(t5_slot *slot, int32_t q_len)
 {
-    return b->infos[i_slot].is_used && b->slots[i_slot].phase == T5_SLOT_RUNNING;
+    slot->n_computed += q_len;
+    bool chooses = slot->mode != T5_SEARCH_SCORE && slot->n_computed == slot->len;
+    if (chooses) slot->len++;
 }
 
 /* One query for each running row, and what the limit leaves for those that have several pending. */
@@ -93,8 +128,8 @@ static void plan_step(t5_batch *b, t5_step *step)
 {
     int32_t n_spare = b->limits.n_rows_max - b->n_rows_running;
     for (int32_t s = 0; s < b->n_slots_max; s++) {
-        if (!is_running(b, s)) continue;
-        const t5_slot *slot = &b->slots[s];
+        if (!is_ready(b, s)) continue;
+        t5_slot *slot = &b->slots[s];
         int32_t n_rows = n_rows_in_step(slot);
         int32_t q_len = n_pending(slot) < T5_QUERY_LEN_MAX ? n_pending(slot) : T5_QUERY_LEN_MAX;
         int32_t q_len_max = 1 + n_spare / n_rows;
@@ -103,54 +138,118 @@ static void plan_step(t5_batch *b, t5_step *step)
         for (int32_t i = 0; i < n_rows; i++) {
             if (!b->row_done[slot->row0 + i]) t5_batch_plan_row(b, s, slot->row0 + i, q_len, step);
         }
+        advance_mirror(slot, q_len);
     }
 }
 
-t5_status t5_batch_upload_step(t5_batch *b, const t5_step *step, t5_error *err)
+t5_status t5_batch_upload_plan(t5_batch *b, t5_error *err)
+{
+    t5_backend *backend = b->model->backend;
+    return backend->ops->upload(backend, b->dev_plan, b->plan, b->plan_bytes, err);
+}
+
+/* Fills a step of single queries up to a size that is recorded. False when there is none: it has chunks, or too many
+ * rows. */
+static bool pad_to_recorded(t5_batch *b, t5_step *step)
+{
+    const t5_async_ops *async = t5_batch_async(b);
+    if (async == NULL || step->n_rows != step->n_queries) return false;
+    int32_t n = async->padded_queries(b->model->backend, step->n_queries);
+    if (n > b->limits.n_rows_max) return false;
+    for (int32_t q = step->n_queries; q < n; q++) {
+        b->q_row[q] = -1;
+        b->q_pos[q] = 0;
+        b->q_slot[q] = -1;
+        b->step_rows[q] = (t5_step_row){.slot = -1, .row = -1, .q0 = q, .q_len = 1};
+    }
+    step->n_queries = n;
+    step->n_rows = n;
+    return true;
+}
+
+static t5_status queue_step(t5_batch *b, t5_step *step, t5_error *err)
 {
     t5_status status = T5_OK;
+    const t5_async_ops *async = t5_batch_async(b);
     t5_backend *backend = b->model->backend;
-    T5_TRY(t5_batch_upload_ints(b, b->dev_q_row, b->q_row, step->n_queries, err));
-    T5_TRY(t5_batch_upload_ints(b, b->dev_q_pos, b->q_pos, step->n_queries, err));
-    T5_TRY(t5_batch_upload_ints(b, b->dev_q_slot, b->q_slot, step->n_queries, err));
-    T5_TRY(backend->ops->upload(backend, b->dev_step_rows, b->step_rows, (size_t)step->n_rows * sizeof *b->step_rows,
-                                err));
-    T5_TRY(t5_batch_upload_ints(b, b->dev_self_blocks, b->self_blocks, b->limits.n_rows_max * b->kv.self_stride, err));
+    bool is_recorded = pad_to_recorded(b, step);
+    bool is_queued = false;
+    T5_TRY(t5_batch_upload_plan(b, err));
+    if (is_recorded) T5_TRY(async->step_begin(backend, step->n_queries, &is_queued, err));
+    if (is_queued) goto out;
+    T5_TRY(t5_model_decode(b->model, step, &b->kv, &b->scratch, b->logits, err));
+    T5_TRY(backend->ops->search(backend, step, b->logits, b->model->hp.vocab_size, err));
+    if (is_recorded) T5_TRY(async->step_end(backend, err));
 out:
     return status;
 }
 
-static t5_status download_results(t5_batch *b, const t5_slot *slot, t5_error *err)
+/* ---- outcome ---- */
+
+/* Slots that can be in use are below this. */
+static int32_t n_slots_in_use(const t5_batch *b)
+{
+    int32_t n = b->n_slots_max;
+    while (n > 0 && !b->infos[n - 1].is_used)
+        n--;
+    return n;
+}
+
+/* Asks for the outcome of the step that was queued last. */
+static t5_status queue_outcome(t5_batch *b, t5_error *err)
 {
     t5_status status = T5_OK;
+    const t5_async_ops *async = t5_batch_async(b);
     t5_backend *backend = b->model->backend;
+    t5_status (*fetch)(t5_backend *, void *, const void *, size_t, t5_error *) =
+        async != NULL ? async->fetch : backend->ops->download;
+    step_outcome *outcome = &b->outcomes[b->n_steps % 2];
+    b->n_steps++;
+    T5_TRY(fetch(backend, outcome->slots, b->state.slots, (size_t)n_slots_in_use(b) * sizeof *b->slots, err));
+    T5_TRY(
+        fetch(backend, outcome->row_done, b->state.row_done, (size_t)b->limits.n_rows_max * sizeof *b->row_done, err));
+    if (async != NULL) T5_TRY(async->mark(backend, (int32_t)((b->n_steps - 1) % 2), err));
+out:
+    return status;
+}
+
+static t5_status read_results(t5_batch *b, const t5_slot *slot, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const t5_async_ops *async = t5_batch_async(b);
+    t5_backend *backend = b->model->backend;
+    t5_status (*read)(t5_backend *, void *, const void *, size_t, t5_error *) =
+        async != NULL ? async->read : backend->ops->download;
     size_t row = (size_t)slot->row0;
     size_t n = (size_t)slot->n_finished;
     size_t at = row * (size_t)b->state.stride;
     size_t n_cells = n * (size_t)b->state.stride;
-    T5_TRY(
-        backend->ops->download(backend, b->fin_tokens + at, b->state.fin_tokens + at, n_cells * sizeof(int32_t), err));
-    T5_TRY(backend->ops->download(backend, b->fin_logprobs + at, b->state.fin_logprobs + at, n_cells * sizeof(float),
-                                  err));
-    T5_TRY(backend->ops->download(backend, b->fin_scores + row, b->state.fin_scores + row, n * sizeof(float), err));
-    T5_TRY(backend->ops->download(backend, b->fin_lens + row, b->state.fin_lens + row, n * sizeof(int32_t), err));
+    T5_TRY(read(backend, b->fin_tokens + at, b->state.fin_tokens + at, n_cells * sizeof(int32_t), err));
+    T5_TRY(read(backend, b->fin_logprobs + at, b->state.fin_logprobs + at, n_cells * sizeof(float), err));
+    T5_TRY(read(backend, b->fin_scores + row, b->state.fin_scores + row, n * sizeof(float), err));
+    T5_TRY(read(backend, b->fin_lens + row, b->state.fin_lens + row, n * sizeof(int32_t), err));
 out:
     return status;
 }
 
-/* Reads back how far each slot is, and the results of those that are done. */
-static t5_status read_progress(t5_batch *b, t5_error *err)
+/* Reads the outcome of the oldest step that was not read yet: rows that ended, and the results of slots that are done.
+ */
+static t5_status read_outcome(t5_batch *b, t5_error *err)
 {
     t5_status status = T5_OK;
-    t5_backend *backend = b->model->backend;
-    int32_t n_slots = b->n_slots_max;
-    while (n_slots > 0 && !b->infos[n_slots - 1].is_used)
-        n_slots--;
-    T5_TRY(backend->ops->download(backend, b->slots, b->state.slots, (size_t)n_slots * sizeof *b->slots, err));
-    T5_TRY(backend->ops->download(backend, b->row_done, b->state.row_done,
-                                  (size_t)b->limits.n_rows_max * sizeof *b->row_done, err));
-    for (int32_t s = 0; s < n_slots; s++) {
-        if (b->infos[s].is_used && b->slots[s].phase == T5_SLOT_DONE) T5_TRY(download_results(b, &b->slots[s], err));
+    const t5_async_ops *async = t5_batch_async(b);
+    const step_outcome *outcome = &b->outcomes[b->n_steps_read % 2];
+    if (async != NULL) T5_TRY(async->wait(b->model->backend, (int32_t)(b->n_steps_read % 2), err));
+    b->n_steps_read++;
+    for (int32_t s = 0; s < b->n_slots_max; s++) {
+        const slot_info *info = &b->infos[s];
+        t5_slot *slot = &b->slots[s];
+        if (!info->is_used || slot->phase != T5_SLOT_RUNNING || info->born >= b->n_steps_read) continue;
+        memcpy(b->row_done + slot->row0, outcome->row_done + slot->row0, (size_t)slot->n_rows * sizeof *b->row_done);
+        if (outcome->slots[s].phase != T5_SLOT_DONE) continue;
+        slot->phase = T5_SLOT_DONE;
+        slot->n_finished = outcome->slots[s].n_finished;
+        T5_TRY(read_results(b, slot, err));
     }
 out:
     return status;
@@ -160,15 +259,22 @@ t5_status t5_batch_step(t5_batch *b, t5_error *err)
 {
     T5_ASSERT(b->enc_n_seqs == 0); /* admitted but not encoded */
     t5_status status = T5_OK;
-    t5_backend *backend = b->model->backend;
-    t5_step step = {
-        .row = b->dev_q_row, .pos = b->dev_q_pos, .slot = b->dev_q_slot, .rows = b->dev_step_rows, .state = &b->state};
+    t5_step step = b->dev_step;
+    int64_t n_lag_max = t5_batch_async(b) != NULL ? 1 : 0;
+    T5_TRY(t5_batch_poll_encoder(b, false, err));
     plan_step(b, &step);
-    if (step.n_queries == 0) return T5_OK;
-    T5_TRY(t5_batch_upload_step(b, &step, err));
-    T5_TRY(t5_model_decode(b->model, &step, &b->kv, &b->scratch, b->logits, err));
-    T5_TRY(backend->ops->search(backend, &step, b->logits, b->model->hp.vocab_size, err));
-    T5_TRY(read_progress(b, err));
+    if (step.n_queries == 0 && b->n_steps == b->n_steps_read) { /* nothing to do but to wait for the encoder */
+        T5_TRY(t5_batch_poll_encoder(b, true, err));
+        plan_step(b, &step);
+    }
+    if (step.n_queries > 0) {
+        T5_TRY(queue_step(b, &step, err));
+        T5_TRY(queue_outcome(b, err));
+    } else {
+        n_lag_max = 0;
+    }
+    while (b->n_steps - b->n_steps_read > n_lag_max)
+        T5_TRY(read_outcome(b, err));
 out:
     return status;
 }

@@ -228,7 +228,9 @@ static void score_row(t5_search_state *s, const t5_slot *slot, const t5_step_row
 void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, int32_t vocab_size,
                    const t5_vocab_ops *ops, t5_candidate *scratch)
 {
+    if (row->row < 0) return; /* fills a recorded step */
     const t5_slot *slot = &s->slots[row->slot];
+    if (slot->phase != T5_SLOT_RUNNING) return; /* the host did not know yet */
     if (slot->mode == T5_SEARCH_SCORE) {
         score_row(s, slot, row, logits, vocab_size, ops);
         return;
@@ -425,8 +427,10 @@ static void finish_score(t5_search_state *s, t5_slot *slot)
 
 void t5_search_slot(t5_search_state *s, int32_t i_slot, const t5_step_row *rows, int32_t n_rows)
 {
+    if (i_slot < 0) return;
     t5_slot *slot = &s->slots[i_slot];
-    T5_ASSERT(slot->phase == T5_SLOT_RUNNING && n_rows >= 1 && n_rows <= slot->n_rows);
+    if (slot->phase != T5_SLOT_RUNNING) return;
+    T5_ASSERT(n_rows >= 1 && n_rows <= slot->n_rows);
     slot->n_computed += rows[0].q_len;
     if (slot->mode == T5_SEARCH_SCORE) {
         if (slot->n_computed >= slot->len - 1) finish_score(s, slot);

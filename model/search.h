@@ -103,7 +103,8 @@ extern const t5_vocab_ops t5_vocab_ops_plain;
 bool t5_search_state_alloc(t5_search_state *s, void *(*alloc)(void *ctx, size_t n_bytes), void *ctx);
 void t5_search_state_free(t5_search_state *s, void (*release)(void *ctx, void *p), void *ctx);
 
-/* First half of a step, for each row on its own (rows may run in parallel): applies the processors to the logits in
+/* Both halves leave rows and slots of -1 and slots that are not running alone.
+ * First half of a step, for each row on its own (rows may run in parallel): applies the processors to the logits in
  * place and fills the row's candidates, or, in score mode, the log-probabilities. logits: [n_queries][vocab_size].
  * `scratch` is vocab_size candidates that only sampling uses; each thread has its own. */
 void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, int32_t vocab_size,
