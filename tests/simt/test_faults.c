@@ -1,0 +1,127 @@
+/* tests/simt/test_faults.c: bad luck. Every call of the CUDA runtime and of cuBLAS that a translation makes fails once,
+ * in turn: alone, and as a device that stays lost. Every amount of memory too small is tried as well. */
+#include "cuda/cuda_backend.h"
+#include "model/batch.h"
+#include "tests/simt/simt.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MODEL T5_SOURCE_DIR "/tests/fixtures/silu-buckets"
+
+static t5_status decode(t5_batch *batch, t5_error *err)
+{
+    t5_status status = T5_OK;
+    static const int32_t ids[] = {5, 9, 12, 1};
+    t5_decoding decoding;
+    int32_t slot = -1;
+    t5_decoding_init(&decoding);
+    decoding.num_beams = 2;
+    decoding.max_new_tokens = 2;
+    t5_batch_request request = {.input_ids = ids, .n_input_ids = T5_COUNT(ids), .decoding = &decoding};
+    T5_TRY(t5_batch_admit(batch, &request, &slot, err));
+    T5_TRY(t5_batch_encode(batch, err));
+    while (!t5_batch_is_done(batch, slot))
+        T5_TRY(t5_batch_step(batch, err));
+out:
+    return status;
+}
+
+/* From nothing to a translation and back. */
+static t5_status translate(t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_backend *backend = NULL;
+    t5_model *model = NULL;
+    t5_batch *batch = NULL;
+    t5_cuda_options options = {.type = T5_F16};
+    t5_batch_limits limits = {.n_rows_max = T5_BEAMS_MAX, .src_len_max = 16, .tgt_len_max = 8, .enc_tokens_max = 16};
+    T5_TRY(t5_cuda_create(&options, &backend, err));
+    T5_TRY(t5_model_open(MODEL, backend, limits.src_len_max, limits.tgt_len_max, &model, err));
+    T5_TRY(t5_batch_create(model, &limits, &batch, err));
+    T5_TRY(decode(batch, err));
+out:
+    t5_batch_destroy(batch);
+    t5_model_close(model);
+    if (backend != NULL) backend->ops->destroy(backend);
+    return status;
+}
+
+static uint64_t count_calls(void)
+{
+    t5_error err = {0};
+    uint64_t before = simt_call_count();
+    assert_int_equal(translate(&err), T5_OK);
+    return simt_call_count() - before;
+}
+
+/* Returns whether the run failed. */
+static bool run_with_fault(uint64_t n, int error, bool is_sticky)
+{
+    t5_error err = {0};
+    simt_fault_arm(n, error, is_sticky);
+    t5_status status = translate(&err);
+    simt_fault_disarm();
+    if (simt_memory_taken() != 0) fail_msg("call %llu: memory was not given back", (unsigned long long)n);
+    if (status == T5_OK) return false;
+    t5_status expected = error == cudaErrorMemoryAllocation ? T5_ERR_NOMEM : T5_ERR_DEVICE;
+    if (status != expected && status != T5_ERR_DEVICE)
+        fail_msg("call %llu: %s: %s", (unsigned long long)n, t5_status_name(status), err.text);
+    assert_int_equal(err.status, status);
+    assert_true(strlen(err.text) > 8);
+    return true;
+}
+
+/* Claim: a call that fails is an error with a text, and nothing leaks or hangs. Method: call 0, 1, 2, ... of a whole
+ * translation fails; only calls that give something back may fail unnoticed. */
+static void every_call_fails_once(void **state)
+{
+    (void)state;
+    uint64_t n_calls = count_calls();
+    uint64_t n_noticed = 0;
+    for (uint64_t n = 0; n < n_calls; n++)
+        n_noticed += run_with_fault(n, cudaErrorLaunchFailure, false);
+    printf("%llu of %llu failed calls were errors\n", (unsigned long long)n_noticed, (unsigned long long)n_calls);
+    assert_true(n_noticed * 10 > n_calls * 6);
+}
+
+/* Claim: the same when the device stays lost. */
+static void device_is_lost_at_every_call(void **state)
+{
+    (void)state;
+    uint64_t n_calls = count_calls();
+    for (uint64_t n = 0; n < n_calls; n += 3)
+        run_with_fault(n, cudaErrorLaunchFailure, true);
+}
+
+/* Claim: memory that is too small is said so, with the numbers. Method: limits from nothing to just too little. */
+static void memory_runs_out(void **state)
+{
+    (void)state;
+    int n_failed = 0;
+    for (uint64_t n_bytes = 1 << 20; n_bytes < (uint64_t)256 << 20; n_bytes += n_bytes / 16) {
+        t5_error err = {0};
+        simt_memory_limit(n_bytes);
+        t5_status status = translate(&err);
+        simt_memory_limit(UINT64_MAX);
+        assert_int_equal(simt_memory_taken(), 0);
+        if (status == T5_OK) continue;
+        assert_int_equal(status, T5_ERR_NOMEM);
+        n_failed++;
+    }
+    assert_true(n_failed > 10);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_call_fails_once),
+        cmocka_unit_test(device_is_lost_at_every_call),
+        cmocka_unit_test(memory_runs_out),
+    };
+    return cmocka_run_group_tests_name("bad luck", tests, NULL, NULL);
+}
