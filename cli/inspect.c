@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define LANGUAGES_MAX 1024
+#define PAIRS_SHOWN 8   /* in the text form */
+#define VALUE_COLUMN 36 /* of the text form */
 
 typedef struct {
     const char *dir;
@@ -130,31 +132,44 @@ static void print_scalar(const json_t *value)
     free(text);
 }
 
-/* "name value" a line; an object's members are indented; languages stand on one line, pairs by their codes. */
+/* The codes of a list on one line, or one line for each of the first pairs. */
+static void print_list(const json_t *list)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i);
+        if (json_is_string(item)) {
+            printf(" %s", json_string_value(item));
+        } else if (i < PAIRS_SHOWN) {
+            const char *source = json_string_value(json_object_get(item, "source"));
+            printf("\n  %s -> %s: \"%s\"", source[0] == '\0' ? "any" : source,
+                   json_string_value(json_object_get(item, "target")),
+                   json_string_value(json_object_get(item, "prompt")));
+        } else {
+            printf("\n  and %zu more; --json lists all", json_array_size(list) - i);
+            break;
+        }
+    }
+    putchar('\n');
+}
+
+/* "name value" a line; the members of an object are indented. */
 static void print_text(json_t *object, int indent)
 {
     const char *key;
     json_t *value;
     json_object_foreach(object, key, value)
     {
-        printf("%*s%-*s ", indent, "", 22 - indent, key);
+        printf("%*s%s", indent, "", key);
         if (json_is_object(value)) {
             putchar('\n');
             print_text(value, indent + 2);
-            continue;
+        } else if (json_is_array(value)) {
+            print_list(value);
+        } else {
+            printf("%*s", VALUE_COLUMN - indent - (int)strlen(key), "");
+            print_scalar(value);
+            putchar('\n');
         }
-        for (size_t i = 0; i < json_array_size(value); i++) {
-            json_t *item = json_array_get(value, i);
-            if (json_is_object(item)) {
-                printf("\n  %s -> %s: \"%s\"", json_string_value(json_object_get(item, "source")),
-                       json_string_value(json_object_get(item, "target")),
-                       json_string_value(json_object_get(item, "prompt")));
-            } else {
-                printf("%s%s", i == 0 ? "" : " ", json_string_value(item));
-            }
-        }
-        if (!json_is_array(value)) print_scalar(value);
-        putchar('\n');
     }
 }
 
