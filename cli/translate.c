@@ -120,7 +120,7 @@ static int translate(t5_model_flags *model, const t5_decoding_flags *flags, cont
     if (status != T5_OK) goto out;
     const t5_profile *profile = t5_translator_profile(c->translator);
     c->decoding = profile->defaults;
-    c->has_max_new_tokens = profile->has_max_new_tokens || t5_decoding_flags_has(flags, "max_new_tokens");
+    c->has_max_new_tokens = t5_decoding_flags_has(flags, "max_new_tokens");
     status = t5_decoding_flags_apply(flags, t5_translator_hparams(c->translator)->vocab_size, &c->decoding, &err);
     if (status == T5_OK) status = check_languages(c, &err);
     if (status == T5_ERR_ARG) exit_code = T5_EXIT_USAGE;

@@ -85,7 +85,6 @@ static void bundled_model_has_pairs(void **state)
     assert_true(t5_profile_has_target(&p, "fr") && !t5_profile_has_target(&p, "en"));
     assert_int_equal(p.defaults.num_beams, 4);
     assert_int_equal(p.defaults.max_new_tokens, 128);
-    assert_true(p.has_max_new_tokens);
     assert_int_equal(t5_profile_languages(&p, codes, 8), 3);
     assert_string_equal(codes[0], "en");
     assert_string_equal(codes[1], "de");
@@ -137,7 +136,6 @@ static void tasks_are_pairs(void **state)
     assert_int_equal(p.defaults.num_beams, 4);
     assert_int_equal(p.defaults.max_new_tokens, 299);
     assert_int_equal(p.defaults.early_stopping, T5_EARLY_TRUE);
-    assert_true(p.has_max_new_tokens);
     t5_profile_deinit(&p);
 }
 
@@ -152,7 +150,6 @@ static void own_file_goes_first(void **state)
     (void)state;
     assert_int_equal(load_texts("{\"task_specific_params\": null}", NULL, &p, &err), T5_OK);
     assert_int_equal(p.n_pairs, 0);
-    assert_false(p.has_max_new_tokens);
     t5_profile_deinit(&p);
     assert_int_equal(load_texts(config,
                                 "{\"template\": \"<2{target}> \", \"pairs\": [[\"*\", \"zh\"], [\"*\", \"pt_BR\"]]}",

@@ -54,24 +54,6 @@ static void name_by_folder(const char *dir, t5_profile *p)
     free(full);
 }
 
-static t5_status load_generation_defaults(const char *dir, t5_profile *p, t5_error *err)
-{
-    t5_status status = T5_OK;
-    char path[PATH_MAX];
-    json_t *generation = NULL;
-
-    t5_decoding_init(&p->defaults);
-    T5_TRY(t5_decoding_load(dir, &p->defaults, err));
-    T5_TRY(t5_path_join(path, sizeof path, dir, "generation_config.json", err));
-    if (!t5_file_exists(path)) goto out;
-    T5_TRY(t5_json_load(path, &generation, err));
-    p->has_max_new_tokens = json_is_number(json_object_get(generation, "max_new_tokens")) ||
-                            json_is_number(json_object_get(generation, "max_length"));
-out:
-    json_decref(generation);
-    return status;
-}
-
 t5_status t5_profile_load(const char *dir, const t5_tokenizer *tokenizer, t5_profile *out, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -80,7 +62,8 @@ t5_status t5_profile_load(const char *dir, const t5_tokenizer *tokenizer, t5_pro
     t5_profile p = {0};
 
     name_by_folder(dir, &p);
-    T5_TRY(load_generation_defaults(dir, &p, err));
+    t5_decoding_init(&p.defaults);
+    T5_TRY(t5_decoding_load(dir, &p.defaults, err));
     T5_TRY(t5_path_join(path, sizeof path, dir, "t5serve.json", err));
     T5_TRY(t5_profile_read_own(path, &p, &is_found, err));
     if (!is_found) {

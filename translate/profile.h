@@ -17,8 +17,7 @@ typedef struct {
     char name[128]; /* of t5serve.json, else the folder's name */
     t5_pair *pairs;
     int32_t n_pairs;
-    t5_decoding defaults;    /* decoding.def, then generation_config.json, then the profile's defaults */
-    bool has_max_new_tokens; /* the profile or generation_config.json set it; else it grows with the source */
+    t5_decoding defaults; /* decoding.def, then generation_config.json, then the profile's defaults */
 } t5_profile;
 
 t5_status t5_profile_load(const char *dir, const t5_tokenizer *tokenizer, t5_profile *out, t5_error *err);

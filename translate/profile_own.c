@@ -94,7 +94,6 @@ static t5_status read_defaults(const char *path, const json_t *defaults, t5_prof
     }
     if (t5_decoding_set_object(&p->defaults, defaults, &problem) != T5_OK)
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: defaults: %s", path, problem.text);
-    if (json_is_number(json_object_get(defaults, "max_new_tokens"))) p->has_max_new_tokens = true;
     return T5_OK;
 }
 

@@ -35,12 +35,10 @@ static t5_status read_options(const char *where, const json_t *task, t5_profile 
 
     if (t5_decoding_set_object(&p->defaults, task, &problem) != T5_OK)
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: %s", where, problem.text);
-    if (json_is_number(json_object_get(task, "max_new_tokens"))) p->has_max_new_tokens = true;
     if (max_length == NULL || json_is_null(max_length)) return T5_OK;
     if (!t5_json_get_int(max_length, 2, T5_SEQ_LEN_MAX, &length))
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: max_length: must be an integer of 2 to %d", where, T5_SEQ_LEN_MAX);
     p->defaults.max_new_tokens = (int32_t)length - 1; /* max_length counts the start token */
-    p->has_max_new_tokens = true;
     return T5_OK;
 }
 

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Output limit of a sentence when nobody set one: translations are rarely twice as long as their source. */
+/* Output limit of a sentence when the client sets none: translations are rarely twice as long as their source. A limit
+ * in the model's folder does not know the sentence: it would cut long ones and let short ones loop. */
 #define NEW_TOKENS_PER_SOURCE_TOKEN 2
 #define NEW_TOKENS_EXTRA 32
 
@@ -45,8 +46,7 @@ static int32_t max_new_tokens_of(const t5_translation *tr, const t5_unit *unit)
     const t5_decoding *d = &tr->request.decoding;
     if (tr->request.has_max_new_tokens) return d->max_new_tokens; /* too many: the engine says so */
     const int32_t max = t->engine_options.tgt_len_max - 1;
-    int32_t wanted = d->max_new_tokens;
-    if (!t->profile.has_max_new_tokens) wanted = NEW_TOKENS_PER_SOURCE_TOKEN * unit->n_ids + NEW_TOKENS_EXTRA;
+    int32_t wanted = NEW_TOKENS_PER_SOURCE_TOKEN * unit->n_ids + NEW_TOKENS_EXTRA;
     if (wanted < d->min_new_tokens) wanted = d->min_new_tokens;
     return wanted < max ? wanted : max;
 }
