@@ -1,5 +1,5 @@
-/* cuda/backend.c: the GPU as a backend: opens the device, owns the stream and all memory, and turns each operation of
- * model/backend.h into a kernel launch or two on that stream. Only sync and download wait for the GPU.
+/* cuda/backend.c: the GPU as a backend: opens the device, owns the streams and all memory, and turns each operation of
+ * model/backend.h into a kernel launch or two on one of them. Only sync and download wait for the GPU.
  *
  * Threads: one at a time, any one: t5_cuda_enter() makes the device current for a thread that comes anew. */
 #include "base/assert.h"
@@ -19,21 +19,38 @@ t5_status t5_cuda_enter(t5_cuda_backend *cuda, t5_error *err)
     return status;
 }
 
+static void destroy_event(cudaEvent_t event)
+{
+    if (event != NULL) cudaEventDestroy(event);
+}
+
+static void close_lane(t5_cuda_backend *cuda, t5_cuda_lane *lane)
+{
+    if (lane->blas != NULL) cuda->cublas.destroy(lane->blas);
+    cudaFree(lane->blas_workspace);
+    cudaFree(lane->normalized);
+    cudaFree(lane->wide);
+    if (lane->stream != NULL) cudaStreamDestroy(lane->stream);
+}
+
 static void cuda_destroy(t5_backend *b)
 {
     if (b == NULL) return;
     t5_cuda_backend *cuda = t5_cuda_of(b);
     t5_error ignored = {0};
     t5_cuda_enter(cuda, &ignored);
-    if (cuda->stream != NULL) cudaStreamSynchronize(cuda->stream);
-    if (cuda->blas != NULL) cuda->cublas.destroy(cuda->blas);
+    t5_cuda_drop_graphs(cuda);
+    t5_cuda_wait_all(cuda, &ignored);
+    for (int i = 0; i < T5_CUDA_N_LANES; i++)
+        close_lane(cuda, &cuda->lanes[i]);
     t5_cublas_close(&cuda->cublas);
-    cudaFree(cuda->blas_workspace);
-    cudaFree(cuda->normalized);
-    cudaFree(cuda->wide);
+    destroy_event(cuda->marks[0]);
+    destroy_event(cuda->marks[1]);
+    destroy_event(cuda->decoded);
+    destroy_event(cuda->encoded);
     cudaFreeHost(cuda->staging);
     cudaFreeHost(cuda->landing);
-    if (cuda->stream != NULL) cudaStreamDestroy(cuda->stream);
+    if (cuda->side != NULL) cudaStreamDestroy(cuda->side);
     free(cuda);
 }
 
@@ -55,7 +72,7 @@ static t5_status cuda_embed(t5_backend *b, const t5_matrix *table, const t5_step
         args.stride = step->state->stride;
     }
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_embed(cuda->type, &args, cuda->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_embed(cuda->type, &args, cuda->lane->stream)));
 out:
     return status;
 }
@@ -67,7 +84,7 @@ static t5_status cuda_rms_norm(t5_backend *b, const float *x, const float *gain,
     t5_cuda_backend *cuda = t5_cuda_of(b);
     t5_cuda_norm_args args = {.x = x, .gain = gain, .eps = eps, .n_rows = n_rows, .d = d, .y = y};
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_rms_norm(cuda->type, &args, cuda->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_rms_norm(cuda->type, &args, cuda->lane->stream)));
 out:
     return status;
 }
@@ -86,7 +103,7 @@ static t5_status cuda_encoder_attention(t5_backend *b, const t5_encoder_attentio
     t5_cuda_backend *cuda = t5_cuda_of(b);
     T5_TRY(check_width(args->d_kv, err));
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_encoder_attention(cuda->type, args, cuda->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_encoder_attention(cuda->type, args, cuda->lane->stream)));
 out:
     return status;
 }
@@ -97,7 +114,7 @@ static t5_status cuda_self_attention(t5_backend *b, const t5_self_attention_args
     t5_cuda_backend *cuda = t5_cuda_of(b);
     T5_TRY(check_width(args->kv->d_kv, err));
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_self_attention(cuda->type, args, cuda->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_self_attention(cuda->type, args, cuda->lane->stream)));
 out:
     return status;
 }
@@ -108,7 +125,7 @@ static t5_status cuda_cross_attention(t5_backend *b, const t5_cross_attention_ar
     t5_cuda_backend *cuda = t5_cuda_of(b);
     T5_TRY(check_width(args->kv->d_kv, err));
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_cross_attention(cuda->type, args, cuda->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_cross_attention(cuda->type, args, cuda->lane->stream)));
 out:
     return status;
 }
@@ -120,7 +137,7 @@ static t5_status cuda_store_cross_kv(t5_backend *b, const t5_packed *packed, con
     t5_cuda_backend *cuda = t5_cuda_of(b);
     T5_TRY(check_width(kv->d_kv, err));
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_store_cross_kv(cuda->type, packed, kv, layer, kv_rows, cuda->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_store_cross_kv(cuda->type, packed, kv, layer, kv_rows, cuda->lane->stream)));
 out:
     return status;
 }
@@ -130,24 +147,21 @@ static t5_status cuda_search(t5_backend *b, const t5_step *step, float *logits, 
     t5_status status = T5_OK;
     t5_cuda_backend *cuda = t5_cuda_of(b);
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_search_rows(step, logits, vocab_size, cuda->stream)));
-    T5_TRY(T5_CUDA(err, t5_cuda_search_slots(step, cuda->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_search_rows(step, logits, vocab_size, cuda->lane->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_search_slots(step, cuda->lane->stream)));
 out:
     return status;
 }
 
 static t5_status cuda_sync(t5_backend *b, t5_error *err)
 {
-    t5_status status = T5_OK;
-    t5_cuda_backend *cuda = t5_cuda_of(b);
-    T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, cudaStreamSynchronize(cuda->stream)));
-out:
-    return status;
+    t5_status status = t5_cuda_enter(t5_cuda_of(b), err);
+    return status == T5_OK ? t5_cuda_wait_all(t5_cuda_of(b), err) : status;
 }
 
 static const t5_backend_ops cuda_ops = {
     .name = "cuda",
+    .async = &t5_cuda_async_ops,
     .destroy = cuda_destroy,
     .alloc = t5_cuda_alloc,
     .release = t5_cuda_release,
@@ -185,21 +199,35 @@ static t5_status find_device(int device, struct cudaDeviceProp *out, t5_error *e
     return T5_OK;
 }
 
+static t5_status open_lane(t5_cuda_backend *cuda, t5_cuda_lane *lane, t5_error *err)
+{
+    t5_status status = T5_OK;
+    T5_TRY(T5_CUDA(err, cudaStreamCreateWithFlags(&lane->stream, cudaStreamNonBlocking)));
+    T5_TRY(T5_CUDA(err, cudaMalloc(&lane->normalized, T5_CUDA_NORMALIZED_BYTES)));
+    if (cuda->is_deterministic) goto out;
+    T5_TRY(T5_CUDA(err, cudaMalloc((void **)&lane->wide, T5_CUDA_WIDE_BYTES)));
+    T5_TRY(T5_CUDA(err, cudaMalloc(&lane->blas_workspace, T5_CUDA_BLAS_WORKSPACE_BYTES)));
+    T5_TRY(T5_CUBLAS(err, cuda->cublas.create(&lane->blas)));
+    T5_TRY(T5_CUBLAS(err, cuda->cublas.set_stream(lane->blas, lane->stream)));
+    T5_TRY(T5_CUBLAS(err, cuda->cublas.set_workspace(lane->blas, lane->blas_workspace, T5_CUDA_BLAS_WORKSPACE_BYTES)));
+out:
+    return status;
+}
+
 static t5_status take_resources(t5_cuda_backend *cuda, t5_error *err)
 {
     t5_status status = T5_OK;
     T5_TRY(T5_CUDA(err, cudaSetDevice(cuda->device)));
-    T5_TRY(T5_CUDA(err, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking)));
+    if (!cuda->is_deterministic) T5_TRY(t5_cublas_open(&cuda->cublas, err));
+    for (int i = 0; i < T5_CUDA_N_LANES; i++)
+        T5_TRY(open_lane(cuda, &cuda->lanes[i], err));
+    T5_TRY(T5_CUDA(err, cudaStreamCreateWithFlags(&cuda->side, cudaStreamNonBlocking)));
+    T5_TRY(T5_CUDA(err, cudaEventCreateWithFlags(&cuda->marks[0], cudaEventDisableTiming)));
+    T5_TRY(T5_CUDA(err, cudaEventCreateWithFlags(&cuda->marks[1], cudaEventDisableTiming)));
+    T5_TRY(T5_CUDA(err, cudaEventCreateWithFlags(&cuda->decoded, cudaEventDisableTiming)));
+    T5_TRY(T5_CUDA(err, cudaEventCreateWithFlags(&cuda->encoded, cudaEventDisableTiming)));
     T5_TRY(T5_CUDA(err, cudaMallocHost((void **)&cuda->staging, T5_CUDA_STAGING_BYTES)));
     T5_TRY(T5_CUDA(err, cudaMallocHost((void **)&cuda->landing, T5_CUDA_LANDING_BYTES)));
-    T5_TRY(T5_CUDA(err, cudaMalloc(&cuda->normalized, T5_CUDA_NORMALIZED_BYTES)));
-    if (cuda->is_deterministic) goto out;
-    T5_TRY(T5_CUDA(err, cudaMalloc((void **)&cuda->wide, T5_CUDA_WIDE_BYTES)));
-    T5_TRY(T5_CUDA(err, cudaMalloc(&cuda->blas_workspace, T5_CUDA_BLAS_WORKSPACE_BYTES)));
-    T5_TRY(t5_cublas_open(&cuda->cublas, err));
-    T5_TRY(T5_CUBLAS(err, cuda->cublas.create(&cuda->blas)));
-    T5_TRY(T5_CUBLAS(err, cuda->cublas.set_stream(cuda->blas, cuda->stream)));
-    T5_TRY(T5_CUBLAS(err, cuda->cublas.set_workspace(cuda->blas, cuda->blas_workspace, T5_CUDA_BLAS_WORKSPACE_BYTES)));
 out:
     return status;
 }
@@ -216,6 +244,7 @@ t5_status t5_cuda_create(const t5_cuda_options *options, t5_backend **out, t5_er
     cuda->type = options->type;
     cuda->is_deterministic = options->is_deterministic;
     cuda->thread = pthread_self();
+    cuda->lane = &cuda->lanes[T5_CUDA_DECODE];
     T5_TRY(find_device(options->device, &device, err));
     T5_TRY(take_resources(cuda, err));
     snprintf(cuda->base.device, sizeof cuda->base.device, "cuda:%d (%.60s, %s)", options->device, device.name,

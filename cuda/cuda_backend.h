@@ -14,21 +14,43 @@ typedef struct {
     bool is_deterministic; /* no cuBLAS: results do not depend on the number of rows, bit for bit */
 } t5_cuda_options;
 
+/* A stream with what its products need: decode steps run on one, encoder passes on another beside them. */
+typedef struct {
+    cudaStream_t stream;
+    cublasHandle_t blas;
+    void *blas_workspace; /* [dev] */
+    void *normalized;     /* [dev] rows that wait for a product */
+    float *wide;          /* [dev] products that wait for their activation */
+} t5_cuda_lane;
+
+enum { T5_CUDA_DECODE, T5_CUDA_ENCODE, T5_CUDA_N_LANES };
+
+/* Sizes of decode steps that are recorded as graphs, each when it is queued for the second time. */
+#define T5_CUDA_N_GRAPHS 11
+
+typedef struct {
+    cudaGraphExec_t exec; /* NULL: not recorded yet */
+    bool was_run;         /* kernels are loaded when they first run, which a recording does not allow */
+} t5_cuda_graph;
+
 typedef struct {
     t5_backend base;
     int device;
     t5_dtype type;
     bool is_deterministic;
     pthread_t thread; /* whose current device is ours */
-    cudaStream_t stream;
     t5_cublas cublas;
-    cublasHandle_t blas;
-    void *blas_workspace; /* [dev] */
-    char *staging;        /* pinned; a ring of uploads, whose first free byte is at staging_used */
+    t5_cuda_lane lanes[T5_CUDA_N_LANES];
+    t5_cuda_lane *lane;   /* where operations go */
+    cudaStream_t side;    /* for copies that wait for nothing */
+    cudaEvent_t marks[2]; /* of decode steps */
+    cudaEvent_t decoded;  /* what an encoder pass follows */
+    cudaEvent_t encoded;  /* its end */
+    t5_cuda_graph graphs[T5_CUDA_N_GRAPHS];
+    t5_cuda_graph *recording; /* between step_begin and step_end, when the stream is captured */
+    char *staging;            /* pinned; a ring of uploads, whose first free byte is at staging_used */
     size_t staging_used;
-    char *landing;    /* pinned; a download passes through */
-    void *normalized; /* [dev] rows that wait for a product */
-    float *wide;      /* [dev] products that wait for their activation */
+    char *landing; /* pinned; a download passes through */
 } t5_cuda_backend;
 
 struct t5_matrix {
@@ -46,6 +68,13 @@ static inline t5_cuda_backend *t5_cuda_of(t5_backend *b)
 /* Makes the device current for the calling thread. Every operation begins with it. */
 t5_status t5_cuda_enter(t5_cuda_backend *cuda, t5_error *err);
 
+/* async.c */
+extern const t5_async_ops t5_cuda_async_ops;
+/* Forgets the recorded steps: they hold addresses of memory that is given back. */
+void t5_cuda_drop_graphs(t5_cuda_backend *cuda);
+/* Waits for everything on both lanes. */
+t5_status t5_cuda_wait_all(t5_cuda_backend *cuda, t5_error *err);
+
 /* memory.c */
 #define T5_CUDA_STAGING_BYTES ((size_t)8 << 20)
 #define T5_CUDA_LANDING_BYTES ((size_t)1 << 20)
@@ -53,6 +82,9 @@ t5_status t5_cuda_alloc(t5_backend *b, size_t n_bytes, void **out, t5_error *err
 void t5_cuda_release(t5_backend *b, void *p);
 t5_status t5_cuda_upload(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err);
 t5_status t5_cuda_download(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err);
+/* Copies to the host by way of the landing buffer, on `stream`, and waits for that stream alone. */
+t5_status t5_cuda_land(t5_cuda_backend *cuda, cudaStream_t stream, void *dst, const void *src, size_t n_bytes,
+                       t5_error *err);
 /* n_bytes of pinned memory that no copy uses, at most T5_CUDA_STAGING_BYTES: fill them, then t5_cuda_send(). */
 t5_status t5_cuda_stage(t5_cuda_backend *cuda, size_t n_bytes, void **out, t5_error *err);
 t5_status t5_cuda_send(t5_cuda_backend *cuda, void *dst, const void *staged, size_t n_bytes, t5_error *err);

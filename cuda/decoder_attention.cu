@@ -83,10 +83,12 @@ static __device__ __forceinline__ void store_kv(const t5_paged<T, VEC> &paged, i
 template <class T, int VEC> __global__ void __launch_bounds__(T5_ATTEND_THREADS) self_attention_kernel(attention_view a)
 {
     int head = (int)blockIdx.x, q = (int)blockIdx.y;
-    const t5_slot *slot = &a.slots[a.slot[q]];
-    int row = a.row[q], pos = a.pos[q];
+    int row = a.row[q], pos = a.pos[q], n_before = 0;
+    if (row < 0) return; /* fills a recorded step */
+    while (n_before < q && a.row[q - n_before - 1] == row)
+        n_before++;
     t5_paged<T, VEC> paged = paged_of<T, VEC>(a);
-    self_source<T, VEC> source = {a, paged, q, head, pos, slot->n_computed, row, slot->row0};
+    self_source<T, VEC> source = {a, paged, q, head, pos, pos - n_before, row, a.slots[a.slot[q]].row0};
     int block = a.kv.self_blocks[(size_t)row * (size_t)a.kv.self_stride + (size_t)(pos / T5_KV_BLOCK)];
     store_kv(paged, block, head, pos, source.qkv(q, 1), source.qkv(q, 2));
     t5_attend<T, VEC, 1>(source, a.kv.d_kv, 1, pos + 1);
@@ -135,6 +137,7 @@ __global__ void __launch_bounds__(T5_ATTEND_THREADS) cross_attention_kernel(atte
 {
     int head = (int)blockIdx.x, q = (int)blockIdx.y;
     int i_slot = a.slot[q];
+    if (i_slot < 0) return; /* fills a recorded step */
     int n_before = 0, n_queries = 1;
     while (n_before < q && a.slot[q - n_before - 1] == i_slot)
         n_before++;

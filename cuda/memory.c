@@ -26,7 +26,7 @@ t5_status t5_cuda_alloc(t5_backend *b, size_t n_bytes, void **out, t5_error *err
                        megabytes(n_bytes), megabytes(free_bytes), megabytes(total_bytes));
     }
     T5_TRY(t5_cuda_check(error, "cudaMalloc", __FILE__, __LINE__, err));
-    T5_TRY(T5_CUDA(err, cudaMemsetAsync(p, 0, n_bytes, cuda->stream)));
+    T5_TRY(T5_CUDA(err, cudaMemsetAsync(p, 0, n_bytes, cuda->lane->stream)));
     *out = p;
     p = NULL;
 out:
@@ -39,6 +39,7 @@ void t5_cuda_release(t5_backend *b, void *p)
     t5_error ignored = {0};
     if (p == NULL) return;
     t5_cuda_enter(t5_cuda_of(b), &ignored);
+    t5_cuda_drop_graphs(t5_cuda_of(b));
     cudaFree(p);
 }
 
@@ -46,7 +47,7 @@ t5_status t5_cuda_stage(t5_cuda_backend *cuda, size_t n_bytes, void **out, t5_er
 {
     T5_ASSERT(n_bytes <= T5_CUDA_STAGING_BYTES);
     if (n_bytes > T5_CUDA_STAGING_BYTES - cuda->staging_used) {
-        t5_status status = T5_CUDA(err, cudaStreamSynchronize(cuda->stream));
+        t5_status status = t5_cuda_wait_all(cuda, err);
         if (status != T5_OK) return status;
         cuda->staging_used = 0;
     }
@@ -57,7 +58,7 @@ t5_status t5_cuda_stage(t5_cuda_backend *cuda, size_t n_bytes, void **out, t5_er
 
 t5_status t5_cuda_send(t5_cuda_backend *cuda, void *dst, const void *staged, size_t n_bytes, t5_error *err)
 {
-    return T5_CUDA(err, cudaMemcpyAsync(dst, staged, n_bytes, cudaMemcpyHostToDevice, cuda->stream));
+    return T5_CUDA(err, cudaMemcpyAsync(dst, staged, n_bytes, cudaMemcpyHostToDevice, cuda->lane->stream));
 }
 
 t5_status t5_cuda_upload(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err)
@@ -77,19 +78,23 @@ out:
     return status;
 }
 
-t5_status t5_cuda_download(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err)
+t5_status t5_cuda_land(t5_cuda_backend *cuda, cudaStream_t stream, void *dst, const void *src, size_t n_bytes,
+                       t5_error *err)
 {
     t5_status status = T5_OK;
-    t5_cuda_backend *cuda = t5_cuda_of(b);
     T5_TRY(t5_cuda_enter(cuda, err));
     for (size_t at = 0; at < n_bytes;) {
         size_t n = n_bytes - at < T5_CUDA_LANDING_BYTES ? n_bytes - at : T5_CUDA_LANDING_BYTES;
-        T5_TRY(T5_CUDA(
-            err, cudaMemcpyAsync(cuda->landing, (const char *)src + at, n, cudaMemcpyDeviceToHost, cuda->stream)));
-        T5_TRY(T5_CUDA(err, cudaStreamSynchronize(cuda->stream)));
+        T5_TRY(T5_CUDA(err, cudaMemcpyAsync(cuda->landing, (const char *)src + at, n, cudaMemcpyDeviceToHost, stream)));
+        T5_TRY(T5_CUDA(err, cudaStreamSynchronize(stream)));
         memcpy((char *)dst + at, cuda->landing, n);
         at += n;
     }
 out:
     return status;
+}
+
+t5_status t5_cuda_download(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err)
+{
+    return t5_cuda_land(t5_cuda_of(b), t5_cuda_of(b)->lane->stream, dst, src, n_bytes, err);
 }

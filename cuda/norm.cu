@@ -11,6 +11,7 @@ template <class T> __global__ void __launch_bounds__(32 * WARPS) embed_kernel(t5
 {
     int i = (int)(blockIdx.x * WARPS + threadIdx.x / 32);
     if (i >= args.n) return;
+    if (args.row != NULL && args.row[i] < 0) return; /* fills a recorded step */
     int token = args.tokens != NULL ? args.tokens[i]
                                     : args.history[(size_t)args.row[i] * (size_t)args.stride + (size_t)args.pos[i]];
     const T *from = (const T *)args.table + (size_t)token * (size_t)args.ld;

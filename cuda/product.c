@@ -18,9 +18,9 @@ static t5_status multiply(t5_cuda_backend *cuda, const t5_matrix *w, const void 
 {
     cudaDataType type = cublas_type(cuda->type);
     return T5_CUBLAS(err,
-                     cuda->cublas.gemm_ex(cuda->blas, CUBLAS_OP_T, CUBLAS_OP_N, w->n_rows, n_rows, w->n_cols, &alpha,
-                                          w->values, type, w->ld, x, type, w->n_cols, &beta, c, cublas_type(c_type),
-                                          w->n_rows, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+                     cuda->cublas.gemm_ex(cuda->lane->blas, CUBLAS_OP_T, CUBLAS_OP_N, w->n_rows, n_rows, w->n_cols,
+                                          &alpha, w->values, type, w->ld, x, type, w->n_cols, &beta, c,
+                                          cublas_type(c_type), w->n_rows, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
 }
 
 /* cuBLAS, then the activation in a kernel of its own. `p` has its norm behind it. */
@@ -35,11 +35,12 @@ static t5_status by_cublas(t5_cuda_backend *cuda, const t5_cuda_linear_args *p, 
     }
     T5_ASSERT(p->output == T5_CUDA_STORE);
     size_t n = (size_t)p->n_rows * (size_t)p->d_out;
-    float *gate = cuda->wide;
-    float *up = w_up != NULL ? cuda->wide + n : NULL;
+    float *gate = cuda->lane->wide;
+    float *up = w_up != NULL ? cuda->lane->wide + n : NULL;
     T5_TRY(multiply(cuda, w, p->x, p->n_rows, p->x_scale, 0.0f, gate, T5_F32, err));
     if (up != NULL) T5_TRY(multiply(cuda, w_up, p->x, p->n_rows, p->x_scale, 0.0f, up, T5_F32, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_activate(cuda->type, gate, up, p->has_act, p->act, p->y_scale, n, p->y, cuda->stream)));
+    T5_TRY(T5_CUDA(
+        err, t5_cuda_activate(cuda->type, gate, up, p->has_act, p->act, p->y_scale, n, p->y, cuda->lane->stream)));
 out:
     return status;
 }
@@ -62,14 +63,18 @@ static t5_status run_piece(t5_cuda_backend *cuda, t5_cuda_linear_args p, bool us
     t5_status status = T5_OK;
     bool is_fused = !uses_cublas && t5_cuda_linear_normalizes(cuda->type, p.n_rows, p.d_in);
     if (p.norm_gain != NULL && !is_fused) {
-        t5_cuda_norm_args norm = {
-            .x = p.x, .gain = p.norm_gain, .eps = p.norm_eps, .n_rows = p.n_rows, .d = p.d_in, .y = cuda->normalized};
-        T5_TRY(T5_CUDA(err, t5_cuda_rms_norm(cuda->type, &norm, cuda->stream)));
-        p.x = cuda->normalized;
+        t5_cuda_norm_args norm = {.x = p.x,
+                                  .gain = p.norm_gain,
+                                  .eps = p.norm_eps,
+                                  .n_rows = p.n_rows,
+                                  .d = p.d_in,
+                                  .y = cuda->lane->normalized};
+        T5_TRY(T5_CUDA(err, t5_cuda_rms_norm(cuda->type, &norm, cuda->lane->stream)));
+        p.x = cuda->lane->normalized;
         p.norm_gain = NULL;
     }
     if (uses_cublas) return by_cublas(cuda, &p, w, w_up, err);
-    T5_TRY(T5_CUDA(err, t5_cuda_linear(cuda->type, &p, cuda->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_linear(cuda->type, &p, cuda->lane->stream)));
 out:
     return status;
 }

@@ -246,7 +246,9 @@ __global__ void __launch_bounds__(1024) search_rows_kernel(search_view v)
     T5_DYNAMIC_SHARED(t5_key, lists);
     T5_SHARED(t5_key, keys, [2 * T5_BEAMS_MAX]);
     const t5_step_row row = v.rows[blockIdx.x];
+    if (row.row < 0) return; /* fills a recorded step */
     const t5_slot *slot = &v.state.slots[row.slot];
+    if (slot->phase != T5_SLOT_RUNNING) return; /* the host did not know yet */
     if (slot->mode == T5_SEARCH_SCORE) {
         score_row(v, slot, row);
         return;

@@ -221,11 +221,13 @@ __global__ void __launch_bounds__(THREADS) search_slots_kernel(slot_view v)
 {
     int i_row = (int)blockIdx.x;
     int i_slot = v.rows[i_row].slot;
+    if (i_slot < 0) return; /* fills a recorded step */
     if (i_row > 0 && v.rows[i_row - 1].slot == i_slot) return;
     int n_rows = 1;
     while (i_row + n_rows < v.n_rows && v.rows[i_row + n_rows].slot == i_slot)
         n_rows++;
     t5_slot *slot = &v.state.slots[i_slot];
+    if (slot->phase != T5_SLOT_RUNNING) return; /* the host did not know yet */
     int n_computed = slot->n_computed + v.rows[i_row].q_len;
     __syncthreads(); /* all have read n_computed */
     if (threadIdx.x == 0) slot->n_computed = n_computed;

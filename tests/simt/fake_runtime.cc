@@ -30,6 +30,7 @@ struct CUstream_st {
 };
 struct CUevent_st {
     CUstream_st *stream = nullptr;
+    bool is_done = true;
 };
 
 namespace simt
@@ -60,13 +61,24 @@ cudaError_t count_call()
     return fault.error;
 }
 
+static void run_one(CUstream_st *stream)
+{
+    if (stream->queue.empty()) return;
+    operation next = std::move(stream->queue.front());
+    stream->queue.pop_front();
+    next();
+}
+
 static void drain(CUstream_st *stream)
 {
-    while (!stream->queue.empty()) {
-        operation next = std::move(stream->queue.front());
-        stream->queue.pop_front();
-        next();
-    }
+    while (!stream->queue.empty())
+        run_one(stream);
+}
+
+static void run_until_done(CUevent_st *event)
+{
+    while (!event->is_done && !event->stream->queue.empty())
+        run_one(event->stream);
 }
 
 static void drain_all()
@@ -338,9 +350,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
     COUNT_CALL();
-    enqueue(stream, [event] {
-        if (event->stream != nullptr) drain(event->stream);
-    });
+    enqueue(stream, [event] { run_until_done(event); });
     return cudaSuccess;
 }
 
@@ -362,6 +372,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     COUNT_CALL();
     event->stream = stream;
+    event->is_done = false;
+    enqueue(stream, [event] { event->is_done = true; });
     return cudaSuccess;
 }
 
@@ -369,8 +381,17 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     COUNT_CALL();
     guard lock(mutex);
-    if (event->stream != nullptr) drain(event->stream);
+    run_until_done(event);
     return cudaSuccess;
+}
+
+/* Of a lazy stream each query runs one operation, so that polling comes to an end. */
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    COUNT_CALL();
+    guard lock(mutex);
+    if (!event->is_done) run_one(event->stream);
+    return event->is_done ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)

@@ -21,7 +21,7 @@ static t5_status decode(t5_batch *batch, t5_error *err)
     int32_t slot = -1;
     t5_decoding_init(&decoding);
     decoding.num_beams = 2;
-    decoding.max_new_tokens = 2;
+    decoding.max_new_tokens = 5; /* a step of 2 rows runs, is recorded, is replayed */
     t5_batch_request request = {.input_ids = ids, .n_input_ids = T5_COUNT(ids), .decoding = &decoding};
     T5_TRY(t5_batch_admit(batch, &request, &slot, err));
     T5_TRY(t5_batch_encode(batch, err));
