@@ -202,9 +202,14 @@ t5_status t5_decoding_set_json(t5_decoding *d, const char *name, const struct js
         store(d, option, json_is_true(value));
         return T5_OK;
     case EARLY:
-        if (json_is_string(value) && strcmp(json_string_value(value), "never") != 0) break; /* "true" is a string */
-        if (json_is_string(value)) return store_early(d, option, "never", shown, err);
-        if (json_is_boolean(value)) return store_early(d, option, json_is_true(value) ? "true" : "false", shown, err);
+        if (json_is_boolean(value)) {
+            store(d, option, json_is_true(value) ? T5_EARLY_TRUE : T5_EARLY_FALSE);
+            return T5_OK;
+        }
+        if (json_is_string(value) && strcmp(json_string_value(value), "never") == 0) {
+            store(d, option, T5_EARLY_NEVER);
+            return T5_OK;
+        }
         break;
     }
     return fail_type(option, shown, err);

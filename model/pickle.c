@@ -3,12 +3,7 @@
  * state_dict, is parsed and dropped. */
 #include "model/pickle_machine.h"
 
-#include "base/assert.h"
-
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum {
     OP_MARK = '(',
@@ -44,98 +39,17 @@ enum {
     OP_LONG1 = 0x8a,
 };
 
-t5_status t5_pickle_fail(t5_pickle_machine *m, const char *file, int line, const char *format, ...)
-{
-    char text[320];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    return t5_error_set(m->err, T5_ERR_FORMAT, file, line, "%s: bad pickle at byte %zu: %s", m->path, m->i_op, text);
-}
-
-t5_status t5_pickle_reserve(t5_pickle_machine *m, void *pointer, size_t n_needed, size_t *n_allocated,
-                            size_t element_bytes)
-{
-    if (n_needed <= *n_allocated) return T5_OK;
-    size_t n_new = n_needed < 64 ? 64 : 2 * n_needed; /* n_needed is bounded by the pickle's length */
-    void *array;
-    memcpy(&array, pointer, sizeof array);
-    array = realloc(array, n_new * element_bytes);
-    if (array == NULL) return T5_FAIL(m->err, T5_ERR_NOMEM, "%s: %zu bytes", m->path, n_new * element_bytes);
-    memcpy(pointer, &array, sizeof array);
-    *n_allocated = n_new;
-    return T5_OK;
-}
-
-t5_status t5_pickle_push(t5_pickle_machine *m, t5_pickle_value value)
-{
-    t5_status status = T5_PICKLE_RESERVE(m, stack, 1);
-    if (status == T5_OK) m->stack.at[m->stack.n++] = value;
-    return status;
-}
-
-/* The value on top, of any kind but MARK. */
-static t5_status pop_any(t5_pickle_machine *m, t5_pickle_value *out)
-{
-    if (m->stack.n == 0 || m->stack.at[m->stack.n - 1].kind == T5_PICKLE_MARK) {
-        return T5_PICKLE_FAIL(m, "a value is missing");
-    }
-    *out = m->stack.at[--m->stack.n];
-    return T5_OK;
-}
-
-t5_status t5_pickle_pop(t5_pickle_machine *m, t5_pickle_kind kind, t5_pickle_value *out)
-{
-    t5_status status = pop_any(m, out);
-    if (status != T5_OK) return status;
-    return out->kind == kind ? T5_OK : T5_PICKLE_FAIL(m, "a value of another kind was expected");
-}
-
-/* Index of the first value after the topmost mark. */
-static t5_status find_mark(t5_pickle_machine *m, size_t *out)
-{
-    for (size_t i = m->stack.n; i > 0; i--) {
-        if (m->stack.at[i - 1].kind != T5_PICKLE_MARK) continue;
-        *out = i;
-        return T5_OK;
-    }
-    return T5_PICKLE_FAIL(m, "a mark is missing");
-}
-
-static t5_status take(t5_pickle_machine *m, size_t n_bytes, const unsigned char **out)
-{
-    if (n_bytes > m->n_bytes - m->i_byte) return T5_PICKLE_FAIL(m, "it is cut short");
-    *out = m->code + m->i_byte;
-    m->i_byte += n_bytes;
-    return T5_OK;
-}
-
-/* A little-endian number of 1 to 8 bytes, in two's complement when is_signed. */
-static t5_status take_number(t5_pickle_machine *m, size_t n_bytes, bool is_signed, int64_t *out)
-{
-    T5_ASSERT(n_bytes <= 8);
-    const unsigned char *p = NULL;
-    t5_status status = take(m, n_bytes, &p);
-    if (status != T5_OK) return status;
-    uint64_t bits = is_signed && n_bytes > 0 && p[n_bytes - 1] >= 0x80 ? ~(uint64_t)0 : 0;
-    for (size_t i = n_bytes; i > 0; i--)
-        bits = bits << 8 | p[i - 1];
-    *out = (int64_t)bits;
-    return T5_OK;
-}
-
 static t5_status push_int(t5_pickle_machine *m, size_t n_bytes, bool is_signed)
 {
     t5_pickle_value value = {.kind = T5_PICKLE_INT};
-    t5_status status = take_number(m, n_bytes, is_signed, &value.as.number);
+    t5_status status = t5_pickle_take_number(m, n_bytes, is_signed, &value.as.number);
     return status == T5_OK ? t5_pickle_push(m, value) : status;
 }
 
 static t5_status push_long(t5_pickle_machine *m)
 {
     int64_t n_bytes = 0;
-    t5_status status = take_number(m, 1, false, &n_bytes);
+    t5_status status = t5_pickle_take_number(m, 1, false, &n_bytes);
     if (status != T5_OK) return status;
     if (n_bytes > 8) return T5_PICKLE_FAIL(m, "a number of %d bytes", (int)n_bytes);
     return push_int(m, (size_t)n_bytes, true);
@@ -146,32 +60,20 @@ static t5_status push_text(t5_pickle_machine *m)
     int64_t n_bytes = 0;
     const unsigned char *text = NULL;
     t5_status status = T5_OK;
-    T5_TRY(take_number(m, 4, false, &n_bytes));
-    T5_TRY(take(m, (size_t)n_bytes, &text));
+    T5_TRY(t5_pickle_take_number(m, 4, false, &n_bytes));
+    T5_TRY(t5_pickle_take(m, (size_t)n_bytes, &text));
     status = t5_pickle_push(
         m, (t5_pickle_value){.kind = T5_PICKLE_TEXT, .n = (int32_t)n_bytes, .as.text = (const char *)text});
 out:
     return status;
 }
 
-/* Copies a line, without its end, into `out`. */
-static t5_status take_line(t5_pickle_machine *m, char *out, size_t out_bytes)
-{
-    const unsigned char *start = m->code + m->i_byte;
-    const unsigned char *end = memchr(start, '\n', m->n_bytes - m->i_byte);
-    if (end == NULL || (size_t)(end - start) >= out_bytes) return T5_PICKLE_FAIL(m, "the name of a class is broken");
-    memcpy(out, start, (size_t)(end - start));
-    out[end - start] = '\0';
-    m->i_byte += (size_t)(end - start) + 1;
-    return T5_OK;
-}
-
 static t5_status push_class(t5_pickle_machine *m)
 {
     char module[128], name[128];
     t5_status status = T5_OK;
-    T5_TRY(take_line(m, module, sizeof module));
-    T5_TRY(take_line(m, name, sizeof name));
+    T5_TRY(t5_pickle_take_line(m, module, sizeof module));
+    T5_TRY(t5_pickle_take_line(m, name, sizeof name));
     status = t5_pickle_find_class(m, module, name);
 out:
     return status;
@@ -185,7 +87,7 @@ static t5_status make_tuple(t5_pickle_machine *m, size_t n)
     size_t first = m->parts.n;
     m->parts.n += n;
     for (size_t i = n; i > 0; i--)
-        T5_TRY(pop_any(m, &m->parts.at[first + i - 1]));
+        T5_TRY(t5_pickle_pop_any(m, &m->parts.at[first + i - 1]));
     status = t5_pickle_push(m, (t5_pickle_value){.kind = T5_PICKLE_TUPLE, .n = (int32_t)n, .as.index = first});
 out:
     return status;
@@ -194,7 +96,7 @@ out:
 static t5_status make_tuple_to_mark(t5_pickle_machine *m)
 {
     size_t first = 0;
-    t5_status status = find_mark(m, &first);
+    t5_status status = t5_pickle_find_mark(m, &first);
     if (status != T5_OK) return status;
     size_t n = m->stack.n - first;
     status = make_tuple(m, n);
@@ -231,7 +133,7 @@ static t5_status fill(t5_pickle_machine *m, size_t first, size_t n_below, t5_pic
 static t5_status fill_to_mark(t5_pickle_machine *m, t5_pickle_kind kind)
 {
     size_t first = 0;
-    t5_status status = find_mark(m, &first);
+    t5_status status = t5_pickle_find_mark(m, &first);
     return status == T5_OK ? fill(m, first, 1, kind) : status;
 }
 
@@ -257,7 +159,7 @@ out:
 static t5_status put(t5_pickle_machine *m, size_t n_index_bytes)
 {
     int64_t index = 0;
-    t5_status status = take_number(m, n_index_bytes, false, &index);
+    t5_status status = t5_pickle_take_number(m, n_index_bytes, false, &index);
     if (status != T5_OK) return status;
     if ((uint64_t)index > m->i_byte) { /* they count up from 0, so none is beyond the bytes that were read */
         return T5_PICKLE_FAIL(m, "memo %lld is too high", (long long)index);
@@ -279,7 +181,7 @@ static t5_status put(t5_pickle_machine *m, size_t n_index_bytes)
 static t5_status fetch(t5_pickle_machine *m, size_t n_index_bytes)
 {
     int64_t index = 0;
-    t5_status status = take_number(m, n_index_bytes, false, &index);
+    t5_status status = t5_pickle_take_number(m, n_index_bytes, false, &index);
     if (status != T5_OK) return status;
     if ((uint64_t)index >= m->memo.n || m->memo.at[index].kind == T5_PICKLE_MARK) {
         return T5_PICKLE_FAIL(m, "memo %lld was never set", (long long)index);
@@ -290,7 +192,7 @@ static t5_status fetch(t5_pickle_machine *m, size_t n_index_bytes)
 static t5_status check_protocol(t5_pickle_machine *m)
 {
     int64_t protocol = 0;
-    t5_status status = take_number(m, 1, false, &protocol);
+    t5_status status = t5_pickle_take_number(m, 1, false, &protocol);
     if (status != T5_OK || protocol == 2) return status;
     return T5_PICKLE_FAIL(m, "protocol %d; torch.save() writes protocol 2 unless told otherwise", (int)protocol);
 }
@@ -310,7 +212,7 @@ static t5_status run_constant(t5_pickle_machine *m, int op)
     case OP_LONG1:
         return push_long(m);
     case OP_BINFLOAT:
-        T5_TRY(take(m, 8, &unused));
+        T5_TRY(t5_pickle_take(m, 8, &unused));
         return t5_pickle_push(m, (t5_pickle_value){.kind = T5_PICKLE_FLOAT});
     case OP_BINUNICODE:
         return push_text(m);
@@ -380,12 +282,12 @@ static t5_status run(t5_pickle_machine *m, size_t *out_container)
     for (;;) {
         const unsigned char *op = NULL;
         m->i_op = m->i_byte;
-        T5_TRY(take(m, 1, &op));
+        T5_TRY(t5_pickle_take(m, 1, &op));
         if (*op == OP_STOP) break;
         T5_TRY(run_op(m, *op));
     }
     t5_pickle_value result = {0};
-    T5_TRY(pop_any(m, &result));
+    T5_TRY(t5_pickle_pop_any(m, &result));
     if (result.kind == T5_PICKLE_DICT || result.kind == T5_PICKLE_LIST) {
         *out_container = result.as.index;
     } else {

@@ -1,9 +1,9 @@
-/* model/pickle_machine.h: the state of the pickle reader, shared by pickle.c (opcodes) and pickle_classes.c (what
- * classes build). Nobody else includes it. */
+/* model/pickle_machine.h: the state of the pickle reader, shared by pickle.c (opcodes), pickle_classes.c (what classes
+ * build) and pickle_machine.c (the stack and the bytes). Nobody else includes it. */
 #pragma once
 #include "model/pickle.h"
 
-#define T5_PICKLE_BYTES_MAX (8 << 20) /* a model of 1000 tensors has 100 kB */
+#define T5_PICKLE_BYTES_MAX (4 << 20) /* a model of 1000 tensors has 100 kB */
 
 typedef enum {
     T5_PICKLE_MARK, /* a position on the stack, not a value */
@@ -81,6 +81,17 @@ t5_status t5_pickle_reserve(t5_pickle_machine *m, void *pointer, size_t n_needed
 t5_status t5_pickle_push(t5_pickle_machine *m, t5_pickle_value value);
 /* The value on top, which must be of `kind` (never MARK). */
 t5_status t5_pickle_pop(t5_pickle_machine *m, t5_pickle_kind kind, t5_pickle_value *out);
+/* The value on top, of any kind but MARK. */
+t5_status t5_pickle_pop_any(t5_pickle_machine *m, t5_pickle_value *out);
+/* Index of the first value after the topmost mark. */
+t5_status t5_pickle_find_mark(t5_pickle_machine *m, size_t *out);
+
+/* The next n_bytes of the pickle. */
+t5_status t5_pickle_take(t5_pickle_machine *m, size_t n_bytes, const unsigned char **out);
+/* A little-endian number of up to 8 bytes, in two's complement when is_signed. */
+t5_status t5_pickle_take_number(t5_pickle_machine *m, size_t n_bytes, bool is_signed, int64_t *out);
+/* Copies a line, without its end, into `out`. */
+t5_status t5_pickle_take_line(t5_pickle_machine *m, char *out, size_t out_bytes);
 
 /* The classes, pickle_classes.c. */
 t5_status t5_pickle_find_class(t5_pickle_machine *m, const char *module, const char *name);

@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SHARDS_MAX 1024
+#define SHARDS_MAX 256
 
 typedef struct {
     char *name; /* inside the folder; NULL for a model in one file */

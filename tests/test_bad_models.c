@@ -175,7 +175,7 @@ static void bad_indices(void **state)
     }
     bytes b = {0};
     bytes_add_text(&b, "{\"weight_map\":{");
-    for (int i = 0; i < 1025; i++) {
+    for (int i = 0; i < 257; i++) {
         char item[40];
         snprintf(item, sizeof item, "%s\"%d\":\"s%d\"", i == 0 ? "" : ",", i, i);
         bytes_add_text(&b, item);
@@ -183,7 +183,7 @@ static void bad_indices(void **state)
     bytes_add_text(&b, "}}");
     file_write(*state, "model.safetensors.index.json", b.at, b.n);
     bytes_free(&b);
-    expect_bad_weights(*state, T5_ERR_FORMAT, "over 1024 shards");
+    expect_bad_weights(*state, T5_ERR_FORMAT, "over 256 shards");
 }
 
 static const float values[4] = {1, 2, 3, 4};
@@ -207,119 +207,119 @@ static void write_torch(const char *dir, const void *pickle, size_t n)
                           "X\3\0\0\0" \
                           "cpuK\4tQ"
 
-/* Claim: a pickle that asks for anything but tensors is refused, and nothing in it runs. Method: the known tricks, each
- * opcode of other protocols, and damage to the stack. */
-static void bad_pickles(void **state)
-{
 #define ROW(code, text) \
     { \
         code, sizeof(code) - 1, text \
     }
-    static const struct {
-        const char *code;
-        size_t n;
-        const char *text;
-    } rows[] = {
-        ROW(PROTO "cos\nsystem\n" TEXT_7("true #_") "\x85R.", "it asks for \"os.system\"; only tensors are read"),
-        ROW(PROTO "cposix\nsystem\n)R.", "it asks for \"posix.system\""),
-        ROW(PROTO "cbuiltins\neval\n)R.", "it asks for \"builtins.eval\""),
-        ROW(PROTO "c__builtin__\nexec\n)R.", "it asks for \"__builtin__.exec\""),
-        ROW(PROTO "ctorch\nload\n)R.", "it asks for \"torch.load\""),
-        ROW(PROTO "ctorch._utils\n_rebuild_sparse_tensor\n)R.", "_rebuild_sparse_tensor"),
-        ROW(PROTO "ccollections\nOrderedDict.__init__.__globals__\n)R.",
-            "it asks for \"collections.OrderedDict.__init"),
-        ROW(PROTO "c\n\n)R.", "it asks for \".\""),
-        ROW(PROTO "cos\x1b[2J\nx\n)R.", "it asks for \"os\\x1b[2J.x\""),
-        ROW(PROTO "cos", "the name of a class is broken"),
-        ROW(PROTO TEXT_7("os.path") TEXT_7("systems") "\x93.", "opcode 0x93"), /* STACK_GLOBAL */
-        ROW(PROTO "(ios\nsystem\n.", "opcode 0x69"),                           /* INST */
-        ROW(PROTO "(o.", "opcode 0x6f"),                                       /* OBJ */
-        ROW(PROTO ODICT ")\x81.", "opcode 0x81"),                              /* NEWOBJ */
-        ROW(PROTO "\x82\1.", "opcode 0x82"),                                   /* EXT1 */
-        ROW(PROTO "P0\n.", "opcode 0x50"),                                     /* PERSID */
-        ROW(PROTO "\x8b\1\0\0\0\1.", "opcode 0x8b"),                           /* LONG4 */
-        ROW("\x80\4N.", "protocol 4"),
-        ROW("\x80", "it is cut short"),
-        ROW("", "it is cut short"),
-        ROW(PROTO, "it is cut short"),
-        ROW(PROTO "}", "it is cut short"),
-        ROW(PROTO ".", "a value is missing"),
-        ROW(PROTO "(.", "a value is missing"),
-        ROW(PROTO "N.", "holds no tensors"),
-        ROW(PROTO "}.", "holds no tensors"),
-        ROW(PROTO "]" TEXT_7("storage") "a.", "a list, not a dictionary of tensors"),
-        ROW(PROTO "X\377\377\377\377ab", "it is cut short"),
-        ROW(PROTO "X\10\0\0\0"
-                  "1234567",
-            "it is cut short"),
-        ROW(PROTO "G1234567", "it is cut short"),
-        ROW(PROTO "\x8a\11"
-                  "123456789.",
-            "a number of 9 bytes"),
-        ROW(PROTO "\x8a\377.", "a number of 255 bytes"),
-        ROW(PROTO "Nr\377\377\377\377.", "memo 4294967295 is too high"),
-        ROW(PROTO "q\0.", "a value is missing"),
-        ROW(PROTO "(q\0.", "a value is missing"),
-        ROW(PROTO "h\0.", "memo 0 was never set"),
-        ROW(PROTO "j\377\377\377\377.", "memo 4294967295 was never set"),
-        ROW(PROTO "Nq\2h\1.", "memo 1 was never set"),
-        ROW(PROTO "NN\x87.", "a value is missing"),
-        ROW(PROTO "(N\x86.", "a value is missing"),
-        ROW(PROTO "Nt.", "a mark is missing"),
-        ROW(PROTO "}u.", "a mark is missing"),
-        ROW(PROTO "s.", "a value is missing"),
-        ROW(PROTO "}NNNs.", "a member of something that is not a dictionary"),
-        ROW(PROTO "N(NNu.", "a member of something that is not a dictionary"),
-        ROW(PROTO "(NNu.", "a member of something that is not a dictionary"),
-        ROW(PROTO "}(NNNu.", "a member of something that is not a dictionary"),
-        ROW(PROTO "}(Na.", "a member of something that is not a list"),
-        ROW(PROTO "](e", "it is cut short"),
-        ROW(PROTO "}(Ns.", "a stray mark"),
-        ROW(PROTO "}Nb.", "a value of another kind"),
-        ROW(PROTO "N}b.", "a value of another kind"),
-        ROW(PROTO ")R.", "a value is missing"),
-        ROW(PROTO "N)R.", "a value of another kind"),
-        ROW(PROTO ODICT "NR.", "a value of another kind"),
-        ROW(PROTO ODICT "N\x85R.", "an OrderedDict with arguments"),
-        ROW(PROTO "ctorch\nFloatStorage\n)R.", "it calls a type of storage"),
-        ROW(PROTO "NQ.", "a value of another kind"),
-        ROW(PROTO ")Q.", "a persistent id that is not a tensor's storage"),
-        ROW(PROTO "(" TEXT_7("module_") "ctorch\nFloatStorage\nX\1\0\0\0"
-                                        "0"
-                                        "X\3\0\0\0"
-                                        "cpuK\4tQ.",
-            "a persistent id"),
-        ROW(PROTO "(" TEXT_7("storage") ODICT "X\1\0\0\0"
-                                              "0"
-                                              "X\3\0\0\0"
-                                              "cpuK\4tQ.",
-            "a persistent id"),
-        ROW(PROTO "(" TEXT_7("storage") "ctorch\nFloatStorage\nX\1\0\0\0"
-                                        "0"
-                                        "X\3\0\0\0"
-                                        "cpuJ\377\377\377\377tQ.",
-            "a persistent id"),
-        ROW(PROTO "(" TEXT_7("storage") "ctorch\nFloatStorage\nX\1\0\0\0"
-                                        "0"
-                                        "X\3\0\0\0"
-                                        "cpuK\4)tQ.",
-            "a persistent id"),
-        ROW(PROTO REBUILD ")R.", "a tensor with unexpected arguments"),
-        ROW(PROTO REBUILD "(NNNNNNtR.", "a tensor with unexpected arguments"),
-        ROW(PROTO REBUILD "(" STORAGE "K\0K\2\x85K\1\x85\x89}NNtR.", "a tensor with unexpected arguments"),
-        ROW(PROTO REBUILD "(" STORAGE "J\377\377\377\377K\2\x85K\1\x85\x89}tR.", "a tensor's offset is bad"),
-        ROW(PROTO REBUILD "(" STORAGE "K\0J\377\377\377\377\x85K\1\x85\x89}tR.", "a tensor's shape is bad"),
-        ROW(PROTO REBUILD "(" STORAGE "K\0N\x85K\1\x85\x89}tR.", "a tensor's shape is bad"),
-        ROW(PROTO REBUILD "(" STORAGE "K\0K\1\x85\x8a\1\377\x85\x89}tR.", "a tensor's stride is bad"),
-        ROW(PROTO REBUILD "(" STORAGE "K\0K\1\x85)\x89}tR.", "a tensor with 1 dimensions and 0 strides"),
-        ROW(PROTO REBUILD "(" STORAGE "K\0(K\1K\1K\1K\1K\1K\1K\1K\1K\1t(K\1K\1K\1K\1K\1K\1K\1K\1K\1t\x89}tR.",
-            "a tensor with 9 dimensions"),
-        ROW(PROTO "ctorch._utils\n_rebuild_parameter\n(N\x89}tR.", "a parameter with unexpected arguments"),
-    };
+static const struct {
+    const char *code;
+    size_t n;
+    const char *text;
+} bad_pickle_rows[] = {
+    ROW(PROTO "cos\nsystem\n" TEXT_7("true #_") "\x85R.", "it asks for \"os.system\"; only tensors are read"),
+    ROW(PROTO "cposix\nsystem\n)R.", "it asks for \"posix.system\""),
+    ROW(PROTO "cbuiltins\neval\n)R.", "it asks for \"builtins.eval\""),
+    ROW(PROTO "c__builtin__\nexec\n)R.", "it asks for \"__builtin__.exec\""),
+    ROW(PROTO "ctorch\nload\n)R.", "it asks for \"torch.load\""),
+    ROW(PROTO "ctorch._utils\n_rebuild_sparse_tensor\n)R.", "_rebuild_sparse_tensor"),
+    ROW(PROTO "ccollections\nOrderedDict.__init__.__globals__\n)R.", "it asks for \"collections.OrderedDict.__init"),
+    ROW(PROTO "c\n\n)R.", "it asks for \".\""),
+    ROW(PROTO "cos\x1b[2J\nx\n)R.", "it asks for \"os\\x1b[2J.x\""),
+    ROW(PROTO "cos", "the name of a class is broken"),
+    ROW(PROTO TEXT_7("os.path") TEXT_7("systems") "\x93.", "opcode 0x93"), /* STACK_GLOBAL */
+    ROW(PROTO "(ios\nsystem\n.", "opcode 0x69"),                           /* INST */
+    ROW(PROTO "(o.", "opcode 0x6f"),                                       /* OBJ */
+    ROW(PROTO ODICT ")\x81.", "opcode 0x81"),                              /* NEWOBJ */
+    ROW(PROTO "\x82\1.", "opcode 0x82"),                                   /* EXT1 */
+    ROW(PROTO "P0\n.", "opcode 0x50"),                                     /* PERSID */
+    ROW(PROTO "\x8b\1\0\0\0\1.", "opcode 0x8b"),                           /* LONG4 */
+    ROW("\x80\4N.", "protocol 4"),
+    ROW("\x80", "it is cut short"),
+    ROW("", "it is cut short"),
+    ROW(PROTO, "it is cut short"),
+    ROW(PROTO "}", "it is cut short"),
+    ROW(PROTO ".", "a value is missing"),
+    ROW(PROTO "(.", "a value is missing"),
+    ROW(PROTO "N.", "holds no tensors"),
+    ROW(PROTO "}.", "holds no tensors"),
+    ROW(PROTO "]" TEXT_7("storage") "a.", "a list, not a dictionary of tensors"),
+    ROW(PROTO "X\377\377\377\377ab", "it is cut short"),
+    ROW(PROTO "X\10\0\0\0"
+              "1234567",
+        "it is cut short"),
+    ROW(PROTO "G1234567", "it is cut short"),
+    ROW(PROTO "\x8a\11"
+              "123456789.",
+        "a number of 9 bytes"),
+    ROW(PROTO "\x8a\377.", "a number of 255 bytes"),
+    ROW(PROTO "Nr\377\377\377\377.", "memo 4294967295 is too high"),
+    ROW(PROTO "q\0.", "a value is missing"),
+    ROW(PROTO "(q\0.", "a value is missing"),
+    ROW(PROTO "h\0.", "memo 0 was never set"),
+    ROW(PROTO "j\377\377\377\377.", "memo 4294967295 was never set"),
+    ROW(PROTO "Nq\2h\1.", "memo 1 was never set"),
+    ROW(PROTO "NN\x87.", "a value is missing"),
+    ROW(PROTO "(N\x86.", "a value is missing"),
+    ROW(PROTO "Nt.", "a mark is missing"),
+    ROW(PROTO "}u.", "a mark is missing"),
+    ROW(PROTO "s.", "a value is missing"),
+    ROW(PROTO "}NNNs.", "a member of something that is not a dictionary"),
+    ROW(PROTO "N(NNu.", "a member of something that is not a dictionary"),
+    ROW(PROTO "(NNu.", "a member of something that is not a dictionary"),
+    ROW(PROTO "}(NNNu.", "a member of something that is not a dictionary"),
+    ROW(PROTO "}(Na.", "a member of something that is not a list"),
+    ROW(PROTO "](e", "it is cut short"),
+    ROW(PROTO "}(Ns.", "a stray mark"),
+    ROW(PROTO "}Nb.", "a value of another kind"),
+    ROW(PROTO "N}b.", "a value of another kind"),
+    ROW(PROTO ")R.", "a value is missing"),
+    ROW(PROTO "N)R.", "a value of another kind"),
+    ROW(PROTO ODICT "NR.", "a value of another kind"),
+    ROW(PROTO ODICT "N\x85R.", "an OrderedDict with arguments"),
+    ROW(PROTO "ctorch\nFloatStorage\n)R.", "it calls a type of storage"),
+    ROW(PROTO "NQ.", "a value of another kind"),
+    ROW(PROTO ")Q.", "a persistent id that is not a tensor's storage"),
+    ROW(PROTO "(" TEXT_7("module_") "ctorch\nFloatStorage\nX\1\0\0\0"
+                                    "0"
+                                    "X\3\0\0\0"
+                                    "cpuK\4tQ.",
+        "a persistent id"),
+    ROW(PROTO "(" TEXT_7("storage") ODICT "X\1\0\0\0"
+                                          "0"
+                                          "X\3\0\0\0"
+                                          "cpuK\4tQ.",
+        "a persistent id"),
+    ROW(PROTO "(" TEXT_7("storage") "ctorch\nFloatStorage\nX\1\0\0\0"
+                                    "0"
+                                    "X\3\0\0\0"
+                                    "cpuJ\377\377\377\377tQ.",
+        "a persistent id"),
+    ROW(PROTO "(" TEXT_7("storage") "ctorch\nFloatStorage\nX\1\0\0\0"
+                                    "0"
+                                    "X\3\0\0\0"
+                                    "cpuK\4)tQ.",
+        "a persistent id"),
+    ROW(PROTO REBUILD ")R.", "a tensor with unexpected arguments"),
+    ROW(PROTO REBUILD "(NNNNNNtR.", "a tensor with unexpected arguments"),
+    ROW(PROTO REBUILD "(" STORAGE "K\0K\2\x85K\1\x85\x89}NNtR.", "a tensor with unexpected arguments"),
+    ROW(PROTO REBUILD "(" STORAGE "J\377\377\377\377K\2\x85K\1\x85\x89}tR.", "a tensor's offset is bad"),
+    ROW(PROTO REBUILD "(" STORAGE "K\0J\377\377\377\377\x85K\1\x85\x89}tR.", "a tensor's shape is bad"),
+    ROW(PROTO REBUILD "(" STORAGE "K\0N\x85K\1\x85\x89}tR.", "a tensor's shape is bad"),
+    ROW(PROTO REBUILD "(" STORAGE "K\0K\1\x85\x8a\1\377\x85\x89}tR.", "a tensor's stride is bad"),
+    ROW(PROTO REBUILD "(" STORAGE "K\0K\1\x85)\x89}tR.", "a tensor with 1 dimensions and 0 strides"),
+    ROW(PROTO REBUILD "(" STORAGE "K\0(K\1K\1K\1K\1K\1K\1K\1K\1K\1t(K\1K\1K\1K\1K\1K\1K\1K\1K\1t\x89}tR.",
+        "a tensor with 9 dimensions"),
+    ROW(PROTO "ctorch._utils\n_rebuild_parameter\n(N\x89}tR.", "a parameter with unexpected arguments"),
+};
 #undef ROW
-    for (size_t i = 0; i < T5_COUNT(rows); i++) {
-        write_torch(*state, rows[i].code, rows[i].n);
-        expect_bad_weights(*state, T5_ERR_FORMAT, rows[i].text);
+
+/* Claim: a pickle that asks for anything but tensors is refused, and nothing in it runs. Method: the known tricks, each
+ * opcode of other protocols, and damage to the stack. */
+static void bad_pickles(void **state)
+{
+    for (size_t i = 0; i < T5_COUNT(bad_pickle_rows); i++) {
+        write_torch(*state, bad_pickle_rows[i].code, bad_pickle_rows[i].n);
+        expect_bad_weights(*state, T5_ERR_FORMAT, bad_pickle_rows[i].text);
     }
     bytes deep = {0}; /* tuples in tuples, and a memo that fills up: time and memory stay proportional */
     bytes_add_text(&deep, PROTO ")");
