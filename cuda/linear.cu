@@ -81,6 +81,23 @@ __device__ __forceinline__ void multiply_chunk(float (&sums)[4], const uint4 &lo
     t5_mma<T>(sums, a1, b1);
 }
 
+/* A lane's weights of one chunk: rows g and g + 8 of w, and of w_up. */
+template <bool IS_GATED> struct weight_fragment {
+    uint4 low[IS_GATED + 1], high[IS_GATED + 1];
+};
+
+template <class T, bool IS_GATED>
+__device__ __forceinline__ void load_weights(const t5_cuda_linear_args &args, size_t at, weight_fragment<IS_GATED> &w)
+{
+    size_t eight_rows = (size_t)8 * (size_t)args.ld;
+#pragma unroll
+    for (int i = 0; i <= IS_GATED; i++) {
+        const T *from = (const T *)(i == 0 ? args.w : args.w_up) + at;
+        w.low[i] = *reinterpret_cast<const uint4 *>(from);
+        w.high[i] = *reinterpret_cast<const uint4 *>(from + eight_rows);
+    }
+}
+
 /* Adds the warps' sums in their order and stores the block's outputs. */
 template <class T, int N_TILES, bool IS_GATED>
 __device__ __forceinline__ void finish(const t5_cuda_linear_args &args, int first_row, int n_rows,
@@ -125,6 +142,7 @@ template <class T, int N_TILES, bool IS_GATED>
 __global__ void __launch_bounds__(32 * WARPS_MAX) linear_kernel(t5_cuda_linear_args args)
 {
     T5_DYNAMIC_SHARED(float, shared);
+    const int AHEAD = N_TILES == 1 ? 4 : 2; /* chunks whose weights are on their way together */
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, n_warps = (int)blockDim.x / 32;
     int g = lane / 4, t = lane % 4;
     int first_row = (int)blockIdx.y * N_TILES * TILE_ROWS;
@@ -140,28 +158,28 @@ __global__ void __launch_bounds__(32 * WARPS_MAX) linear_kernel(t5_cuda_linear_a
         x_stride = x_len = staged_stride(args.d_in);
     }
     size_t w_at = (size_t)((int)blockIdx.x * TILE_OUT + g) * (size_t)args.ld + (size_t)(8 * t);
-    const T *w = (const T *)args.w + w_at;
-    const T *w_up = IS_GATED ? (const T *)args.w_up + w_at : w;
     float sums[IS_GATED + 1][N_TILES][4] = {};
     int n_chunks = (args.d_in + CHUNK - 1) / CHUNK;
-#pragma unroll 4
-    for (int c = warp; c < n_chunks; c += n_warps) {
-        int k = c * CHUNK;
-        uint4 low = *reinterpret_cast<const uint4 *>(w + k);
-        uint4 high = *reinterpret_cast<const uint4 *>(w + (size_t)8 * (size_t)args.ld + k);
-        uint4 low_up = low, high_up = high;
-        if (IS_GATED) {
-            low_up = *reinterpret_cast<const uint4 *>(w_up + k);
-            high_up = *reinterpret_cast<const uint4 *>(w_up + (size_t)8 * (size_t)args.ld + k);
+    for (int c = warp; c < n_chunks; c += n_warps * AHEAD) {
+        weight_fragment<IS_GATED> w[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++) {
+            if (c + u * n_warps < n_chunks) load_weights<T>(args, w_at + (size_t)((c + u * n_warps) * CHUNK), w[u]);
         }
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-            if (n >= n_tiles) break;
-            int row = n * TILE_ROWS + g;
-            uint4 v = make_uint4(0, 0, 0, 0);
-            if (row < n_rows || is_fused) v = load_x(x + (size_t)row * (size_t)x_stride, k + 8 * t, x_len);
-            multiply_chunk<T>(sums[0][n], low, high, v);
-            if (IS_GATED) multiply_chunk<T>(sums[IS_GATED][n], low_up, high_up, v);
+        for (int u = 0; u < AHEAD; u++) {
+            int k = (c + u * n_warps) * CHUNK;
+            if (k >= args.d_in) break;
+#pragma unroll
+            for (int n = 0; n < N_TILES; n++) {
+                if (n >= n_tiles) break;
+                int row = n * TILE_ROWS + g;
+                uint4 v = make_uint4(0, 0, 0, 0);
+                if (row < n_rows || is_fused) v = load_x(x + (size_t)row * (size_t)x_stride, k + 8 * t, x_len);
+#pragma unroll
+                for (int i = 0; i <= IS_GATED; i++)
+                    multiply_chunk<T>(sums[i][n], w[u].low[i], w[u].high[i], v);
+            }
         }
     }
     if (is_fused) __syncthreads(); /* the sums take the place of the rows */
