@@ -4,7 +4,6 @@
  * up and is not counted. */
 #include "base/clock.h"
 #include "cli/commands.h"
-#include "cli/model_flags.h"
 #include "cli/request_lines.h"
 
 #include <pthread.h>

@@ -2,7 +2,6 @@
  * every option of the decoder. The defaults are Hugging Face's: decoding.def, then generation_config.json, then the
  * flags; a translation profile (t5serve.json) has no say here. */
 #include "cli/commands.h"
-#include "cli/model_flags.h"
 #include "cli/request_lines.h"
 
 #include <stdlib.h>
@@ -40,6 +39,7 @@ static int generate(t5_model_flags *model, const t5_decoding_flags *flags, const
     int exit_code = T5_EXIT_FAILED;
     int64_t n_failed = 0;
     t5_request_source source = {.is_max_given = t5_decoding_flags_has(flags, "max_new_tokens")};
+    t5_request_lines_fit(model);
     t5_status status = t5_model_flags_open(model, &translator, &err);
     if (status != T5_OK) goto out;
     source.translator = translator;

@@ -1,7 +1,6 @@
 /* cli/inspect.c: `t5 inspect`: what a model folder holds, read without loading the weights. The report is built as JSON
  * once; the text form prints the same tree. */
 #include "cli/commands.h"
-#include "cli/model_flags.h"
 #include "cli/request_lines.h"
 #include "model/weights.h"
 

@@ -27,7 +27,7 @@ struct t5_pipeline {
     bool is_stopping;          /* the reader must end */
     t5_error read_error;
     /* The writer's own. */
-    bool shows_progress, has_shown;
+    bool shows_progress;
     int64_t started_ms, shown_ms;
 };
 

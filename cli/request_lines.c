@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SOURCE_TOKENS 2048
+#define TARGET_TOKENS 1024
+
 typedef struct {
     const t5_request_source *source;
     t5_engine *engine;
@@ -70,6 +73,12 @@ static void release_line(void *ctx, t5_line *line)
 {
     (void)ctx;
     t5_request_destroy(line->work);
+}
+
+void t5_request_lines_fit(t5_model_flags *model)
+{
+    if (model->src_len_max == 0) model->src_len_max = SOURCE_TOKENS;
+    if (model->tgt_len_max == 0) model->tgt_len_max = TARGET_TOKENS;
 }
 
 t5_status t5_request_lines_run(const t5_request_source *s, t5_engine *engine, const t5_line_format *format,

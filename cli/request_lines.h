@@ -2,6 +2,7 @@
  * reply is written. In JSON a bad line is answered by {"error": "..."} and the rest goes on; otherwise it ends the run.
  */
 #pragma once
+#include "cli/model_flags.h"
 #include "cli/pipeline.h"
 #include "cli/request.h"
 
@@ -13,6 +14,8 @@ typedef struct {
 
 /* JSON on one line, as every reply is written. Takes over `reply`. */
 t5_status t5_json_put(FILE *out, json_t *reply, t5_error *err);
+/* Lines here are whole texts, not sentences: makes room for long ones where the user set no limit. */
+void t5_request_lines_fit(t5_model_flags *model);
 /* T5_OK with *out_failed > 0 when lines were answered by an error. */
 t5_status t5_request_lines_run(const t5_request_source *s, t5_engine *engine, const t5_line_format *format,
                                const char *path, int32_t n_lines, int64_t *out_failed, t5_error *err);

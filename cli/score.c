@@ -1,6 +1,5 @@
 /* cli/score.c: `t5 score`: how probable the model finds given targets. */
 #include "cli/commands.h"
-#include "cli/model_flags.h"
 #include "cli/request_lines.h"
 
 static t5_status write_text(const t5_request_source *s, const t5_request *r, FILE *out, t5_error *err)
@@ -27,6 +26,7 @@ static int score(t5_model_flags *model, const t5_line_format *format, const char
     t5_translator *translator = NULL;
     int64_t n_failed = 0;
     t5_request_source source = {0};
+    t5_request_lines_fit(model);
     t5_status status = t5_model_flags_open(model, &translator, &err);
     if (status != T5_OK) goto out;
     source.translator = translator;

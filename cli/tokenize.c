@@ -1,8 +1,6 @@
 /* cli/tokenize.c: `t5 tokenize`: what the model sees of a text. Needs no weights. */
 #include "cli/commands.h"
 #include "cli/line_reader.h"
-#include "cli/model_flags.h"
-#include "cli/pipeline.h"
 #include "cli/request_lines.h"
 
 #include <errno.h>

@@ -55,6 +55,8 @@ class UsageTest(unittest.TestCase):
                 (["generate", "--threads", "-1"], "--threads"),
                 (["generate", "--compute-type", "float8"], "--compute-type"),
                 (["generate", "--device", "abacus"], "--device"),
+                (["generate", "--max-rows", "31"], "--max-rows"),
+                (["generate", "--max-target-tokens", "1"], "--max-target-tokens"),
                 (["generate", "--json=1"], "--json"),
                 (["bench", "--batch", "x"], "--batch")]:
             self.assertIn(named, t5(*arguments, expect=2)[1])
@@ -181,6 +183,15 @@ class GenerateTest(unittest.TestCase):
         stdout, _ = t5("generate", "--json", *self.model, stdin=b'{"text": "\xff"}\n{"\xff": 1}\n', expect=1)
         self.assertEqual([list(json.loads(line)) for line in stdout.splitlines()], [["error"], ["error"]])
         self.assertIn("stdin:1", t5("generate", *self.model, stdin=b"\xff\n", expect=1)[1])
+
+    def test_long_texts(self):
+        """Beyond the 512 tokens that T5 was trained on, and up to a limit that is told."""
+        reply, = self.generate({"input_ids": [5] * 2000 + [1], "max_new_tokens": 3})
+        self.assertEqual(len(reply["sequences"]), 1)
+        for ids_max in ("7", "3000"):
+            reply, = self.generate({"input_ids": [5] * int(ids_max) + [1]}, expect=1,
+                                   flags=["--max-source-tokens", ids_max])
+            self.assertIn(ids_max, reply["error"])
 
     def test_odd_texts(self):
         for text in ("", " ", "\u0000", "a\u0000b", "</s>", "<extra_id_0>", "\U0001f600", "\ufffd"):
