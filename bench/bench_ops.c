@@ -68,7 +68,10 @@ static const struct {
     const char *name;
     t5_compute_type type;
     double bytes;
-} storages[] = {{"float32", T5_COMPUTE_F32, 4.0}, {"float16", T5_COMPUTE_F16, 2.0}, {"bfloat16", T5_COMPUTE_BF16, 2.0}};
+} storages[] = {{"float32", T5_COMPUTE_F32, 4.0},
+                {"float16", T5_COMPUTE_F16, 2.0},
+                {"bfloat16", T5_COMPUTE_BF16, 2.0},
+                {"int8", T5_COMPUTE_INT8, 1.0}};
 
 int main(int argc, char **argv)
 {

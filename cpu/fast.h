@@ -14,8 +14,12 @@ typedef struct {
     t5_threads *threads;
     t5_compute_type compute_type;
     /* Scratch grows at warm-up to what the largest step needs and then stays. */
-    float *normed; /* [normed_len] rows after their norm */
-    size_t normed_len;
+    float *normed; /* rows after their norm */
+    size_t normed_bytes;
+    uint8_t *rows8; /* rows in 8 bits */
+    size_t rows8_bytes;
+    float *row_scales; /* of rows8 */
+    size_t row_scales_bytes;
     char *thread_scratch; /* [n_threads][thread_scratch_bytes] */
     size_t thread_scratch_bytes;
 } t5_fast;

@@ -19,6 +19,7 @@
 
 static const t5_kernels *const tables[] = {
 #if defined(__x86_64__)
+    &t5_kernels_avx512vnni,
     &t5_kernels_avx512,
     &t5_kernels_avx2,
 #endif
@@ -53,6 +54,8 @@ static void fast_destroy(t5_backend *b)
     t5_fast *f = (t5_fast *)b;
     t5_threads_destroy(f->threads);
     free(f->normed);
+    free(f->rows8);
+    free(f->row_scales);
     free(f->thread_scratch);
     free(f);
 }
@@ -78,7 +81,7 @@ static t5_status fast_table_create(t5_backend *b, const t5_tensor *table, t5_mat
     return t5_matrix_borrow(table, out, err);
 }
 
-/* ---- embedding and norm ---- */
+/* ---- embedding ---- */
 
 typedef struct {
     const t5_matrix *table;
@@ -116,36 +119,6 @@ static t5_status fast_embed(t5_backend *b, const t5_matrix *table, const t5_step
     e.n_rows = step != NULL ? step->n_queries : packed->n_tokens;
     const int32_t n_tasks = (e.n_rows + COPY_ROWS_PER_TASK - 1) / COPY_ROWS_PER_TASK;
     t5_threads_run(((t5_fast *)b)->threads, n_tasks, embed_rows, &e);
-    return T5_OK;
-}
-
-typedef struct {
-    const t5_kernels *kernels;
-    const float *x, *gain;
-    float eps;
-    int32_t n_rows, d;
-    float *y;
-} norm;
-
-static void norm_rows(void *ctx, int32_t i_task, int32_t i_thread)
-{
-    (void)i_thread;
-    const norm *n = ctx;
-    const int32_t begin = i_task * COPY_ROWS_PER_TASK;
-    const int32_t end = min_i32(begin + COPY_ROWS_PER_TASK, n->n_rows);
-    for (int32_t r = begin; r < end; r++) {
-        const size_t at = (size_t)r * (size_t)n->d;
-        n->kernels->norm_row(n->x + at, n->gain, n->eps, n->d, n->y + at);
-    }
-}
-
-static t5_status fast_rms_norm(t5_backend *b, const float *x, const float *gain, float eps, int32_t n_rows, int32_t d,
-                               void *y, t5_error *err)
-{
-    (void)err;
-    const t5_fast *f = (const t5_fast *)b;
-    norm n = {.kernels = f->kernels, .x = x, .gain = gain, .eps = eps, .n_rows = n_rows, .d = d, .y = y};
-    t5_threads_run(f->threads, (n_rows + COPY_ROWS_PER_TASK - 1) / COPY_ROWS_PER_TASK, norm_rows, &n);
     return T5_OK;
 }
 
@@ -196,20 +169,77 @@ static void run_product(const t5_fast *f, product *p)
     t5_threads_run(f->threads, p->n_panel_tasks * p->n_row_tasks, compute_part, p);
 }
 
-/* *x becomes its normalized rows in scratch. */
-static t5_status normalize(t5_fast *f, const float **x, const float *gain, float eps, int32_t n_rows, int32_t d,
-                           t5_error *err)
+/* Makes *array hold n_bytes at least; what it held is lost. */
+static t5_status grow(void **array, size_t *n_bytes, size_t wanted, t5_error *err)
 {
-    const size_t len = (size_t)n_rows * (size_t)d;
-    if (f->normed_len < len) {
-        float *bigger = aligned_alloc(LINE_BYTES, (len * sizeof *bigger + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES);
-        if (bigger == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "scratch: %zu floats", len);
-        free(f->normed);
-        f->normed = bigger;
-        f->normed_len = len;
+    if (*n_bytes >= wanted) return T5_OK;
+    const size_t rounded = (wanted + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
+    free(*array);
+    *n_bytes = 0;
+    *array = aligned_alloc(LINE_BYTES, rounded);
+    if (*array == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "scratch: %zu bytes", rounded);
+    *n_bytes = rounded;
+    return T5_OK;
+}
+
+/* What a product does to its rows first: a norm, 8 bits, both or nothing. */
+typedef struct {
+    const t5_kernels *kernels;
+    const float *x, *gain; /* gain NULL: no norm */
+    float eps;
+    int32_t n_rows, d;
+    float *normed;
+    uint8_t *rows8; /* NULL: float32 */
+    size_t rows8_stride;
+    float *row_scales;
+} preparation;
+
+static void prepare_rows(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    (void)i_thread;
+    const preparation *p = ctx;
+    const int32_t begin = i_task * COPY_ROWS_PER_TASK;
+    const int32_t end = min_i32(begin + COPY_ROWS_PER_TASK, p->n_rows);
+    for (int32_t r = begin; r < end; r++) {
+        const float *x = p->x + (size_t)r * (size_t)p->d;
+        if (p->gain != NULL) {
+            float *y = p->normed + (size_t)r * (size_t)p->d;
+            p->kernels->norm_row(x, p->gain, p->eps, p->d, y);
+            x = y;
+        }
+        if (p->rows8 != NULL)
+            p->row_scales[r] = p->kernels->quantize_row(x, p->d, p->rows8 + (size_t)r * p->rows8_stride);
     }
-    const t5_status status = fast_rms_norm(&f->base, *x, gain, eps, n_rows, d, f->normed, err);
-    *x = f->normed;
+}
+
+/* Sets x and x8 of the product from the rows of `args`. */
+static t5_status prepare(t5_fast *f, const t5_linear_args *args, t5_gemm *g, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const size_t n_rows = (size_t)args->n_rows;
+    const bool is_int8 = g->w.storage == T5_STORE_INT8;
+    g->x = args->x;
+    if (args->norm_gain == NULL && !is_int8) return T5_OK;
+    preparation p = {.kernels = f->kernels,
+                     .x = args->x,
+                     .gain = args->norm_gain,
+                     .eps = args->norm_eps,
+                     .n_rows = args->n_rows,
+                     .d = g->d_in};
+    if (args->norm_gain != NULL) {
+        T5_TRY(grow((void **)&f->normed, &f->normed_bytes, n_rows * (size_t)g->d_in * sizeof(float), err));
+        g->x = p.normed = f->normed;
+    }
+    if (is_int8) {
+        p.rows8_stride = ((size_t)g->d_in + T5_QUAD - 1) / T5_QUAD * T5_QUAD;
+        T5_TRY(grow((void **)&f->rows8, &f->rows8_bytes, n_rows * p.rows8_stride, err));
+        T5_TRY(grow((void **)&f->row_scales, &f->row_scales_bytes, n_rows * sizeof(float), err));
+        p.rows8 = f->rows8;
+        p.row_scales = f->row_scales;
+        g->x8 = (t5_rows8){.q = f->rows8, .stride = p.rows8_stride, .scales = f->row_scales};
+    }
+    t5_threads_run(f->threads, (args->n_rows + COPY_ROWS_PER_TASK - 1) / COPY_ROWS_PER_TASK, prepare_rows, &p);
+out:
     return status;
 }
 
@@ -218,11 +248,8 @@ static t5_status fast_linear(t5_backend *b, const t5_linear_args *args, t5_error
     t5_fast *f = (t5_fast *)b;
     t5_status status = T5_OK;
     const t5_matrix *w = args->w;
-    const float *x = args->x;
-    if (args->norm_gain != NULL) T5_TRY(normalize(f, &x, args->norm_gain, args->norm_eps, args->n_rows, w->d_in, err));
     product p = {.n_rows = args->n_rows,
-                 .gemm = {.x = x,
-                          .y = args->y,
+                 .gemm = {.y = args->y,
                           .d_in = w->d_in,
                           .d_out = w->d_out,
                           .w = w->panels,
@@ -233,6 +260,7 @@ static t5_status fast_linear(t5_backend *b, const t5_linear_args *args, t5_error
         T5_ASSERT(args->w_up->d_in == w->d_in && args->w_up->d_out == w->d_out);
         p.gemm.w_up = args->w_up->panels;
     }
+    T5_TRY(prepare(f, args, &p.gemm, err));
     run_product(f, &p);
 out:
     return status;
@@ -244,6 +272,16 @@ static t5_status fast_head(t5_backend *b, const float *x, int32_t n_queries, con
     const t5_linear_args args = {
         .x = x, .n_rows = n_queries, .norm_gain = norm_gain, .norm_eps = eps, .w = w, .y = logits};
     return fast_linear(b, &args, err);
+}
+
+static t5_status fast_rms_norm(t5_backend *b, const float *x, const float *gain, float eps, int32_t n_rows, int32_t d,
+                               void *y, t5_error *err)
+{
+    (void)err;
+    const t5_fast *f = (const t5_fast *)b;
+    preparation p = {.kernels = f->kernels, .x = x, .gain = gain, .eps = eps, .n_rows = n_rows, .d = d, .normed = y};
+    t5_threads_run(f->threads, (n_rows + COPY_ROWS_PER_TASK - 1) / COPY_ROWS_PER_TASK, prepare_rows, &p);
+    return T5_OK;
 }
 
 /* ---- search ---- */
@@ -330,8 +368,6 @@ static t5_status choose_kernels(const char *isa, const t5_kernels **out, t5_erro
 t5_status t5_cpu_create(const t5_cpu_options *options, t5_backend **out, t5_error *err)
 {
     t5_status status = T5_OK;
-    if (options->compute_type == T5_COMPUTE_INT8)
-        return T5_FAIL(err, T5_ERR_ARG, "compute type int8 is not available on the CPU: use float32");
     t5_fast *f = calloc(1, sizeof *f);
     if (f == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "backend: %zu bytes", sizeof *f);
     f->compute_type = options->compute_type;

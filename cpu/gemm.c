@@ -7,8 +7,6 @@
 
 #include <math.h>
 
-#define LINE_BYTES 64
-#define AHEAD_STEP 4
 #define AHEAD_BYTES 4096 /* best of 2 to 16 kB on the machine in docs/performance.md */
 
 T5_INLINE v_f32 load_weights(const void *w, size_t i, t5_storage storage)
@@ -93,11 +91,6 @@ void tile_f32(const t5_tile *t, int32_t n_rows)
     tile_store_f32(t, n_rows);
 }
 
-static size_t element_bytes(t5_storage storage)
-{
-    return storage == T5_STORE_F32 ? sizeof(float) : sizeof(uint16_t);
-}
-
 static v_f32 activate(t5_act act, v_f32 x)
 {
     const v_f32 one = v_set1(1.0f);
@@ -150,37 +143,61 @@ typedef struct {
     int32_t i_tile, n_tiles; /* of the rows */
 } place;
 
-/* Sets what the tile asks for ahead of time, see the head of this file. */
-static void look_ahead(t5_tile *t, const t5_panels *w, const place *at)
+/* What a tile asks for ahead of time, see the head of this file: `w` has `n` rows of row_bytes, in one panel. */
+static void look_ahead(const place *at, const void *w, size_t n, size_t row_bytes, const char **ahead, int32_t *lines)
 {
-    const size_t step_bytes = AHEAD_STEP * PANEL * element_bytes(w->storage) * (size_t)at->n_panels;
-    const size_t steps = ((size_t)t->n_k + AHEAD_STEP - 1) / AHEAD_STEP;
-    const int32_t lines = (int32_t)(step_bytes / LINE_BYTES);
+    const size_t steps = (n + AHEAD_STEP - 1) / AHEAD_STEP;
+    const size_t step_bytes = AHEAD_STEP * row_bytes;
+    const int32_t step_lines = (int32_t)((step_bytes + LINE_BYTES - 1) / LINE_BYTES);
     if (at->n_tiles == 1) {
-        t->ahead = (const char *)t->w + AHEAD_BYTES;
-        t->ahead_lines = at->n_panels == 1 ? lines : 0;
+        *ahead = (const char *)w + AHEAD_BYTES;
+        *lines = at->n_panels == 1 ? step_lines : 0; /* of two streams the hardware keeps track */
     } else {
-        t->ahead_lines = (lines + at->n_tiles - 1) / at->n_tiles;
-        t->ahead =
-            (const char *)t->w + steps * step_bytes + (size_t)at->i_tile * steps * (size_t)t->ahead_lines * LINE_BYTES;
+        *lines = (step_lines + at->n_tiles - 1) / at->n_tiles;
+        *ahead = (const char *)w + n * row_bytes + (size_t)at->i_tile * steps * (size_t)*lines * LINE_BYTES;
     }
 }
 
-static void run_tile(t5_tile *t, const t5_panels *w, const place *at)
+static void run_tile8(const t5_gemm *g, const t5_panels *w, const place *at, float *out)
 {
-    t->w = (const char *)w->panels + (size_t)at->i_panel * PANEL * (size_t)t->n_k * element_bytes(w->storage);
-    look_ahead(t, w, at);
+    const size_t n_quads = g->x8.stride / T5_QUAD;
+    const size_t column = (size_t)at->i_panel * PANEL;
+    t5_tile8 t = {.x = g->x8.q + (size_t)at->i_row * g->x8.stride,
+                  .x_stride = g->x8.stride,
+                  .x_scales = g->x8.scales + at->i_row,
+                  .w = (const int8_t *)w->panels + column * n_quads * T5_QUAD,
+                  .w_scales = w->column_scales + column,
+                  .w_sums = w->column_sums + column,
+                  .n_quads = (int32_t)n_quads,
+                  .out = out,
+                  .out_stride = (size_t)at->n_panels * PANEL};
+    look_ahead(at, t.w, n_quads, PANEL * T5_QUAD, &t.ahead, &t.ahead_lines);
+    tile_int8(&t, at->n_rows, at->n_panels);
+}
+
+/* out[n_rows][n_panels * PANEL] = x w^T, unscaled. */
+static void run_tile(const t5_gemm *g, const t5_panels *w, const place *at, float *out)
+{
+    if (w->storage == T5_STORE_INT8) {
+        run_tile8(g, w, at, out);
+        return;
+    }
+    const size_t n_k = (size_t)g->d_in;
+    const size_t row_bytes = PANEL * (w->storage == T5_STORE_F32 ? sizeof(float) : sizeof(uint16_t));
+    t5_tile t = {.x = g->x + (size_t)at->i_row * n_k,
+                 .x_stride = n_k,
+                 .w = (const char *)w->panels + (size_t)at->i_panel * n_k * row_bytes,
+                 .n_k = g->d_in,
+                 .out = out,
+                 .out_stride = (size_t)at->n_panels * PANEL};
+    look_ahead(at, t.w, n_k, row_bytes, &t.ahead, &t.ahead_lines);
     const bool is_pair = at->n_panels == 2;
-    switch (w->storage) {
-    case T5_STORE_F32:
-        is_pair ? tile_store_f32_pair(t) : tile_store_f32(t, at->n_rows);
-        break;
-    case T5_STORE_F16:
-        is_pair ? tile_store_f16_pair(t) : tile_store_f16(t, at->n_rows);
-        break;
-    case T5_STORE_BF16:
-        is_pair ? tile_store_bf16_pair(t) : tile_store_bf16(t, at->n_rows);
-        break;
+    if (w->storage == T5_STORE_F32) {
+        is_pair ? tile_store_f32_pair(&t) : tile_store_f32(&t, at->n_rows);
+    } else if (w->storage == T5_STORE_F16) {
+        is_pair ? tile_store_f16_pair(&t) : tile_store_f16(&t, at->n_rows);
+    } else {
+        is_pair ? tile_store_bf16_pair(&t) : tile_store_bf16(&t, at->n_rows);
     }
 }
 
@@ -189,17 +206,9 @@ static void compute_tile(const t5_gemm *g, const place *at)
     _Alignas(64) float sums[TILE_ROWS_MAX * PANEL * TILE_PANELS_MAX];
     _Alignas(64) float up_sums[TILE_ROWS_MAX * PANEL * TILE_PANELS_MAX];
     const int32_t n_cols = at->n_panels * PANEL;
-    t5_tile t = {.x = g->x + (size_t)at->i_row * (size_t)g->d_in,
-                 .x_stride = (size_t)g->d_in,
-                 .n_k = g->d_in,
-                 .out = sums,
-                 .out_stride = (size_t)n_cols};
-    run_tile(&t, &g->w, at);
+    run_tile(g, &g->w, at, sums);
     const bool has_gate = g->w_up.panels != NULL;
-    if (has_gate) {
-        t.out = up_sums;
-        run_tile(&t, &g->w_up, at);
-    }
+    if (has_gate) run_tile(g, &g->w_up, at, up_sums);
     if (g->has_act || has_gate || g->w.scale != 1.0f)
         finish_tile(g, sums, has_gate ? up_sums : NULL, at->n_rows * n_cols);
     const int32_t i_col = at->i_panel * PANEL;

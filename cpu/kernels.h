@@ -9,17 +9,31 @@
 #include "model/backend.h"
 
 /* How the elements of a packed matrix are stored. */
-typedef enum { T5_STORE_F32, T5_STORE_F16, T5_STORE_BF16 } t5_storage;
+typedef enum { T5_STORE_F32, T5_STORE_F16, T5_STORE_BF16, T5_STORE_INT8 } t5_storage;
 
+/* int8 panels are [n_panels][d_in / 4][panel][4], d_in rounded up to T5_QUAD: four products of one column side by side,
+ * as the machine's instruction adds them. Column c stands for its integers times column_scales[c]. */
 typedef struct {
     const void *panels;
     t5_storage storage;
-    float scale; /* of the product */
+    float scale;                /* of the product; 1 with column_scales */
+    const float *column_scales; /* int8: [n_panels * panel] */
+    const int32_t *column_sums; /* int8: [n_panels * panel] sum of the column's integers */
 } t5_panels;
+
+#define T5_QUAD 4 /* d_in of int8 rows is a multiple */
+
+/* Rows in 8 bits: x = (q - 128) * scale of the row. */
+typedef struct {
+    const uint8_t *q;    /* [n_rows][stride] */
+    size_t stride;       /* d_in rounded up to T5_QUAD */
+    const float *scales; /* [n_rows] */
+} t5_rows8;
 
 /* y[r] = act(x[r] w^T) [* (x[r] w_up^T)] [+ y[r]]. */
 typedef struct {
     const float *x; /* [n_rows][d_in] */
+    t5_rows8 x8;    /* the same for int8 weights */
     float *y;       /* [n_rows][d_out] */
     int32_t d_in, d_out;
     t5_panels w;
@@ -68,6 +82,8 @@ typedef struct {
     void (*gemm)(const t5_gemm *g, const t5_gemm_part *part);
     /* y[r] = x[r] * rsqrt(mean(x[r]^2) + eps) * gain */
     void (*norm_row)(const float *x, const float *gain, float eps, int32_t d, float *y);
+    /* q[i] = 128 + round(x[i] / scale) with scale = max |x| / 127, 128 up to the next T5_QUAD. Returns the scale. */
+    float (*quantize_row)(const float *x, int32_t d, uint8_t *q);
     void (*attend)(const t5_attend *a);
     void (*attend_source)(const t5_attend_source *a);
     size_t (*attend_source_scratch)(int32_t len, int32_t d_kv);
@@ -78,4 +94,5 @@ extern const t5_kernels t5_kernels_generic;
 #if defined(__x86_64__)
 extern const t5_kernels t5_kernels_avx2;
 extern const t5_kernels t5_kernels_avx512;
+extern const t5_kernels t5_kernels_avx512vnni;
 #endif

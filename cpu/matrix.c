@@ -15,18 +15,32 @@
 /* What one task of packing needs. */
 typedef struct {
     const t5_tensor *parts;
-    int32_t n_parts;
     int32_t d_out, d_in, panel;
+    float scale;
     t5_storage storage;
     t5_compute_type type;
     char *panels;
+    size_t panel_bytes;
+    float *column_scales; /* int8 only, as in t5_panels */
+    int32_t *column_sums;
     float *rows;               /* [n_threads][d_in] */
     _Atomic bool is_too_large; /* a weight that float16 can't hold */
 } packing;
 
-static size_t storage_bytes(t5_storage storage)
+/* Bytes of a panel's column. */
+static size_t column_bytes(t5_storage storage, int32_t d_in)
 {
-    return storage == T5_STORE_F32 ? sizeof(float) : sizeof(uint16_t);
+    const size_t n = (size_t)d_in;
+    switch (storage) {
+    case T5_STORE_F32:
+        return n * sizeof(float);
+    case T5_STORE_F16:
+    case T5_STORE_BF16:
+        return n * sizeof(uint16_t);
+    case T5_STORE_INT8:
+        break;
+    }
+    return (n + T5_QUAD - 1) / T5_QUAD * T5_QUAD;
 }
 
 static t5_dtype dtype_of_all(const t5_tensor *parts, int32_t n_parts)
@@ -39,6 +53,7 @@ static t5_dtype dtype_of_all(const t5_tensor *parts, int32_t n_parts)
 
 static t5_storage choose_storage(const t5_kernels *kernels, t5_compute_type type, t5_dtype dtype)
 {
+    if (type == T5_COMPUTE_INT8) return T5_STORE_INT8;
     const bool is_f16 = type == T5_COMPUTE_F16 || (type == T5_COMPUTE_AUTO && dtype == T5_F16);
     const bool is_bf16 = type == T5_COMPUTE_BF16 || (type == T5_COMPUTE_AUTO && dtype == T5_BF16);
     if (is_f16 && kernels->has_f16) return T5_STORE_F16;
@@ -62,6 +77,24 @@ static void read_row(packing *p, int32_t i_row, float *row)
     }
 }
 
+/* Column c of the panel in 8 bits: round(row / scale) with scale = max |row| / 127. `column` counts over all panels. */
+static void put_column_int8(packing *p, char *panel, int32_t c, size_t column, const float *row)
+{
+    float max = 0.0f;
+    for (int32_t k = 0; k < p->d_in; k++)
+        max = fmaxf(max, fabsf(row[k]));
+    const float inverse = max > 0.0f ? 127.0f / max : 0.0f;
+    int32_t sum = 0;
+    for (int32_t k = 0; k < p->d_in; k++) {
+        const int32_t q = (int32_t)lrintf(row[k] * inverse);
+        const size_t quad = (size_t)(k / T5_QUAD) * (size_t)p->panel + (size_t)c;
+        panel[quad * T5_QUAD + (size_t)(k % T5_QUAD)] = (char)q;
+        sum += q;
+    }
+    p->column_scales[column] = max / 127.0f * p->scale;
+    p->column_sums[column] = sum;
+}
+
 static void put_column(const packing *p, char *panel, int32_t c, const float *row)
 {
     const size_t step = (size_t)p->panel;
@@ -78,6 +111,8 @@ static void put_column(const packing *p, char *panel, int32_t c, const float *ro
         case T5_STORE_BF16:
             u16[k * step] = t5_f32_to_bf16(row[k]);
             break;
+        case T5_STORE_INT8:
+            break;
         }
     }
 }
@@ -86,7 +121,8 @@ static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
 {
     packing *p = ctx;
     float *row = p->rows + (size_t)i_thread * (size_t)p->d_in;
-    char *panel = p->panels + (size_t)i_task * (size_t)p->panel * (size_t)p->d_in * storage_bytes(p->storage);
+    char *panel = p->panels + (size_t)i_task * p->panel_bytes;
+    if (p->storage == T5_STORE_INT8) memset(panel, 0, p->panel_bytes);
     for (int32_t c = 0; c < p->panel; c++) {
         const int32_t i_row = i_task * p->panel + c;
         if (i_row < p->d_out) {
@@ -94,7 +130,11 @@ static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
         } else {
             memset(row, 0, (size_t)p->d_in * sizeof *row);
         }
-        put_column(p, panel, c, row);
+        if (p->storage == T5_STORE_INT8) {
+            put_column_int8(p, panel, c, (size_t)i_row, row);
+        } else {
+            put_column(p, panel, c, row);
+        }
     }
 }
 
@@ -118,36 +158,52 @@ static t5_status fill(packing *p, t5_threads *threads, int32_t n_panels, t5_erro
     return T5_OK;
 }
 
+static t5_status alloc_matrix(const packing *p, int32_t n_panels, t5_matrix *m, t5_error *err)
+{
+    const size_t n_bytes = (size_t)n_panels * p->panel_bytes;
+    const size_t n_columns = (size_t)n_panels * (size_t)p->panel;
+    m->owned = alloc_panels(n_bytes);
+    if (p->storage == T5_STORE_INT8) {
+        m->column_scales = calloc(n_columns, sizeof *m->column_scales);
+        m->column_sums = calloc(n_columns, sizeof *m->column_sums);
+        if (m->column_scales == NULL || m->column_sums == NULL)
+            return T5_FAIL(err, T5_ERR_NOMEM, "matrix: scales of %zu columns", n_columns);
+    }
+    if (m->owned == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix %d x %d: %zu bytes", p->d_out, p->d_in, n_bytes);
+    return T5_OK;
+}
+
 t5_status t5_matrix_pack(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *parts,
                          int32_t n_parts, float scale, t5_matrix **out, t5_error *err)
 {
     T5_ASSERT(n_parts > 0);
     t5_status status = T5_OK;
-    int32_t d_out = 0;
-    for (int32_t i = 0; i < n_parts; i++) {
-        T5_ASSERT(parts[i].n_cols == parts[0].n_cols && parts[i].n_rows > 0);
-        d_out += parts[i].n_rows;
-    }
     packing p = {.parts = parts,
-                 .n_parts = n_parts,
-                 .d_out = d_out,
                  .d_in = parts[0].n_cols,
                  .panel = kernels->panel,
+                 .scale = scale,
                  .type = type,
                  .storage = choose_storage(kernels, type, dtype_of_all(parts, n_parts))};
-    const int32_t n_panels = (d_out + p.panel - 1) / p.panel;
-    const size_t n_bytes = (size_t)n_panels * (size_t)p.panel * (size_t)p.d_in * storage_bytes(p.storage);
+    for (int32_t i = 0; i < n_parts; i++) {
+        T5_ASSERT(parts[i].n_cols == p.d_in && parts[i].n_rows > 0);
+        p.d_out += parts[i].n_rows;
+    }
+    p.panel_bytes = (size_t)p.panel * column_bytes(p.storage, p.d_in);
+    const int32_t n_panels = (p.d_out + p.panel - 1) / p.panel;
     t5_matrix *m = calloc(1, sizeof *m);
     if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: %zu bytes", sizeof *m);
-    p.panels = m->owned = alloc_panels(n_bytes);
-    if (m->owned == NULL) {
-        status = T5_FAIL(err, T5_ERR_NOMEM, "matrix %d x %d: %zu bytes", d_out, p.d_in, n_bytes);
-        goto out;
-    }
+    T5_TRY(alloc_matrix(&p, n_panels, m, err));
+    p.panels = m->owned;
+    p.column_scales = m->column_scales;
+    p.column_sums = m->column_sums;
     T5_TRY(fill(&p, threads, n_panels, err));
-    m->d_out = d_out;
+    m->d_out = p.d_out;
     m->d_in = p.d_in;
-    m->panels = (t5_panels){.panels = m->owned, .storage = p.storage, .scale = scale};
+    m->panels = (t5_panels){.panels = m->owned,
+                            .storage = p.storage,
+                            .scale = p.storage == T5_STORE_INT8 ? 1.0f : scale,
+                            .column_scales = m->column_scales,
+                            .column_sums = m->column_sums};
     *out = m;
     m = NULL;
 out:
@@ -170,5 +226,7 @@ void t5_matrix_free(t5_matrix *m)
 {
     if (m == NULL) return;
     free(m->owned);
+    free(m->column_scales);
+    free(m->column_sums);
     free(m);
 }

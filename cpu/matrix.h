@@ -10,7 +10,10 @@ struct t5_matrix {
     t5_tensor table; /* an embedding table borrows the mapped tensor; data NULL for a packed matrix */
     int32_t d_out, d_in;
     t5_panels panels;
-    void *owned; /* what panels.panels points to */
+    /* What `panels` points to. */
+    void *owned;
+    float *column_scales;
+    int32_t *column_sums;
 };
 
 /* Stacks `parts` and packs them for `kernels`. The type of the elements follows `type`: T5_COMPUTE_AUTO keeps the type

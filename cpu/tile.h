@@ -39,9 +39,31 @@ T5_INLINE int32_t tile_rows(int32_t n_left)
 #define tile_f32 T5_ISA_NAME(t5_tile_f32)
 void tile_f32(const t5_tile *t, int32_t n_rows);
 
+/* The same with 8-bit integers: x and w in groups of T5_QUAD along k, of which there are n_quads. out is the product in
+ * float32. */
+typedef struct {
+    const uint8_t *x;
+    size_t x_stride;
+    const float *x_scales;
+    const int8_t *w;
+    const float *w_scales;
+    const int32_t *w_sums;
+    int32_t n_quads;
+    float *out;
+    size_t out_stride;
+    const char *ahead;
+    int32_t ahead_lines;
+} t5_tile8;
+#define tile_int8 T5_ISA_NAME(t5_tile_int8)
+void tile_int8(const t5_tile8 *t, int32_t n_rows, int32_t n_panels);
+
+#define LINE_BYTES 64
+#define AHEAD_STEP 4 /* rows of a panel between two looks ahead */
+
 /* Kernels by file, gathered in kernels.c. */
 #define kernel_gemm T5_ISA_NAME(t5_kernel_gemm)
 #define kernel_norm_row T5_ISA_NAME(t5_kernel_norm_row)
+#define kernel_quantize_row T5_ISA_NAME(t5_kernel_quantize_row)
 #define kernel_attend T5_ISA_NAME(t5_kernel_attend)
 #define kernel_attend_source T5_ISA_NAME(t5_kernel_attend_source)
 #define kernel_attend_source_scratch T5_ISA_NAME(t5_kernel_attend_source_scratch)
@@ -50,6 +72,7 @@ void tile_f32(const t5_tile *t, int32_t n_rows);
 #define kernel_top_k T5_ISA_NAME(t5_kernel_top_k)
 void kernel_gemm(const t5_gemm *g, const t5_gemm_part *part);
 void kernel_norm_row(const float *x, const float *gain, float eps, int32_t d, float *y);
+float kernel_quantize_row(const float *x, int32_t d, uint8_t *q);
 void kernel_attend(const t5_attend *a);
 void kernel_attend_source(const t5_attend_source *a);
 size_t kernel_attend_source_scratch(int32_t len, int32_t d_kv);

@@ -5,9 +5,11 @@
 
 #include <stddef.h>
 
-#define RIG_FAST_MAX 6
+#define RIG_ISAS 4
+#define RIG_FAST_MAX (2 * RIG_ISAS)
 #define RIG_ERROR_MAX 2e-5 /* relative to the largest absolute value */
 
+extern const char *const rig_isas[RIG_ISAS];
 extern t5_backend *rig_reference;
 extern t5_backend *rig_fast[RIG_FAST_MAX];
 extern int32_t rig_n_fast;

@@ -161,7 +161,6 @@ static void compute_types_round_weights(void **state)
         t5_compute_type type;
         t5_dtype dtype;
     } types[] = {{T5_COMPUTE_F16, T5_F16}, {T5_COMPUTE_BF16, T5_BF16}, {T5_COMPUTE_F32, T5_F32}};
-    static const char *const isas[] = {"generic", "avx2", "avx512"};
     const linear_case c = {.d_in = 80, .d_out = 100, .n_rows = 5, .scale = 1.0f};
     rig_weight w = rig_weight_random(c.d_out, c.d_in, T5_F32);
     rig_weight rounded = rig_weight_random(c.d_out, c.d_in, T5_F32);
@@ -177,8 +176,8 @@ static void compute_types_round_weights(void **state)
             memcpy(rounded.memory + 1 + i * 4, &value, 4);
         }
         run_linear(rig_reference, &c, &rounded, NULL, x, c.n_rows, want);
-        for (size_t i = 0; i < T5_COUNT(isas); i++) {
-            t5_backend *b = rig_create(isas[i], 2, types[t].type);
+        for (size_t i = 0; i < RIG_ISAS; i++) {
+            t5_backend *b = rig_create(rig_isas[i], 2, types[t].type);
             if (b == NULL) continue;
             run_linear(b, &c, &w, NULL, x, c.n_rows, got);
             rig_close(got, want, (size_t)(c.n_rows * c.d_out), b->device);
@@ -205,6 +204,74 @@ static void float16_refuses_large_weights(void **state)
     assert_non_null(strstr(err.text, "bfloat16"));
     assert_null(m);
     b->ops->destroy(b);
+}
+
+/* y of the definition: integers, exact sums, one scale for a row and one for a column. */
+static void int8_product(const float *x, const float *w, int32_t n_rows, int32_t d_in, int32_t d_out, float *y)
+{
+    for (int32_t r = 0; r < n_rows; r++) {
+        for (int32_t c = 0; c < d_out; c++) {
+            float x_max = 0.0f, w_max = 0.0f;
+            for (int32_t k = 0; k < d_in; k++) {
+                x_max = fmaxf(x_max, fabsf(x[r * d_in + k]));
+                w_max = fmaxf(w_max, fabsf(w[c * d_in + k]));
+            }
+            int64_t sum = 0;
+            for (int32_t k = 0; k < d_in; k++)
+                sum += lrintf(x[r * d_in + k] * (127.0f / x_max)) * lrintf(w[c * d_in + k] * (127.0f / w_max));
+            y[r * d_out + c] = (float)sum * (x_max / 127.0f) * (w_max / 127.0f);
+        }
+    }
+}
+
+/* Claim: int8 is the definition above, the same bits for each instruction set, for a row alone, and near the product of
+ * the real numbers. Method: extreme rows (all +127, all -127) would saturate a 16-bit sum. */
+static void int8_matches_definition(void **state)
+{
+    (void)state;
+    static const int32_t shapes[][2] = {{48, 96}, {7, 5}, {512, 130}, {63, 64}};
+    for (size_t s = 0; s < T5_COUNT(shapes); s++) {
+        const linear_case c = {.d_in = shapes[s][0], .d_out = shapes[s][1], .n_rows = 13, .scale = 1.0f};
+        const size_t n_x = (size_t)(c.n_rows * c.d_in), n_y = (size_t)(c.n_rows * c.d_out);
+        rig_weight w = rig_weight_random(c.d_out, c.d_in, T5_F32);
+        float *w_values = rig_random_floats((size_t)(c.d_out * c.d_in), 1.0f);
+        float *x = rig_random_floats(n_x, 2.0f);
+        for (int32_t k = 0; k < c.d_in; k++) {
+            const float one = 0.25f;
+            x[k] = 3.0f;
+            x[c.d_in + k] = -3.0f;
+            memcpy(w.memory + 1 + (size_t)k * 4, &one, 4);
+        }
+        memcpy(w_values, w.memory + 1, (size_t)(c.d_out * c.d_in) * 4);
+        float *want = malloc(n_y * sizeof *want), *real = malloc(n_y * sizeof *real);
+        float *got = malloc(n_y * sizeof *got), *first = malloc(n_y * sizeof *first);
+        float *alone = malloc((size_t)c.d_out * sizeof *alone);
+        int8_product(x, w_values, c.n_rows, c.d_in, c.d_out, want);
+        run_linear(rig_reference, &c, &w, NULL, x, c.n_rows, real);
+        double worst = 0.0;
+        for (size_t i = 0; i < n_y; i++)
+            worst = fmax(worst, fabs((double)want[i] - (double)real[i]));
+        assert_true(worst < 0.02 * 3.0 * 0.25 * c.d_in);
+        for (size_t i = 0; i < RIG_ISAS; i++) {
+            t5_backend *b = rig_create(rig_isas[i], 2, T5_COMPUTE_INT8);
+            if (b == NULL) continue;
+            run_linear(b, &c, &w, NULL, x, c.n_rows, got);
+            rig_close(got, want, n_y, b->device);
+            if (i == 0) memcpy(first, got, n_y * sizeof *first);
+            assert_memory_equal(got, first, n_y * sizeof *first);
+            run_linear(b, &c, &w, NULL, x + 4 * c.d_in, 1, alone);
+            assert_memory_equal(alone, got + 4 * c.d_out, (size_t)c.d_out * sizeof *alone);
+            b->ops->destroy(b);
+        }
+        free(w.memory);
+        free(w_values);
+        free(x);
+        free(want);
+        free(real);
+        free(got);
+        free(first);
+        free(alone);
+    }
 }
 
 /* ---- norm and embedding ---- */
@@ -268,8 +335,7 @@ static void embed_copies_rows(void **state)
 static void options_are_checked(void **state)
 {
     (void)state;
-    static const t5_cpu_options wrong[] = {
-        {.n_threads = -1}, {.n_threads = T5_THREADS_MAX + 1}, {.isa = "mmx"}, {.compute_type = T5_COMPUTE_INT8}};
+    static const t5_cpu_options wrong[] = {{.n_threads = -1}, {.n_threads = T5_THREADS_MAX + 1}, {.isa = "mmx"}};
     for (size_t i = 0; i < T5_COUNT(wrong); i++) {
         t5_error err = {0};
         t5_backend *b = NULL;
@@ -288,6 +354,7 @@ int main(void)
         cmocka_unit_test(matrix_stacks_parts),
         cmocka_unit_test(compute_types_round_weights),
         cmocka_unit_test(float16_refuses_large_weights),
+        cmocka_unit_test(int8_matches_definition),
         cmocka_unit_test(norm_matches_reference),
         cmocka_unit_test(embed_copies_rows),
         cmocka_unit_test(options_are_checked),

@@ -21,6 +21,7 @@ static const t5_kernels *const tables[] = {
 #if defined(__x86_64__)
     &t5_kernels_avx2,
     &t5_kernels_avx512,
+    &t5_kernels_avx512vnni,
 #endif
 };
 
