@@ -107,7 +107,7 @@ static meeting *meet(unsigned mask, simt_op op, const void *value, unsigned n_by
     meeting *m = find_meeting(w, lane, mask, op, place);
     m->arrived |= 1u << lane;
     m->lanes[lane] = f;
-    if (value != nullptr) memcpy(m->values[lane], value, n_bytes);
+    if (value != nullptr) quiet_copy(m->values[lane], value, n_bytes);
     m->pointers[lane] = pointers;
     if (op == SIMT_SYNCWARP) release(m);
     bool may_be_absent = op != SIMT_MMA_F16 && op != SIMT_MMA_BF16 && op != SIMT_LDMATRIX && op != SIMT_LDMATRIX_TRANS;
@@ -170,7 +170,7 @@ void simt_warp_exchange(unsigned mask, simt_op op, void *value, unsigned n_bytes
         if ((m->arrived >> from & 1) == 0)
             simt::fail("%s at %s:%d: lane %d reads lane %d, which does not take part (mask %08x)", simt::op_names[op],
                        place.file, place.line, lane, from, mask);
-        memcpy(value, m->values[from], n_bytes);
+        simt::quiet_copy(value, m->values[from], n_bytes);
     } else if (op == SIMT_BALLOT) {
         unsigned votes = 0;
         for (int i = 0; i < 32; i++) {

@@ -90,6 +90,20 @@ void release([[maybe_unused]] void *tag)
 #endif
 }
 
+void quiet_copy(void *dst, const void *src, size_t n_bytes)
+{
+    volatile char *to = (volatile char *)dst;
+    for (size_t i = 0; i < n_bytes; i++)
+        to[i] = ((const volatile char *)src)[i];
+}
+
+void quiet_fill(void *dst, size_t n_bytes)
+{
+    volatile char *to = (volatile char *)dst;
+    for (size_t i = 0; i < n_bytes; i++)
+        to[i] = (char)0xff;
+}
+
 void random_restart()
 {
     random_state = 88172645463325252u * (uint64_t)config.seed + 12345u;

@@ -53,6 +53,10 @@ void random_restart();
 void acquire(void *tag);
 void release(void *tag);
 
+/* memcpy and memset that a sanitizer does not take for accesses of the kernel. */
+void quiet_copy(void *dst, const void *src, size_t n_bytes);
+void quiet_fill(void *dst, size_t n_bytes); /* with 0xff */
+
 extern simt_config config;
 
 /* Prints what a kernel did wrong and ends the process with exit code 97. */

@@ -61,11 +61,12 @@ static char *allocate_shared(size_t n_bytes, size_t align)
     uintptr_t p = ((uintptr_t)running->arena + align - 1) & ~(uintptr_t)(align - 1);
     running->arena = (char *)p + n_bytes;
     if (running->arena > running->arena_end) fail("shared memory arena is spent");
+    quiet_fill((void *)p, n_bytes);
 #else
     void *p = nullptr;
     if (posix_memalign(&p, align, n_bytes) != 0) abort();
+    memset(p, 0xff, n_bytes);
 #endif
-    memset((void *)p, 0xff, n_bytes);
     return (char *)p;
 }
 
