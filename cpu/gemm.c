@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-#define AHEAD_BYTES 4096 /* best of 2 to 16 kB on the machine in docs/performance.md */
+#define AHEAD_BYTES 4096 /* one page */
 
 T5_INLINE v_f32 load_weights(const void *w, size_t i, t5_storage storage)
 {
