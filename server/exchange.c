@@ -280,6 +280,9 @@ enum MHD_Result t5_exchange_advance(t5_exchange *x)
         t5_watch_await_gone(x->http->watch, x->watched, gone, x);
         return MHD_YES;
     }
+    /* While it stops, libmicrohttpd takes a response without keeping it, and calls again. */
+    if (x->phase == T5_EXCHANGE_REPLIED) return MHD_NO;
+    T5_ASSERT(x->is_suspended);
     x->is_suspended = false;
     bool is_gone = t5_watch_is_gone(x->http->watch, x->watched);
     if (!is_gone) x->route->finish(x, x->http->options.server);

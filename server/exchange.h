@@ -1,5 +1,6 @@
 /* server/exchange.h: inside of t5_http and t5_exchange; private to http.c, exchange.c and exchange_fields.c. */
 #pragma once
+#include "server/acceptor.h"
 #include "server/http.h"
 #include "server/watch.h"
 #include <microhttpd.h>
@@ -9,9 +10,10 @@ struct t5_http {
     t5_http_options options;
     struct MHD_Daemon *daemon;
     t5_watch *watch;
-    int listen_fd; /* ours again after t5_http_drain(); -1 before */
+    t5_acceptor *acceptor; /* NULL after t5_http_drain() */
     char url[160];
     atomic_bool is_draining;
+    atomic_int n_connections;
     atomic_int n_exchanges;  /* received and not completely answered */
     atomic_bool is_stopping; /* no more work may begin */
     atomic_int n_working;    /* in a route's hands, maybe suspended: libmicrohttpd must not be stopped */
@@ -49,5 +51,5 @@ void t5_exchange_destroy(t5_exchange *x);
 enum MHD_Result t5_exchange_begin(t5_exchange *x, const char *path, const char *method);
 /* A piece of the body. MHD_NO: no memory, the connection must close. */
 enum MHD_Result t5_exchange_append(t5_exchange *x, const char *bytes, size_t n_bytes);
-/* The body is complete, or the exchange was resumed. */
+/* The body is complete, or the exchange was resumed. MHD_NO: the connection must close. */
 enum MHD_Result t5_exchange_advance(t5_exchange *x);

@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#define FDS_SPARE 64 /* besides connections: model files, epoll sets, logs */
+#define CONNECTIONS_SPARE 1088 /* the backlog of t5_listen(), and an uneven division among 64 threads */
+#define FDS_SPARE 128          /* besides connections: model files, epoll sets, logs, lingering clients */
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *url, const char *method,
                                   const char *version, const char *upload, size_t *upload_bytes, void **request_ctx)
@@ -61,6 +61,21 @@ static void on_connection(void *ctx, struct MHD_Connection *connection, void **s
         t5_watch_close(h->watch, *socket_ctx);
         *socket_ctx = NULL;
     }
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) atomic_fetch_sub(&h->n_connections, 1);
+}
+
+static bool has_room(void *ctx)
+{
+    const t5_http *h = ctx;
+    return atomic_load(&h->n_connections) < h->options.connections_max;
+}
+
+static void take_client(void *ctx, int fd, const struct sockaddr *address, socklen_t n_bytes)
+{
+    t5_http *h = ctx;
+    atomic_fetch_add(&h->n_connections, 1);
+    /* On failure it closes fd and does not report the connection. */
+    if (MHD_add_connection(h->daemon, fd, address, n_bytes) != MHD_YES) atomic_fetch_sub(&h->n_connections, 1);
 }
 
 /* libmicrohttpd speaks of what clients did wrong; that is of interest when one looks for it. */
@@ -94,20 +109,23 @@ static void raise_fd_limit(int32_t connections_max)
                (unsigned long long)wanted);
 }
 
-static t5_status start_daemon(t5_http *h, int fd, t5_error *err)
+static t5_status start_daemon(t5_http *h, t5_error *err)
 {
     const t5_http_options *o = &h->options;
-    const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
+                           MHD_USE_ITC | MHD_USE_ERROR_LOG;
     /* A pool of one is a daemon with one thread; libmicrohttpd wants it said as 0. */
     unsigned n_pool = o->n_threads > 1 ? (unsigned)o->n_threads : 0;
-    unsigned n_connections = (unsigned)(o->connections_max > o->n_threads ? o->connections_max : o->n_threads);
+    /* has_room() keeps the limit. This one is divided among the threads, and during a drain the backlog comes on top.
+     */
+    unsigned n_connections = (unsigned)o->connections_max + CONNECTIONS_SPARE;
     MHD_set_panic_func(on_panic, NULL);
-    h->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
-        MHD_OPTION_THREAD_POOL_SIZE, n_pool, MHD_OPTION_CONNECTION_LIMIT, n_connections,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->connection_bytes, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)(o->receive_timeout_ms / 1000 + 1), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    h->daemon =
+        MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+                         MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+                         MHD_OPTION_THREAD_POOL_SIZE, n_pool, MHD_OPTION_CONNECTION_LIMIT, n_connections,
+                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->connection_bytes, MHD_OPTION_CONNECTION_TIMEOUT,
+                         (unsigned)(o->receive_timeout_ms / 1000 + 1), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (h->daemon == NULL) return T5_FAIL(err, T5_ERR_IO, "the HTTP server could not start: %s", strerror(errno));
     return T5_OK;
 }
@@ -119,16 +137,18 @@ t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error 
     t5_http *h = calloc(1, sizeof *h);
     if (h == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "http: %zu bytes", sizeof *h);
     h->options = *options;
-    h->listen_fd = -1;
+    const t5_acceptor_calls calls = {.has_room = has_room, .take = take_client, .ctx = h};
     raise_fd_limit(options->connections_max);
-    T5_TRY(t5_watch_create(options->connections_max, &h->watch, err));
+    T5_TRY(t5_watch_create(options->connections_max + CONNECTIONS_SPARE, &h->watch, err));
     T5_TRY(t5_listen(options->host, options->port, &fd, h->url, sizeof h->url, err));
-    T5_TRY(start_daemon(h, fd, err));
+    T5_TRY(start_daemon(h, err));
+    T5_TRY(t5_acceptor_create(fd, &calls, &h->acceptor, err));
     *out = h;
-    h = NULL; /* handed to the caller; the socket is libmicrohttpd's */
+    h = NULL; /* handed to the caller; the socket is the acceptor's */
     fd = -1;
 out:
     if (fd >= 0) close(fd);
+    if (h != NULL && h->daemon != NULL) MHD_stop_daemon(h->daemon);
     if (h != NULL) t5_watch_destroy(h->watch);
     free(h);
     return status;
@@ -139,26 +159,11 @@ const char *t5_http_url(const t5_http *h)
     return h->url;
 }
 
-/* Clients that the kernel has accepted for us get an answer (503, or what they asked for) instead of a reset. */
-static void take_backlog(t5_http *h, int fd)
-{
-    struct sockaddr_storage address;
-    for (;;) {
-        socklen_t n_bytes = sizeof address;
-        int client = accept4(fd, (struct sockaddr *)&address, &n_bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (client < 0) return;
-        MHD_add_connection(h->daemon, client, (struct sockaddr *)&address, n_bytes); /* closes it when it fails */
-    }
-}
-
 void t5_http_drain(t5_http *h)
 {
     if (atomic_exchange(&h->is_draining, true)) return;
-    h->listen_fd = MHD_quiesce_daemon(h->daemon);
-    if (h->listen_fd < 0) return;
-    take_backlog(h, h->listen_fd);
-    /* New clients are refused from here on. Not closed yet: a thread of libmicrohttpd may be about to use the number. */
-    shutdown(h->listen_fd, SHUT_RDWR);
+    t5_acceptor_destroy(h->acceptor);
+    h->acceptor = NULL;
 }
 
 bool t5_http_is_draining(const t5_http *h)
@@ -169,6 +174,11 @@ bool t5_http_is_draining(const t5_http *h)
 int32_t t5_http_pending(const t5_http *h)
 {
     return atomic_load(&h->n_exchanges);
+}
+
+int32_t t5_http_connections(const t5_http *h)
+{
+    return atomic_load(&h->n_connections);
 }
 
 void t5_http_give_up(t5_http *h)
@@ -183,7 +193,6 @@ bool t5_http_stop(t5_http *h)
     atomic_store(&h->is_stopping, true);
     if (atomic_load(&h->n_working) > 0) return false;
     MHD_stop_daemon(h->daemon);
-    if (h->listen_fd >= 0) close(h->listen_fd);
     t5_watch_destroy(h->watch);
     free(h);
     return true;

@@ -52,6 +52,8 @@ void t5_http_drain(t5_http *h);
 bool t5_http_is_draining(const t5_http *h);
 /* Requests received and not fully answered. */
 int32_t t5_http_pending(const t5_http *h);
+/* Connections that are open, idle ones too. */
+int32_t t5_http_connections(const t5_http *h);
 /* Calls route->cancel for every suspended request. */
 void t5_http_give_up(t5_http *h);
 /* After t5_http_drain(): closes all connections and frees. False, and nothing done, while a request is suspended:

@@ -17,7 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TICK_MS 20 /* while draining */
+#define TICK_MS 20   /* while draining */
+#define QUIET_MS 250 /* without a request before the last connections are closed */
 #define DEVICE_CHECK_MS 500
 #define GIVE_UP_MS 10000 /* work that was given up ends at the next step; longer means that the device hangs */
 #define SEND_MS 2000     /* for the last replies to leave */
@@ -111,15 +112,27 @@ static t5_status serve(const program *p, t5_error *err)
     }
 }
 
-/* Finishes what was accepted within the drain timeout, or until a second signal; then gives it up. False when work is
- * stuck in the device. */
+/* Waits until all that was accepted is answered, and for a moment after that: a request may be on its way on an open
+ * connection, and its client deserves a 503 rather than a closed door. Ends early when no connection is left, at the
+ * drain timeout, and at a second signal, which it returns true for. */
+static bool wait_answered(const program *p)
+{
+    int64_t begin_ms = t5_clock_ms(), busy_ms = begin_ms;
+    for (;;) {
+        int64_t now_ms = t5_clock_ms();
+        if (t5_http_pending(p->http) > 0) busy_ms = now_ms;
+        if (now_ms - busy_ms >= QUIET_MS || now_ms - begin_ms >= p->config.drain_timeout_ms) return false;
+        if (t5_http_connections(p->http) == 0) return false;
+        if (wait_signal(p, TICK_MS) > 0) return true;
+    }
+}
+
+/* Finishes what was accepted, as far as time allows; gives up the rest. False when work is stuck in the device. */
 static bool drain(program *p)
 {
     int64_t begin_ms = t5_clock_ms();
     t5_http_drain(p->http);
-    bool is_hurried = false;
-    while (t5_http_pending(p->http) > 0 && !is_hurried && t5_clock_ms() - begin_ms < p->config.drain_timeout_ms)
-        is_hurried = wait_signal(p, TICK_MS) > 0;
+    bool is_hurried = wait_answered(p);
     if (t5_http_pending(p->http) > 0)
         t5_log(T5_LOG_WARN, "giving_up pending=%d why=%s", t5_http_pending(p->http),
                is_hurried ? "second_signal" : "drain_timeout");
