@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,13 +129,39 @@ void t5_threads_run(t5_threads *threads, int32_t n_tasks, t5_task *task, void *c
     }
 }
 
+/* Reads up to two integers of a file. Returns how many. */
+static int read_numbers(const char *path, long long out[2])
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL) return 0;
+    const int n = fscanf(file, "%lld %lld", &out[0], &out[1]);
+    fclose(file);
+    return n < 0 ? 0 : n;
+}
+
+/* Cores that the container's quota is worth, rounded up; T5_THREADS_MAX when there is none. More threads than that
+ * would be stopped half-way through a step. */
+static int32_t cores_of_quota(void)
+{
+    long long quota[2];
+    if (read_numbers("/sys/fs/cgroup/cpu.max", quota) != 2) { /* version 2: "200000 100000", or "max 100000" */
+        long long period[2];
+        if (read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", quota) != 1) return T5_THREADS_MAX;
+        if (read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period) != 1) return T5_THREADS_MAX;
+        quota[1] = period[0];
+    }
+    if (quota[0] <= 0 || quota[1] <= 0 || quota[0] / quota[1] >= T5_THREADS_MAX) return T5_THREADS_MAX;
+    return (int32_t)((quota[0] + quota[1] - 1) / quota[1]);
+}
+
 static int32_t cores_available(void)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    const int32_t n = CPU_COUNT(&set);
-    return n < 1 ? 1 : n > T5_THREADS_MAX ? T5_THREADS_MAX : n;
+    const int32_t n_quota = cores_of_quota();
+    const int32_t n = CPU_COUNT(&set) < n_quota ? CPU_COUNT(&set) : n_quota;
+    return n < 1 ? 1 : n;
 }
 
 static t5_status start_workers(t5_threads *threads, t5_error *err)
