@@ -34,6 +34,6 @@ need_packages() {
 build_preset() {
     local preset=$1 target=$2
     shift 2
-    cmake --preset "$preset" --log-level=WARNING "$@" >&2
+    cmake --preset "$preset" --log-level=WARNING "$@" >/dev/null
     ninja --quiet -C "build/$preset" "$target" >&2
 }
