@@ -10,6 +10,8 @@
 #include "cuda/t5_cuda.h"
 
 static const int T5_ATTEND_THREADS = 64;
+/* 4 more than the threads: a warp that reads 8 elements of 4 vectors meets no bank twice. */
+static const int T5_ATTEND_SUMS_STRIDE = T5_ATTEND_THREADS + 4;
 
 /* Where keys and values lie in a KV block. Keys: [n_heads][d_kv / VEC][T5_KV_BLOCK][VEC], so that threads with
  * neighbouring keys read neighbouring 16 bytes; values: [n_heads][T5_KV_BLOCK][d_kv]. */
@@ -35,10 +37,10 @@ template <class T, int VEC> struct t5_paged {
 };
 
 /* Shared memory of a block, as floats: queries [N_QUERIES][d_kv], weights [N_QUERIES][THREADS], and the sums of the
- * groups [THREADS * VEC]. */
+ * groups [VEC * SUMS_STRIDE]. */
 template <int VEC, int N_QUERIES> static inline size_t t5_attend_shared_bytes(int d_kv)
 {
-    return sizeof(float) * (size_t)(N_QUERIES * d_kv + N_QUERIES * T5_ATTEND_THREADS + T5_ATTEND_THREADS * VEC);
+    return sizeof(float) * (size_t)(N_QUERIES * d_kv + N_QUERIES * T5_ATTEND_THREADS + T5_ATTEND_SUMS_STRIDE * VEC);
 }
 
 /* What a block shares while it attends. */
@@ -133,17 +135,16 @@ __device__ __forceinline__ void t5_attend_store(const t5_attend_shared<N_QUERIES
                                                 const float (&sums)[VEC], T *out)
 {
     int n_groups = T5_ATTEND_THREADS / (d_kv / VEC);
-    int group = (int)threadIdx.x / (d_kv / VEC), vector = (int)threadIdx.x % (d_kv / VEC);
-    if (group < n_groups) {
+    if ((int)threadIdx.x < n_groups * (d_kv / VEC)) {
 #pragma unroll
         for (int e = 0; e < VEC; e++)
-            shared.sums[group * d_kv + vector * VEC + e] = sums[e];
+            shared.sums[e * T5_ATTEND_SUMS_STRIDE + (int)threadIdx.x] = sums[e];
     }
     __syncthreads();
     for (int d = (int)threadIdx.x; d < d_kv; d += T5_ATTEND_THREADS) {
         float sum = 0.0f;
         for (int i = 0; i < n_groups; i++)
-            sum += shared.sums[i * d_kv + d];
+            sum += shared.sums[d % VEC * T5_ATTEND_SUMS_STRIDE + i * (d_kv / VEC) + d / VEC];
         t5_store(&out[d], sum / shared.total[q]);
     }
     __syncthreads();

@@ -57,7 +57,7 @@ __device__ __forceinline__ void stage_normalized(const t5_cuda_linear_args &args
 template <class T> __device__ __forceinline__ uint4 load_x(const T *x, int k, int d_in)
 {
     if (d_in % 8 == 0) {
-        return k < d_in ? *reinterpret_cast<const uint4 *>(x + k) : make_uint4(0, 0, 0, 0);
+        return k < d_in ? t5_load16(x + k) : make_uint4(0, 0, 0, 0);
     }
     uint32_t words[4];
 #pragma unroll
@@ -93,8 +93,8 @@ __device__ __forceinline__ void load_weights(const t5_cuda_linear_args &args, si
 #pragma unroll
     for (int i = 0; i <= IS_GATED; i++) {
         const T *from = (const T *)(i == 0 ? args.w : args.w_up) + at;
-        w.low[i] = *reinterpret_cast<const uint4 *>(from);
-        w.high[i] = *reinterpret_cast<const uint4 *>(from + eight_rows);
+        w.low[i] = t5_load16(from);
+        w.high[i] = t5_load16(from + eight_rows);
     }
 }
 

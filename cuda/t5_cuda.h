@@ -120,18 +120,25 @@ template <class T> struct t5_vector {
     static const int LEN = 16 / (int)sizeof(T);
 };
 
+/* The widest load; p aligned to 16 bytes. Where accesses are counted it is one access, not the host's four. */
+__device__ __forceinline__ uint4 t5_load16(const void *p)
+{
+#ifdef SIMT_COUNT
+    return simt_counted_load16(p);
+#else
+    return *reinterpret_cast<const uint4 *>(p);
+#endif
+}
+
 /* x[LEN] = p[LEN], p aligned to 16 bytes. */
 __device__ __forceinline__ void t5_load_vector(const float *p, float (&x)[4])
 {
-    float4 v = *reinterpret_cast<const float4 *>(p);
-    x[0] = v.x;
-    x[1] = v.y;
-    x[2] = v.z;
-    x[3] = v.w;
+    uint4 v = t5_load16(p);
+    memcpy(x, &v, sizeof v);
 }
 template <class T> __device__ __forceinline__ void t5_load_vector(const T *p, float (&x)[8])
 {
-    uint4 v = *reinterpret_cast<const uint4 *>(p);
+    uint4 v = t5_load16(p);
     const uint32_t words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -209,7 +216,7 @@ template <bool IS_TRANSPOSED> __device__ __forceinline__ void t5_ldmatrix(uint32
                      : "memory");
     }
 #else
-    uint4 values = *reinterpret_cast<const uint4 *>(row); /* here, so that the sanitizers see this lane's access */
+    uint4 values = t5_load16(row); /* here, so that the sanitizers see this lane's access */
     void *const pointers[3] = {&values, r, nullptr};
     simt_warp_compute(IS_TRANSPOSED ? SIMT_LDMATRIX_TRANS : SIMT_LDMATRIX, pointers, {__FILE__, __LINE__});
 #endif

@@ -89,6 +89,8 @@ void simt_fence(void);
 /* This block's copy of the shared array that `key` names: NaN-filled, with its own red zones. */
 void *simt_shared(const void *key, size_t n_bytes, size_t align);
 void *simt_dynamic_shared(void);
+/* Counting builds only (counters.cc). */
+uint4 simt_counted_load16(const void *p);
 void simt_cp_async(void *dst, const void *src, unsigned src_bytes);
 void simt_cp_commit(void);
 void simt_cp_wait(int n_pending_max);
