@@ -1,7 +1,5 @@
 /* tests/test_tokenizer.c: text to ids and back as Hugging Face computes it, special tokens, and broken models. */
-#include "base/file.h"
 #include "base/utf8.h"
-#include "tokenizer/spm_wrapper.h"
 #include "tokenizer/tokenizer.h"
 
 #include <inttypes.h>
@@ -17,7 +15,6 @@
 
 #define FIXTURES T5_SOURCE_DIR "/tests/fixtures/"
 #define IDS_MAX 4096
-#define MUTANTS 1500
 
 static json_t *load_json(const char *folder, const char *name)
 {
@@ -84,9 +81,262 @@ static void ids_match_reference(void **state)
     assert_true(n_cases >= 50);
 }
 
-static const struct CMUnitTest tests[] = {cmocka_unit_test(ids_match_reference)};
+static char *decode(const t5_tokenizer *t, const int32_t *ids, int32_t n_ids)
+{
+    char *text = NULL;
+    size_t n_bytes = 0;
+    t5_error err = {0};
+    if (t5_tokenizer_decode(t, ids, n_ids, &text, &n_bytes, &err) != T5_OK) fail_msg("%s", err.text);
+    assert_int_equal(strlen(text), n_bytes);
+    return text;
+}
+
+static void expect_text(const t5_tokenizer *t, const int32_t *ids, int32_t n_ids, const char *want)
+{
+    char *text = decode(t, ids, n_ids);
+    assert_string_equal(text, want);
+    free(text);
+}
+
+/* Claim: what a user types stays text: it gives no special id, and comes back as it was. Method: special names through
+ * models that can spell every character. */
+static void typed_names_are_text(void **state)
+{
+    static const char *const folders[] = {"mt5", "umt5", "byt5", "madlad"};
+    static const char typed[] = "a </s> <pad> <unk> <extra_id_0> b";
+
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(folders); i++) {
+        t5_tokenizer *t = open_fixture(folders[i]);
+        t5_error err = {0};
+        int32_t *ids = NULL, n_ids = 0;
+        assert_int_equal(t5_tokenizer_encode_alloc(t, typed, sizeof typed - 1, IDS_MAX, &ids, &n_ids, &err), T5_OK);
+        for (int32_t k = 0; k < n_ids - 1; k++)
+            assert_true(ids[k] > 2 && ids[k] != t5_tokenizer_find(t, "<extra_id_0>"));
+        expect_text(t, ids, n_ids, typed);
+        free(ids);
+        t5_tokenizer_close(t);
+    }
+}
+
+/* Claim: pad, eos, unk, sentinels and ids without a piece leave no text. Method: "Hello" with each of them inside. */
+static void special_ids_are_dropped(void **state)
+{
+    t5_tokenizer *t = open_fixture("t5-v1.0");
+    int32_t ids[32], n_ids = 0, mixed[64], n_mixed = 0;
+    static const int32_t special[] = {0, 1, 2, 900, 999, 1000, 1023, 1024, INT32_MAX, -1, INT32_MIN};
+    t5_error err = {0};
+
+    (void)state;
+    assert_int_equal(t5_tokenizer_encode(t, "Hello", 5, ids, 32, &n_ids, &err), T5_OK);
+    for (int32_t i = 0; i < n_ids; i++) {
+        for (size_t k = 0; k < T5_COUNT(special) && n_mixed < 60; k++)
+            mixed[n_mixed++] = special[k];
+        mixed[n_mixed++] = ids[i];
+    }
+    char *plain = decode(t, ids, n_ids);
+    assert_string_equal(plain, "Hello");
+    free(plain);
+    expect_text(t, mixed, n_mixed, "Hello");
+    expect_text(t, special, T5_COUNT(special), "");
+    expect_text(t, NULL, 0, "");
+    t5_tokenizer_close(t);
+}
+
+/* Claim: bytes that are no UTF-8 become U+FFFD. Method: a start byte alone, and inside text, for bytes and for
+ * SentencePiece's byte pieces. */
+static void broken_bytes_are_repaired(void **state)
+{
+    t5_tokenizer *bytes = open_fixture("byt5"), *pieces = open_fixture("mt5");
+    int32_t piece_ids[] = {t5_tokenizer_find(pieces, "<0xC3>"), t5_tokenizer_find(pieces, "<0xA9>"),
+                           t5_tokenizer_find(pieces, "<0xFF>")};
+
+    (void)state;
+    expect_text(bytes, (const int32_t[]){0xC3 + 3, 0xA9 + 3}, 2, "\xC3\xA9");
+    expect_text(bytes, (const int32_t[]){'a' + 3, 0xC3 + 3, 'b' + 3}, 3,
+                "a\xEF\xBF\xBD"
+                "b");
+    expect_text(bytes, (const int32_t[]){0xF0 + 3, 0x9F + 3, 1}, 3, "\xEF\xBF\xBD");
+    expect_text(pieces, piece_ids, 2, "\xC3\xA9");
+    char *text = decode(pieces, piece_ids, 3);
+    assert_true(t5_utf8_is_valid(text, strlen(text)));
+    assert_non_null(strstr(text, "\xEF\xBF\xBD"));
+    free(text);
+    t5_tokenizer_close(bytes);
+    t5_tokenizer_close(pieces);
+}
+
+/* Claim: ids have names, names have ids, and the sentinels count down. Method: the ends of each range. */
+static void pieces_have_names(void **state)
+{
+    t5_tokenizer *t = open_fixture("t5-v1.0"), *bytes = open_fixture("byt5"), *madlad = open_fixture("madlad");
+
+    (void)state;
+    assert_string_equal(t5_tokenizer_kind(t), "sentencepiece");
+    assert_string_equal(t5_tokenizer_piece(t, 999), "<extra_id_0>");
+    assert_string_equal(t5_tokenizer_piece(t, 900), "<extra_id_99>");
+    assert_string_equal(t5_tokenizer_piece(t, 1), "</s>");
+    assert_string_equal(t5_tokenizer_piece(t, 899), "v");
+    assert_null(t5_tokenizer_piece(t, 1000));
+    assert_null(t5_tokenizer_piece(t, -1));
+    assert_int_equal(t5_tokenizer_find(t, "<extra_id_0>"), 999);
+    assert_int_equal(t5_tokenizer_find(t, "v"), 899);
+    assert_int_equal(t5_tokenizer_find(t, "no such piece"), -1);
+    assert_int_equal(t5_tokenizer_vocab_live(t), 1000);
+    assert_string_equal(t5_tokenizer_kind(bytes), "bytes");
+    assert_string_equal(t5_tokenizer_piece(bytes, 'A' + 3), "<0x41>");
+    assert_string_equal(t5_tokenizer_piece(bytes, 259), "<extra_id_0>");
+    assert_int_equal(t5_tokenizer_find(bytes, "</s>"), 1);
+    assert_int_equal(t5_tokenizer_vocab_live(bytes), 384);
+    assert_int_equal(t5_tokenizer_find(madlad, "<2de>"), 3);
+    assert_int_equal(t5_tokenizer_find(madlad, "<2xx>"), -1);
+    assert_int_equal(t5_tokenizer_vocab_live(madlad), 1280); /* 80 sentinels are all that fits */
+    t5_tokenizer_close(t);
+    t5_tokenizer_close(bytes);
+    t5_tokenizer_close(madlad);
+}
+
+/* Claim: texts of any bytes and length are ids or an error that says why. Method: limits, broken UTF-8, NUL, 100 kB. */
+static void odd_texts_are_handled(void **state)
+{
+    t5_tokenizer *t = open_fixture("mt5");
+    int32_t ids[4], n_ids = 0, *many = NULL;
+    char *text = malloc(100000);
+    t5_error err = {0}, utf8_err = {0};
+
+    (void)state;
+    assert_non_null(text);
+    assert_int_equal(t5_tokenizer_encode(t, "a b c d e", 9, ids, 4, &n_ids, &err), T5_ERR_ARG);
+    assert_non_null(strstr(err.text, "allowed are 4"));
+    assert_int_equal(t5_tokenizer_encode(t, "ab\xFF", 3, ids, 4, &n_ids, &utf8_err), T5_ERR_ARG);
+    assert_non_null(strstr(utf8_err.text, "byte 2"));
+    err = (t5_error){0};
+    assert_int_equal(t5_tokenizer_encode(t, "", 0, ids, 1, &n_ids, &err), T5_OK);
+    assert_true(n_ids == 1 && ids[0] == 1);
+    assert_int_equal(t5_tokenizer_encode(t, "", 0, ids, 0, &n_ids, &err), T5_ERR_ARG);
+    err = (t5_error){0};
+    assert_int_equal(t5_tokenizer_encode_alloc(t, "a\0b", 3, IDS_MAX, &many, &n_ids, &err), T5_OK);
+    assert_true(n_ids >= 3);
+    free(many);
+    memset(text, 'x', 100000);
+    assert_int_equal(t5_tokenizer_encode_alloc(t, text, 100000, 200000, &many, &n_ids, &err), T5_OK);
+    assert_true(n_ids > 1000);
+    free(many);
+    free(text);
+    t5_tokenizer_close(t);
+}
+
+typedef struct {
+    const char *name, *text; /* text NULL: a link to a good model */
+} folder_file;
+
+static const char *make_folder(const folder_file *files, size_t n_files, bool is_removed)
+{
+    static char dir[] = "/tmp/t5-tokenizer-XXXXXX";
+    char path[256];
+    if (!is_removed) {
+        memcpy(dir + sizeof dir - 7, "XXXXXX", 6);
+        assert_non_null(mkdtemp(dir));
+    }
+    for (size_t i = 0; i < n_files; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, files[i].name);
+        if (is_removed) {
+            unlink(path);
+        } else if (files[i].text == NULL) {
+            assert_int_equal(symlink(FIXTURES "mt5/spiece.model", path), 0);
+        } else {
+            FILE *f = fopen(path, "w");
+            assert_non_null(f);
+            fputs(files[i].text, f);
+            fclose(f);
+        }
+    }
+    if (is_removed) rmdir(dir);
+    return dir;
+}
+
+/* Claim: the folder's own tokenizer is found, and what is missing or broken is named. Method: small folders. */
+static void folders_are_searched(void **state)
+{
+    static const struct {
+        folder_file files[3];
+        size_t n_files;
+        int32_t vocab_size;
+        const char *want; /* the kind, or a part of the error */
+        t5_status status;
+    } cases[] = {
+        {{{"spiece.model", NULL}}, 1, 1344, "sentencepiece", T5_OK},
+        {{{"x.spm", NULL}}, 1, 1344, "sentencepiece", T5_OK},
+        {{{"sentencepiece.bpe.model", NULL}, {"y.model", "bad"}}, 2, 1344, "sentencepiece", T5_OK},
+        {{{"spiece.model", NULL}, {"z.spm", "bad"}}, 2, 1344, "sentencepiece", T5_OK},
+        {{{"a.vocab", NULL}, {"tokenizer_config.json", "{\"vocab_file\": \"a.vocab\"}"}},
+         2,
+         1344,
+         "sentencepiece",
+         T5_OK},
+        {{{"config.json", "{\"tokenizer_class\": \"ByT5Tokenizer\"}"}}, 1, 500, "bytes", T5_OK},
+        {{{"tokenizer_config.json", "{\"tokenizer_class\": \"ByT5Tokenizer\"}"}}, 1, 384, "bytes", T5_OK},
+        {{{"config.json", "{}"}}, 1, 384, "bytes", T5_OK},
+        {{{"tokenizer_config.json", "{\"model_max_length\": 1000000000000000019884624838656}"}},
+         1,
+         384,
+         "bytes",
+         T5_OK},
+        {{{"config.json", "{}"}}, 1, 1344, "no tokenizer", T5_ERR_IO},
+        {{{"tokenizer_config.json", "{\"vocab_file\": \"../spiece.model\"}"}}, 1, 1344, "no tokenizer", T5_ERR_IO},
+        {{{"a.spm", NULL}, {"b.model", NULL}}, 2, 1344, "several tokenizers", T5_ERR_FORMAT},
+        {{{"spiece.model", "not a model"}}, 1, 1344, "spiece.model", T5_ERR_FORMAT},
+        {{{"spiece.model", ""}}, 1, 1344, "empty", T5_ERR_FORMAT},
+        {{{"spiece.model", NULL}}, 1, 1199, "vocab_size 1199", T5_ERR_FORMAT},
+        {{{"tokenizer_config.json", "{\"tokenizer_class\": \"ByT5Tokenizer\"}"}}, 1, 100, "259", T5_ERR_FORMAT},
+        {{{"tokenizer_config.json", "{"}}, 1, 384, "tokenizer_config.json", T5_ERR_FORMAT},
+        {{{"tokenizer_config.json", "{\"extra_ids\": -1}"}}, 1, 384, "extra_ids", T5_ERR_FORMAT},
+        {{{"tokenizer_config.json", "{\"extra_ids\": \"many\"}"}}, 1, 384, "extra_ids", T5_ERR_FORMAT},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        const char *dir = make_folder(cases[i].files, cases[i].n_files, false);
+        t5_tokenizer_options options = {.vocab_size = cases[i].vocab_size, .pad_id = 0, .eos_id = 1};
+        t5_tokenizer *t = NULL;
+        t5_error err = {0};
+        t5_status status = t5_tokenizer_open(dir, &options, &t, &err);
+        const char *got = status == T5_OK ? t5_tokenizer_kind(t) : err.text;
+        if (status != cases[i].status || strstr(got, cases[i].want) == NULL)
+            fail_msg("case %zu: status %d, \"%s\"", i, (int)status, got);
+        t5_tokenizer_close(t);
+        make_folder(cases[i].files, cases[i].n_files, true);
+    }
+}
+
+/* Claim: extra_ids of tokenizer_config.json says how many sentinels follow. Method: 0, and 10 as some write it: 10.0.
+ */
+static void extra_ids_are_counted(void **state)
+{
+    static const folder_file none[] = {{"spiece.model", NULL}, {"tokenizer_config.json", "{\"extra_ids\": 0}"}};
+    static const folder_file ten[] = {{"spiece.model", NULL}, {"tokenizer_config.json", "{\"extra_ids\": 10.0}"}};
+    const folder_file *folders[] = {none, ten};
+    t5_tokenizer_options options = {.vocab_size = 1344, .pad_id = 0, .eos_id = 1};
+
+    (void)state;
+    for (int32_t i = 0; i < 2; i++) {
+        t5_tokenizer *t = NULL;
+        t5_error err = {0};
+        assert_int_equal(t5_tokenizer_open(make_folder(folders[i], 2, false), &options, &t, &err), T5_OK);
+        assert_int_equal(t5_tokenizer_vocab_live(t), 1200 + 10 * i);
+        assert_int_equal(t5_tokenizer_find(t, "<extra_id_9>"), i == 0 ? -1 : 1200);
+        t5_tokenizer_close(t);
+        make_folder(folders[i], 2, true);
+    }
+}
 
 int main(void)
 {
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ids_match_reference),     cmocka_unit_test(typed_names_are_text),
+        cmocka_unit_test(special_ids_are_dropped), cmocka_unit_test(broken_bytes_are_repaired),
+        cmocka_unit_test(pieces_have_names),       cmocka_unit_test(odd_texts_are_handled),
+        cmocka_unit_test(folders_are_searched),    cmocka_unit_test(extra_ids_are_counted),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
