@@ -17,6 +17,11 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Exit codes beside EXIT_SUCCESS and EXIT_FAILURE. A supervisor restarts after EXIT_DEVICE: a failed GPU needs a new
+ * process. */
+#define EXIT_USAGE 2
+#define EXIT_DEVICE 3
+
 #define TICK_MS 20   /* while draining */
 #define QUIET_MS 250 /* without a request before the last connections are closed */
 #define DEVICE_CHECK_MS 500
@@ -181,7 +186,7 @@ static t5_status run(program *p, t5_error *err)
     status = serve(p, err);
     if (!drain(p)) {
         t5_log(T5_LOG_ERROR, "stuck text=\"the device does not answer; leaving without it\"");
-        _exit(EXIT_FAILURE); /* its thread and the suspended requests cannot be freed */
+        _exit(EXIT_DEVICE); /* its thread and the suspended requests cannot be freed */
     }
 out:
     close_program(p);
@@ -196,7 +201,7 @@ int main(int argc, char **argv)
     t5_status status = t5_config_load(argc, argv, environ, &p.config, &action, &err);
     if (status != T5_OK) {
         fprintf(stderr, "t5serve: %s\n", err.text);
-        return 2;
+        return EXIT_USAGE;
     }
     if (action == T5_CONFIG_HELP) t5_config_print_help(stdout);
     if (action == T5_CONFIG_VERSION) printf("t5serve %s\n", T5_VERSION);
@@ -204,5 +209,5 @@ int main(int argc, char **argv)
     if (action == T5_CONFIG_RUN) status = run(&p, &err);
     if (status == T5_OK) return EXIT_SUCCESS;
     fprintf(stderr, "t5serve: %s\n", err.text);
-    return status == T5_ERR_ARG ? 2 : EXIT_FAILURE;
+    return status == T5_ERR_ARG ? EXIT_USAGE : status == T5_ERR_DEVICE ? EXIT_DEVICE : EXIT_FAILURE;
 }
