@@ -197,6 +197,11 @@ extern "C" int __tsan_atomic32_exchange(volatile int *p, int value, int)
     *p = value;
     return old;
 }
+extern "C" void __tsan_atomic32_store(volatile int *p, int value,
+                                      int) /* clang: an exchange whose result nobody wants */
+{
+    *p = value;
+}
 extern "C" int __tsan_atomic32_fetch_add(volatile int *p, int value, int)
 {
     int old = *p;

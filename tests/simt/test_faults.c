@@ -94,7 +94,7 @@ static void device_is_lost_at_every_call(void **state)
 {
     (void)state;
     uint64_t n_calls = count_calls();
-    for (uint64_t n = 0; n < n_calls; n += 3)
+    for (uint64_t n = 0; n < n_calls; n += 7)
         run_with_fault(n, cudaErrorLaunchFailure, true);
 }
 
@@ -103,7 +103,7 @@ static void memory_runs_out(void **state)
 {
     (void)state;
     int n_failed = 0;
-    for (uint64_t n_bytes = 1 << 20; n_bytes < (uint64_t)256 << 20; n_bytes += n_bytes / 16) {
+    for (uint64_t n_bytes = 1 << 20; n_bytes < (uint64_t)256 << 20; n_bytes += n_bytes / 6) {
         t5_error err = {0};
         simt_memory_limit(n_bytes);
         t5_status status = translate(&err);
