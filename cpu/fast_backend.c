@@ -308,13 +308,7 @@ static t5_status fast_search(t5_backend *b, const t5_step *step, float *logits, 
     T5_TRY(t5_fast_reserve(f, (size_t)vocab_size * sizeof(t5_candidate), err));
     searching s = {.f = f, .step = step, .state = *step->state, .logits = logits, .vocab_size = vocab_size};
     t5_threads_run(f->threads, step->n_rows, search_row, &s);
-    int32_t n = 0;
-    for (int32_t i = 0; i < step->n_rows; i += n) {
-        n = 1;
-        while (i + n < step->n_rows && step->rows[i + n].slot == step->rows[i].slot)
-            n++;
-        t5_search_slot(&s.state, step->rows[i].slot, &step->rows[i], n);
-    }
+    t5_search_slots(&s.state, step->rows, step->n_rows);
 out:
     return status;
 }

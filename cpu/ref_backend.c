@@ -358,12 +358,7 @@ static t5_status ref_search(t5_backend *b, const t5_step *step, float *logits, i
     for (int32_t i = 0; i < step->n_rows; i++) {
         t5_search_row(&state, &step->rows[i], logits, vocab_size, &t5_vocab_ops_plain, ref->sampling);
     }
-    for (int32_t i = 0, n = 0; i < step->n_rows; i += n) {
-        n = 1;
-        while (i + n < step->n_rows && step->rows[i + n].slot == step->rows[i].slot)
-            n++;
-        t5_search_slot(&state, step->rows[i].slot, &step->rows[i], n);
-    }
+    t5_search_slots(&state, step->rows, step->n_rows);
     return T5_OK;
 }
 

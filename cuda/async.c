@@ -74,13 +74,17 @@ out:
     return status;
 }
 
-static t5_status step_end(t5_backend *b, t5_error *err)
+static t5_status step_end(t5_backend *b, bool is_whole, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_cuda_backend *cuda = t5_cuda_of(b);
     t5_cuda_graph *recorded = cuda->recording;
     cudaGraph_t graph = NULL;
     if (recorded == NULL) return T5_OK;
+    if (!is_whole) {
+        abandon_recording(cuda);
+        return T5_OK;
+    }
     cuda->recording = NULL;
     T5_TRY(T5_CUDA(err, cudaStreamEndCapture(cuda->lane->stream, &graph)));
     T5_TRY(T5_CUDA(err, cudaGraphInstantiate(&recorded->exec, graph, 0)));

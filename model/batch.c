@@ -19,7 +19,6 @@ static void *dev_alloc(void *ctx, size_t n_bytes)
     if (a->err->status != T5_OK) return NULL;
     t5_backend *backend = a->b->model->backend;
     if (backend->ops->alloc(backend, n_bytes, &p, a->err) != T5_OK) return NULL;
-    a->b->dev_bytes += n_bytes;
     return p;
 }
 
@@ -212,9 +211,4 @@ void t5_batch_destroy(t5_batch *b)
     }
     t5_kv_cache_deinit(&b->cache);
     free(b);
-}
-
-size_t t5_batch_bytes(const t5_batch *b)
-{
-    return b->dev_bytes;
 }

@@ -58,14 +58,11 @@ bool t5_batch_is_done(const t5_batch *b, int32_t slot);
 int32_t t5_batch_n_results(const t5_batch *b, int32_t slot);
 /* Result `i`, best first. */
 void t5_batch_result_get(const t5_batch *b, int32_t slot, int32_t i, t5_batch_result *out);
-/* Tokens that a running greedy or sampled slot has generated so far in row 0, for streaming. */
-int32_t t5_batch_n_generated(const t5_batch *b, int32_t slot);
 /* Frees the slot, whether done or not (a client left). */
 void t5_batch_release(t5_batch *b, int32_t slot);
 
 int32_t t5_batch_n_running(const t5_batch *b);      /* slots */
 int32_t t5_batch_n_rows_running(const t5_batch *b); /* rows */
-size_t t5_batch_bytes(const t5_batch *b);           /* backend memory taken, weights excluded */
 
 /* For tests: encoder states of `input_ids` [n, d_model] and teacher-forced logits [n_decoder_ids, vocab_size] in
  * float32. The batch must be idle. */

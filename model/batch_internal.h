@@ -46,7 +46,8 @@ struct t5_batch {
     int32_t enc_n_seqs, enc_n_tokens, enc_len_max;
     void *dev_enc_tokens, *dev_enc_first, *dev_enc_slots;
 
-    int32_t n_encoding; /* slots whose encoder pass is queued but not done */
+    t5_error late_error; /* came up where it could not be returned: the next admission or step does */
+    int32_t n_encoding;  /* slots whose encoder pass is queued but not done */
 
     /* The step that is being planned: one block of memory, so that it goes up in one copy. The pointers lead into it.
      */
@@ -63,7 +64,6 @@ struct t5_batch {
 
     t5_scratch scratch, enc_scratch;
     float *logits; /* [dev] [n_rows_max][vocab_size] */
-    size_t dev_bytes;
 };
 
 static inline const t5_async_ops *t5_batch_async(const t5_batch *b)
@@ -73,8 +73,10 @@ static inline const t5_async_ops *t5_batch_async(const t5_batch *b)
 
 /* Copies host integers to backend memory. */
 t5_status t5_batch_upload_ints(t5_batch *b, void *dst, const int32_t *src, int32_t n, t5_error *err);
-/* Looks whether the queued encoder pass is done; with `waits` it is afterwards. */
+/* Looks whether the queued encoder pass is done; with `waits`, or when it failed, it is afterwards. */
 t5_status t5_batch_poll_encoder(t5_batch *b, bool waits, t5_error *err);
+/* Returns the late error, once. */
+t5_status t5_batch_late_error(t5_batch *b, t5_error *err);
 /* Adds q_len queries of one row to the step that is being planned, beginning at the slot's n_computed. */
 void t5_batch_plan_row(t5_batch *b, int32_t i_slot, int32_t row, int32_t q_len, t5_step *step);
 /* Brings the plan to backend memory. */

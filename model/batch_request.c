@@ -149,6 +149,8 @@ out:
 
 t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *r, int32_t *out_slot, t5_error *err)
 {
+    t5_status status = t5_batch_late_error(b, err);
+    if (status != T5_OK) return status;
     int32_t n_rows = n_rows_of(r);
     int32_t i_slot = find_free_slot(b);
     int32_t row0 = find_free_rows(b, n_rows);
@@ -173,7 +175,7 @@ t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *r, int32_t *out_sl
     b->enc_n_tokens += r->n_input_ids;
     b->enc_first[b->enc_n_seqs] = b->enc_n_tokens;
     if (r->n_input_ids > b->enc_len_max) b->enc_len_max = r->n_input_ids;
-    t5_status status = upload_rows(b, i_slot, r, err);
+    status = upload_rows(b, i_slot, r, err);
     if (status != T5_OK) {
         t5_batch_release(b, i_slot);
         return status;
@@ -210,12 +212,6 @@ void t5_batch_result_get(const t5_batch *b, int32_t slot, int32_t i, t5_batch_re
     out->is_truncated = s->mode != T5_SEARCH_SCORE && b->fin_tokens[at + (size_t)len - 1] != s->eos_id;
 }
 
-int32_t t5_batch_n_generated(const t5_batch *b, int32_t slot)
-{
-    T5_ASSERT(b->infos[slot].is_used);
-    return b->slots[slot].len - b->slots[slot].n_prompt;
-}
-
 /* Takes a slot that was admitted but not encoded out of the pass that is being gathered. */
 static void forget_gathered(t5_batch *b, int32_t slot)
 {
@@ -248,10 +244,7 @@ void t5_batch_release(t5_batch *b, int32_t slot)
     slot_info *info = &b->infos[slot];
     T5_ASSERT(info->is_used);
     const t5_slot *s = &b->slots[slot];
-    if (info->is_encoding) { /* its pass still writes to its blocks; a failure comes back with the next step */
-        t5_error ignored = {0};
-        t5_batch_poll_encoder(b, true, &ignored);
-    }
+    if (info->is_encoding) t5_batch_poll_encoder(b, true, &b->late_error); /* its pass still writes to its blocks */
     forget_gathered(b, slot);
     give_blocks(b, b->cross_blocks + slot * b->kv.cross_stride, b->kv.cross_stride);
     for (int32_t i = 0; i < s->n_rows; i++) {

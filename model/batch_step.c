@@ -19,6 +19,12 @@ t5_status t5_batch_upload_ints(t5_batch *b, void *dst, const int32_t *src, int32
 
 /* ---- encode ---- */
 
+static t5_status encode_and_project(t5_batch *b, const t5_packed *packed, t5_error *err)
+{
+    t5_status status = t5_model_encode(b->model, packed, &b->enc_scratch, err);
+    return status == T5_OK ? t5_model_project_cross(b->model, packed, &b->kv, &b->enc_scratch, err) : status;
+}
+
 static t5_status encode_gathered(t5_batch *b, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -34,13 +40,14 @@ static t5_status encode_gathered(t5_batch *b, t5_error *err)
     T5_TRY(t5_batch_upload_ints(b, b->dev_enc_first, b->enc_first, b->enc_n_seqs + 1, err));
     T5_TRY(t5_batch_upload_ints(b, b->dev_enc_slots, b->enc_slots, b->enc_n_seqs, err));
     if (async != NULL) T5_TRY(async->encode_begin(backend, err));
-    T5_TRY(t5_model_encode(b->model, &packed, &b->enc_scratch, err));
-    T5_TRY(t5_model_project_cross(b->model, &packed, &b->kv, &b->enc_scratch, err));
-    if (async == NULL) goto out;
-    T5_TRY(async->encode_end(backend, err));
-    for (int32_t i = 0; i < b->enc_n_seqs; i++)
-        b->infos[b->enc_slots[i]].is_encoding = true;
-    b->n_encoding = b->enc_n_seqs;
+    status = encode_and_project(b, &packed, err);
+    if (async != NULL) {
+        t5_status end_status = async->encode_end(backend, err);
+        if (status == T5_OK) status = end_status;
+        for (int32_t i = 0; i < b->enc_n_seqs; i++)
+            b->infos[b->enc_slots[i]].is_encoding = true; /* failed or not: it runs */
+        b->n_encoding = b->enc_n_seqs;
+    }
 out:
     return status;
 }
@@ -61,11 +68,20 @@ t5_status t5_batch_poll_encoder(t5_batch *b, bool waits, t5_error *err)
     bool is_done = false;
     if (b->n_encoding == 0) return T5_OK;
     t5_status status = t5_batch_async(b)->encode_poll(b->model->backend, waits, &is_done, err);
-    if (status != T5_OK || !is_done) return status;
+    if (status == T5_OK && !is_done) return T5_OK;
     for (int32_t s = 0; s < b->n_slots_max; s++)
         b->infos[s].is_encoding = false;
     b->n_encoding = 0;
-    return T5_OK;
+    return status;
+}
+
+t5_status t5_batch_late_error(t5_batch *b, t5_error *err)
+{
+    t5_status status = b->late_error.status;
+    if (status == T5_OK) return T5_OK;
+    T5_FAIL(err, status, "%s", b->late_error.text);
+    t5_error_clear(&b->late_error);
+    return status;
 }
 
 /* ---- step ---- */
@@ -177,9 +193,12 @@ static t5_status queue_step(t5_batch *b, t5_step *step, t5_error *err)
     T5_TRY(t5_batch_upload_plan(b, err));
     if (is_recorded) T5_TRY(async->step_begin(backend, step->n_queries, &is_queued, err));
     if (is_queued) goto out;
-    T5_TRY(t5_model_decode(b->model, step, &b->kv, &b->scratch, b->logits, err));
-    T5_TRY(backend->ops->search(backend, step, b->logits, b->model->hp.vocab_size, err));
-    if (is_recorded) T5_TRY(async->step_end(backend, err));
+    status = t5_model_decode(b->model, step, &b->kv, &b->scratch, b->logits, err);
+    if (status == T5_OK) status = backend->ops->search(backend, step, b->logits, b->model->hp.vocab_size, err);
+    if (is_recorded) {
+        t5_status end_status = async->step_end(backend, status == T5_OK, err);
+        if (status == T5_OK) status = end_status;
+    }
 out:
     return status;
 }
@@ -261,6 +280,7 @@ t5_status t5_batch_step(t5_batch *b, t5_error *err)
     t5_status status = T5_OK;
     t5_step step = b->dev_step;
     int64_t n_lag_max = t5_batch_async(b) != NULL ? 1 : 0;
+    T5_TRY(t5_batch_late_error(b, err));
     T5_TRY(t5_batch_poll_encoder(b, false, err));
     plan_step(b, &step);
     if (step.n_queries == 0 && b->n_steps == b->n_steps_read) { /* nothing to do but to wait for the encoder */

@@ -122,21 +122,17 @@ const t5_vocab_ops t5_vocab_ops_plain = {plain_log_sum_exp, plain_argmax, plain_
 
 /* ---- processors (transformers: generation/logits_process.py) ---- */
 
-static bool is_in(const int32_t *tokens, int32_t n, int32_t token)
-{
-    for (int32_t i = 0; i < n; i++) {
-        if (tokens[i] == token) return true;
-    }
-    return false;
-}
-
 /* Each token of the history once, start token included. `shift` is what turns x into what the penalty acts on: beam
- * search penalizes log-probabilities, the other modes logits. */
-static void penalize_repetition(const int32_t *tokens, int32_t len, float penalty, float shift, float *x)
+ * search penalizes log-probabilities, the other modes logits. `seen` has a byte for each word of the vocabulary,
+ * whatever is in it. */
+static void penalize_repetition(const int32_t *tokens, int32_t len, float penalty, float shift, float *x, uint8_t *seen)
 {
+    for (int32_t i = 0; i < len; i++)
+        seen[tokens[i]] = 0;
     for (int32_t i = 0; i < len; i++) {
         int32_t token = tokens[i];
-        if (is_in(tokens, i, token)) continue;
+        if (seen[token]) continue;
+        seen[token] = 1;
         float value = x[token] - shift;
         value = value < 0.0f ? value * penalty : value / penalty;
         x[token] = value + shift;
@@ -152,9 +148,12 @@ static void ban_repeated_ngrams(const int32_t *tokens, int32_t len, int32_t n, f
     }
 }
 
-static void process_logits(const t5_slot *slot, const int32_t *tokens, float shift, float *x, int32_t vocab_size)
+static void process_logits(const t5_slot *slot, const int32_t *tokens, float shift, float *x, int32_t vocab_size,
+                           t5_candidate *scratch)
 {
-    if (slot->repetition_penalty != 1.0f) penalize_repetition(tokens, slot->len, slot->repetition_penalty, shift, x);
+    if (slot->repetition_penalty != 1.0f) {
+        penalize_repetition(tokens, slot->len, slot->repetition_penalty, shift, x, (uint8_t *)scratch);
+    }
     int32_t n = slot->no_repeat_ngram_size;
     if (n > 0 && slot->len + 1 >= n) ban_repeated_ngrams(tokens, slot->len, n, x);
     if (slot->len - slot->n_prompt < slot->min_new_tokens) x[slot->eos_id] = -INFINITY;
@@ -182,34 +181,47 @@ static float uniform(uint64_t seed, int32_t i_beam, int32_t position)
     return (float)(z >> 40) * 0x1p-24f;
 }
 
-/* Temperature, then top_k, then top_p, then one draw. `kept` has room for the vocabulary. */
-static t5_candidate draw(const t5_slot *slot, int32_t i_beam, const float *x, int32_t vocab_size,
-                         const t5_vocab_ops *ops, t5_candidate *kept)
+/* Candidates that an unlimited draw sorts at first. They hold nearly always what is drawn; else it sorts more. */
+#define DRAW_SORTED_FIRST 256
+
+/* log(sum(exp(score))) of candidates, best first. */
+static float log_sum_candidates(const t5_candidate *c, int32_t n)
 {
-    int32_t k = slot->top_k > 0 && slot->top_k < vocab_size ? slot->top_k : vocab_size;
-    int32_t n = ops->top_k(x, vocab_size, k, kept);
-    float max = kept[0].score;
     double sum = 0.0;
-    for (int32_t i = 0; i < n; i++) {
-        kept[i].logprob = (kept[i].score - max) / slot->temperature;
-        sum += exp((double)kept[i].logprob);
+    for (int32_t i = 0; i < n; i++)
+        sum += exp((double)(c[i].score - c[0].score));
+    return c[0].score + (float)log(sum);
+}
+
+/* Temperature, then top_k, then top_p, then one draw: of the best candidates, as few as have a probability of top_p,
+ * the one at which the running probability passes u. Changes x. `kept` has room for the vocabulary. */
+static t5_candidate draw(const t5_slot *slot, int32_t i_beam, float *x, int32_t vocab_size, const t5_vocab_ops *ops,
+                         t5_candidate *kept)
+{
+    for (int32_t i = 0; i < vocab_size; i++)
+        x[i] /= slot->temperature;
+    bool is_limited = slot->top_k > 0 && slot->top_k < vocab_size;
+    float log_sum = is_limited ? 0.0f : ops->log_sum_exp(x, vocab_size);
+    double top_p = (double)slot->top_p;
+    double u = (double)uniform(slot->seed, i_beam, slot->len);
+    for (int32_t n_sorted = is_limited ? slot->top_k : DRAW_SORTED_FIRST;; n_sorted *= 8) {
+        int32_t n = ops->top_k(x, vocab_size, n_sorted < vocab_size ? n_sorted : vocab_size, kept);
+        if (is_limited) log_sum = log_sum_candidates(kept, n);
+        double mass = 0.0;
+        int32_t n_kept = 0;
+        while (n_kept < n && (n_kept == 0 || mass < top_p))
+            mass += exp((double)(kept[n_kept++].score - log_sum));
+        bool has_all = is_limited || n == vocab_size || mass >= top_p;
+        if (!has_all && !(top_p == 1.0 && u < mass)) continue; /* what is drawn is not among the sorted */
+        double left = has_all ? u * mass : u;
+        int32_t i = 0;
+        for (; i < n_kept - 1; i++) {
+            left -= exp((double)(kept[i].score - log_sum));
+            if (left < 0.0) break;
+        }
+        kept[i].logprob = kept[i].score - log_sum - (has_all ? (float)log(mass) : 0.0f);
+        return kept[i];
     }
-    double above = 0.0; /* probability of what is better than i */
-    int32_t n_kept = 0;
-    while (n_kept < n && (n_kept == 0 || above < (double)slot->top_p * sum)) {
-        above += exp((double)kept[n_kept].logprob);
-        n_kept++;
-    }
-    double left = (double)uniform(slot->seed, i_beam, slot->len) * above;
-    int32_t i = 0;
-    while (i < n_kept - 1) {
-        left -= exp((double)kept[i].logprob);
-        if (left < 0.0) break;
-        i++;
-    }
-    t5_candidate chosen = kept[i];
-    chosen.logprob = chosen.logprob - (float)log(above);
-    return chosen;
 }
 
 /* Log-probability of each given token after the row's queries. */
@@ -243,7 +255,7 @@ void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, in
 
     if (slot->mode == T5_SEARCH_BEAM) {
         float log_sum = ops->log_sum_exp(x, vocab_size);
-        process_logits(slot, tokens, log_sum, x, vocab_size);
+        process_logits(slot, tokens, log_sum, x, vocab_size, scratch);
         int32_t n = ops->top_k(x, vocab_size, 2 * slot->n_rows, out);
         T5_ASSERT(n == 2 * slot->n_rows);
         for (int32_t i = 0; i < n; i++) {
@@ -253,7 +265,7 @@ void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, in
         }
         return;
     }
-    process_logits(slot, tokens, 0.0f, x, vocab_size);
+    process_logits(slot, tokens, 0.0f, x, vocab_size, scratch);
     if (slot->mode == T5_SEARCH_SAMPLE) {
         out[0] = draw(slot, i_beam, x, vocab_size, ops, scratch);
     } else {
@@ -423,6 +435,16 @@ static void finish_score(t5_search_state *s, t5_slot *slot)
     set_result(s, slot, 0, slot->row0, NULL, sum);
     slot->n_finished = 1;
     slot->phase = T5_SLOT_DONE;
+}
+
+void t5_search_slots(t5_search_state *s, const t5_step_row *rows, int32_t n_rows)
+{
+    for (int32_t i = 0, n = 0; i < n_rows; i += n) {
+        n = 1;
+        while (i + n < n_rows && rows[i + n].slot == rows[i].slot)
+            n++;
+        t5_search_slot(s, rows[i].slot, &rows[i], n);
+    }
 }
 
 void t5_search_slot(t5_search_state *s, int32_t i_slot, const t5_step_row *rows, int32_t n_rows)

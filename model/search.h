@@ -112,5 +112,7 @@ void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, in
 /* Second half, for each slot on its own: chooses the continuations, reorders, finishes. `n_rows` rows took part.
  * Advances len and n_computed; sets phase to T5_SLOT_DONE and sorts the results when nothing is left to do. */
 void t5_search_slot(t5_search_state *s, int32_t i_slot, const t5_step_row *rows, int32_t n_rows);
+/* The second half for every slot of a step's rows; rows of a slot stand side by side. */
+void t5_search_slots(t5_search_state *s, const t5_step_row *rows, int32_t n_rows);
 
 T5_C_END

@@ -16,7 +16,7 @@ typedef struct {
 
 static late_copy copies[COPIES_MAX];
 static int32_t n_copies, n_polls;
-static bool is_recording, is_encoding;
+static bool is_recording, is_encoding, is_device_lost;
 static async_backend_counts counts;
 
 static int32_t padded_queries(const t5_backend *b, int32_t n_queries)
@@ -40,9 +40,10 @@ static t5_status step_begin(t5_backend *b, int32_t n_queries, bool *out_is_queue
     return T5_OK;
 }
 
-static t5_status step_end(t5_backend *b, t5_error *err)
+static t5_status step_end(t5_backend *b, bool is_whole, t5_error *err)
 {
     (void)b;
+    (void)is_whole;
     (void)err;
     T5_ASSERT(is_recording);
     is_recording = false;
@@ -135,7 +136,7 @@ static t5_status encode_end(t5_backend *b, t5_error *err)
 static t5_status encode_poll(t5_backend *b, bool waits, bool *out_is_done, t5_error *err)
 {
     (void)b;
-    (void)err;
+    if (is_device_lost) return T5_FAIL(err, T5_ERR_DEVICE, "the device is gone");
     *out_is_done = waits || ++n_polls >= POLLS_UNTIL_DONE;
     counts.n_unfinished += !*out_is_done;
     return T5_OK;
@@ -152,6 +153,11 @@ void async_backend_wrap(t5_backend *b)
     table.async = &async_ops;
     b->ops = &table;
     counts = (async_backend_counts){0};
+}
+
+void async_backend_lose(bool is_lost)
+{
+    is_device_lost = is_lost;
 }
 
 async_backend_counts async_backend_counts_get(void)

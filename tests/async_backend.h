@@ -12,3 +12,5 @@ typedef struct {
     int32_t n_padded, n_late, n_unfinished;
 } async_backend_counts;
 async_backend_counts async_backend_counts_get(void);
+/* From now on (or no longer) each poll of the encoder fails as on a lost device. */
+void async_backend_lose(bool is_lost);

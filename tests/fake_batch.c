@@ -242,11 +242,6 @@ void t5_batch_result_get(const t5_batch *b, int32_t slot, int32_t i, t5_batch_re
     *out = (t5_batch_result){.n_ids = s->n_target, .ids = s->ids, .score = (float)-i};
 }
 
-int32_t t5_batch_n_generated(const t5_batch *b, int32_t slot)
-{
-    return used_slot(b, slot)->n_generated;
-}
-
 void t5_batch_release(t5_batch *b, int32_t slot)
 {
     check_owner(b);

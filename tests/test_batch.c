@@ -2,6 +2,7 @@
  * KV block allocator; T5's buckets. Reference backend, fixture t5-v1.0. */
 #include "cpu/cpu.h"
 #include "model/kv_cache.h"
+#include "tests/async_backend.h"
 #include "tests/fixture.h"
 
 #include <setjmp.h>
@@ -206,6 +207,39 @@ static void truncation_is_told(void **state)
     }
 }
 
+/* Claim: a device that fails while a slot leaves is not forgotten. Method: one slot runs, one is being encoded, both
+ * leave while polls fail; the next admission says so, and with the device back everything fits again. */
+static void late_errors_come_back(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    t5_backend *backend = NULL;
+    fixture f;
+    assert_ok(t5_cpu_ref_create(&backend, &err), &err);
+    async_backend_wrap(backend);
+    fixture_open(&f, "t5-v1.0", backend);
+    t5_decoding d;
+    t5_decoding_init(&d);
+    int32_t running = -1, encoding = -1;
+    t5_batch_request r = request_of(&d);
+    assert_ok(t5_batch_admit(f.batch, &r, &running, &err), &err);
+    assert_ok(t5_batch_encode(f.batch, &err), &err);
+    for (int32_t i = 0; i < 4; i++)
+        assert_ok(t5_batch_step(f.batch, &err), &err);
+    assert_ok(t5_batch_admit(f.batch, &r, &encoding, &err), &err);
+    assert_ok(t5_batch_encode(f.batch, &err), &err);
+    async_backend_lose(true);
+    t5_batch_release(f.batch, encoding);
+    t5_batch_release(f.batch, running);
+    int32_t slot = -1;
+    assert_int_equal(t5_batch_admit(f.batch, &r, &slot, &err), T5_ERR_DEVICE);
+    async_backend_lose(false);
+    t5_error_clear(&err);
+    assert_ok(t5_batch_admit(f.batch, &r, &slot, &err), &err);
+    t5_batch_release(f.batch, slot);
+    fixture_close(&f);
+}
+
 /* Claim: blocks are promised before they are taken, and never twice. */
 static void kv_blocks_add_up(void **state)
 {
@@ -255,9 +289,13 @@ static void buckets_match(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(check_names_what_is_wrong), cmocka_unit_test(release_at_any_time),
-        cmocka_unit_test(samples_ignore_company),    cmocka_unit_test(truncation_is_told),
-        cmocka_unit_test(kv_blocks_add_up),          cmocka_unit_test(buckets_match),
+        cmocka_unit_test(check_names_what_is_wrong),
+        cmocka_unit_test(release_at_any_time),
+        cmocka_unit_test(samples_ignore_company),
+        cmocka_unit_test(truncation_is_told),
+        cmocka_unit_test(kv_blocks_add_up),
+        cmocka_unit_test(late_errors_come_back),
+        cmocka_unit_test(buckets_match),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

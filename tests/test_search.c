@@ -247,6 +247,35 @@ static void sampling_follows_probabilities(void **state)
     }
 }
 
+/* Claim: an unlimited draw reaches every token, though only the best are sorted at first. Method: 5 000 equal logits;
+ * 300 draws must be spread evenly (mean and extremes of a uniform distribution). */
+static void unlimited_draws_reach_all(void **state)
+{
+    t5_search_state *s = *state;
+    enum { WIDE = 5000, N = 300 };
+    static float logits[WIDE];
+    static t5_candidate scratch[WIDE];
+    double sum = 0.0;
+    int32_t n_late = 0;
+    for (int32_t i = 0; i < N; i++) {
+        t5_slot slot = neutral_slot(T5_SEARCH_SAMPLE, 0, 1);
+        slot.vocab_live = WIDE;
+        slot.len_max = 2;
+        slot.seed = (uint64_t)i;
+        slot.top_p = i % 2 == 0 ? 1.0f : 0.9999f;
+        start_slot(s, 0, &slot);
+        memset(logits, 0, sizeof logits);
+        const t5_step_row row = {.slot = 0, .row = 0, .q0 = 0, .q_len = 1};
+        t5_search_row(s, &row, logits, WIDE, &t5_vocab_ops_plain, scratch);
+        assert_in_range(s->candidates[0].token, 0, WIDE - 1);
+        assert_float_equal(s->candidates[0].logprob, -logf((float)WIDE), 1e-3f);
+        sum += s->candidates[0].token;
+        n_late += s->candidates[0].token >= WIDE * 9 / 10;
+    }
+    assert_true(fabs(sum / N / WIDE - 0.5) < 5.0 * sqrt(1.0 / 12.0 / N));
+    assert_true(n_late > 5 && n_late < 80);
+}
+
 /* Claim: suppressed tokens, tokens without a piece and an early eos never appear, in any mode. */
 static void bans_hold(void **state)
 {
@@ -321,6 +350,7 @@ int main(void)
         cmocka_unit_test(ancestors_lead_to_the_past),
         cmocka_unit_test(sampling_depends_on_seed_only),
         cmocka_unit_test(sampling_follows_probabilities),
+        cmocka_unit_test(unlimited_draws_reach_all),
         cmocka_unit_test(bans_hold),
         cmocka_unit_test(all_banned_ends),
         cmocka_unit_test(top_k_sorts),
