@@ -95,8 +95,8 @@ static v_f32 activate(t5_act act, v_f32 x)
 {
     const v_f32 one = v_set1(1.0f);
     switch (act) {
-    case T5_ACT_RELU:
-        return v_max(x, v_set1(0.0f));
+    case T5_ACT_RELU: /* NaN stays NaN */
+        return v_max(v_set1(0.0f), x);
     case T5_ACT_GELU_TANH: { /* 0.5 x (1 + tanh u) = x / (1 + e^(-2u)) */
         const v_f32 u = x * v_fma(x * x, v_set1(0.7978845608f * 0.044715f), v_set1(0.7978845608f));
         return x / (one + v_exp(v_set1(-2.0f) * u));

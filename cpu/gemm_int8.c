@@ -156,7 +156,7 @@ void tile_int8(const t5_tile8 *t, int32_t n_rows, int32_t n_panels)
 static uint8_t quantize(float x, float inverse)
 {
     const float shifted = x * inverse + ROUNDING;
-    int32_t bits = 0;
+    uint32_t bits = 0;
     memcpy(&bits, &shifted, sizeof bits);
     return (uint8_t)(bits + ZERO_POINT);
 }
@@ -164,14 +164,19 @@ static uint8_t quantize(float x, float inverse)
 float kernel_quantize_row(const float *x, int32_t d, uint8_t *q)
 {
     v_f32 maxima = v_set1(0.0f);
+    v_f32 zeros = v_set1(0.0f); /* 0 * x: NaN once a value is not finite, which a maximum would pass over */
     int32_t i = 0;
     for (; i + V_LANES <= d; i += V_LANES) {
         const v_f32 v = v_load(x + i);
-        maxima = v_max(maxima, v_max(v, v_set1(0.0f) - v));
+        maxima = v_max(v_max(v, v_set1(0.0f) - v), maxima);
+        zeros = v_fma(v, v_set1(0.0f), zeros);
     }
     float max = v_max_lane(maxima);
-    for (; i < d; i++)
+    float zero = v_sum(zeros);
+    for (; i < d; i++) {
         max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
+        zero += 0.0f * x[i];
+    }
     const float inverse = max > 0.0f ? 127.0f / max : 0.0f;
 
     for (i = 0; i + V_LANES <= d; i += V_LANES) {
@@ -183,5 +188,5 @@ float kernel_quantize_row(const float *x, int32_t d, uint8_t *q)
         q[i] = quantize(x[i], inverse);
     for (; i % T5_QUAD != 0; i++)
         q[i] = ZERO_POINT;
-    return max / 127.0f;
+    return max / 127.0f + zero;
 }

@@ -82,7 +82,8 @@ typedef struct {
     void (*gemm)(const t5_gemm *g, const t5_gemm_part *part);
     /* y[r] = x[r] * rsqrt(mean(x[r]^2) + eps) * gain */
     void (*norm_row)(const float *x, const float *gain, float eps, int32_t d, float *y);
-    /* q[i] = 128 + round(x[i] / scale) with scale = max |x| / 127, 128 up to the next T5_QUAD. Returns the scale. */
+    /* q[i] = 128 + round(x[i] / scale) with scale = max |x| / 127, 128 up to the next T5_QUAD. Returns the scale: NaN
+     * when a value is not finite, so that the products are NaN. */
     float (*quantize_row)(const float *x, int32_t d, uint8_t *q);
     void (*attend)(const t5_attend *a);
     void (*attend_source)(const t5_attend_source *a);

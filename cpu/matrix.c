@@ -81,8 +81,11 @@ static void read_row(packing *p, int32_t i_row, float *row)
 static void put_column_int8(packing *p, char *panel, int32_t c, size_t column, const float *row)
 {
     float max = 0.0f;
-    for (int32_t k = 0; k < p->d_in; k++)
+    float zero = 0.0f; /* NaN once a weight is not finite, which a maximum would pass over */
+    for (int32_t k = 0; k < p->d_in; k++) {
         max = fmaxf(max, fabsf(row[k]));
+        zero += 0.0f * row[k];
+    }
     const float inverse = max > 0.0f ? 127.0f / max : 0.0f;
     int32_t sum = 0;
     for (int32_t k = 0; k < p->d_in; k++) {
@@ -91,7 +94,7 @@ static void put_column_int8(packing *p, char *panel, int32_t c, size_t column, c
         panel[quad * T5_QUAD + (size_t)(k % T5_QUAD)] = (char)q;
         sum += q;
     }
-    p->column_scales[column] = max / 127.0f * p->scale;
+    p->column_scales[column] = (max / 127.0f + zero) * p->scale;
     p->column_sums[column] = sum;
 }
 

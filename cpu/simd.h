@@ -56,7 +56,7 @@ T5_INLINE v_f32 v_fma(v_f32 a, v_f32 b, v_f32 c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
-/* A NaN in `a` gives b. */
+/* v_max and v_min: a NaN in either gives b, so bounds stand first where a NaN must pass. */
 T5_INLINE v_f32 v_max(v_f32 a, v_f32 b)
 {
     return _mm512_max_ps(a, b);
@@ -182,12 +182,12 @@ T5_INLINE float v_max_lane(v_f32 v)
 }
 
 /* e^x within 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial in r (Cephes expf), 2^n put into the exponent.
- * Below -87.3 the result is 0 instead of a subnormal; above 88.3 it stays at e^88.3. */
+ * Below -87.3 the result is 0 instead of a subnormal; above 88.3 it stays at e^88.3. NaN stays NaN. */
 T5_INLINE v_f32 v_exp(v_f32 x)
 {
     const v_f32 low = v_set1(-87.3f);
     const v_f32 magic = v_set1(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer, in the low bits */
-    const v_f32 clamped = v_max(v_min(x, v_set1(88.3f)), low);
+    const v_f32 clamped = v_max(low, v_min(v_set1(88.3f), x));
     const v_f32 shifted = v_fma(clamped, v_set1(1.44269504f), magic);
     const v_f32 n = shifted - magic;
     v_f32 r = v_fma(n, v_set1(-0.693359375f), clamped);

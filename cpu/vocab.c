@@ -7,6 +7,7 @@
 #define CHUNK 256      /* argmax looks for the place of the maximum in one chunk only */
 #define TOP_K_SHORT 64 /* lists up to here are kept sorted; longer ones go to the plain heap */
 
+/* NaN values are passed over. */
 static float max_of(const float *x, int32_t n)
 {
     v_f32 max = v_set1(-INFINITY);

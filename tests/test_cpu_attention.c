@@ -71,6 +71,26 @@ static void encoder_attention_matches_reference(void **state)
     }
 }
 
+/* Claim: a NaN in a query makes its own context NaN and no other. Method: two sources, three heads; a query in the
+ * middle of a tile. */
+static void encoder_attention_passes_nan_on(void **state)
+{
+    (void)state;
+    enum { N_HEADS = 3, D_KV = 16, INNER = N_HEADS * D_KV, N_TOKENS = 23, BIAS_LEN = 20, ODD = 5 };
+    static const int32_t first[] = {0, 20, N_TOKENS};
+    float *qkv = rig_random_floats((size_t)(3 * N_TOKENS * INNER), 0.7f);
+    float *bias = rig_random_floats((size_t)(N_HEADS * (2 * BIAS_LEN - 1)), 2.0f);
+    float ctx[N_TOKENS * INNER];
+    qkv[3 * ODD * INNER + D_KV + 1] = NAN; /* of the second head */
+    for (int32_t b = 0; b < rig_n_fast; b++) {
+        run_encoder_attention(rig_fast[b], first, 2, N_HEADS, D_KV, qkv, bias, BIAS_LEN, ctx);
+        for (int32_t i = 0; i < N_TOKENS * INNER; i++)
+            assert_true((isnan(ctx[i]) != 0) == (i / D_KV == ODD * N_HEADS + 1));
+    }
+    free(qkv);
+    free(bias);
+}
+
 #define ROWS 7
 #define STRIDE 70
 #define BLOCKS ((STRIDE + T5_KV_BLOCK - 1) / T5_KV_BLOCK)
@@ -255,6 +275,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(encoder_attention_matches_reference),
+        cmocka_unit_test(encoder_attention_passes_nan_on),
         cmocka_unit_test(self_attention_matches_reference),
         cmocka_unit_test(cross_attention_matches_reference),
     };

@@ -115,6 +115,45 @@ static void linear_epilogues_match_reference(void **state)
     check_linear(&(linear_case){.d_in = 96, .d_out = 70, .n_rows = 9, .scale = 0.0442f, .has_norm = true});
 }
 
+static void check_nan_row(const linear_case *c, const rig_weight *w, const float *x, int32_t odd)
+{
+    static const t5_compute_type types[] = {T5_COMPUTE_AUTO, T5_COMPUTE_INT8};
+    const int32_t n = c->n_rows * c->d_out;
+    float *y = rig_random_floats((size_t)n, 1.0f);
+    for (size_t i = 0; i < RIG_ISAS * T5_COUNT(types); i++) {
+        t5_backend *b = rig_create(rig_isas[i / T5_COUNT(types)], 1, types[i % T5_COUNT(types)]);
+        if (b == NULL) continue;
+        run_linear(b, c, w, NULL, x, c->n_rows, y);
+        for (int32_t k = 0; k < n; k++)
+            assert_true((isnan(y[k]) != 0) == (k / c->d_out == odd));
+        b->ops->destroy(b);
+    }
+    free(y);
+}
+
+/* Claim: a NaN in a row makes all outputs of that row NaN, in every activation and in int8, and no other's. Method: the
+ * NaN in a register and in the rest of a row. */
+static void linear_passes_nan_on(void **state)
+{
+    (void)state;
+    linear_case c = {.d_in = 69, .d_out = 70, .n_rows = 4, .scale = 1.0f};
+    const rig_weight w = rig_weight_random(c.d_out, c.d_in, T5_F32);
+    float *x = rig_random_floats((size_t)(c.n_rows * c.d_in), 1.0f);
+    for (int32_t act = T5_ACT_RELU - 1; act <= T5_ACT_SILU; act++) {
+        c.has_act = act >= T5_ACT_RELU;
+        if (c.has_act) c.act = (t5_act)act;
+        for (int32_t place = 3; place < c.d_in; place += 65) {
+            const int32_t odd = 2;
+            const float kept = x[odd * c.d_in + place];
+            x[odd * c.d_in + place] = NAN;
+            check_nan_row(&c, &w, x, odd);
+            x[odd * c.d_in + place] = kept;
+        }
+    }
+    free(w.memory);
+    free(x);
+}
+
 /* Claim: large work cut over rows and panels is still right. */
 static void linear_many_rows(void **state)
 {
@@ -274,6 +313,25 @@ static void int8_matches_definition(void **state)
     }
 }
 
+/* Claim: a weight that is not finite makes its int8 column NaN and no other. */
+static void int8_passes_nan_weights_on(void **state)
+{
+    (void)state;
+    const linear_case c = {.d_in = 30, .d_out = 70, .n_rows = 1, .scale = 1.0f};
+    rig_weight w = rig_weight_random(c.d_out, c.d_in, T5_F32);
+    float *x = rig_random_floats((size_t)c.d_in, 1.0f);
+    float y[70];
+    memcpy(w.memory + 1 + (size_t)(3 * c.d_in + 7) * 4, &(float){NAN}, 4);
+    memcpy(w.memory + 1 + (size_t)(66 * c.d_in) * 4, &(float){-INFINITY}, 4);
+    t5_backend *b = rig_create(NULL, 1, T5_COMPUTE_INT8);
+    run_linear(b, &c, &w, NULL, x, 1, y);
+    for (int32_t k = 0; k < c.d_out; k++)
+        assert_true((isnan(y[k]) != 0) == (k == 3 || k == 66));
+    b->ops->destroy(b);
+    free(w.memory);
+    free(x);
+}
+
 /* ---- norm and embedding ---- */
 
 static void norm_matches_reference(void **state)
@@ -350,11 +408,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_matches_reference),
         cmocka_unit_test(linear_epilogues_match_reference),
+        cmocka_unit_test(linear_passes_nan_on),
         cmocka_unit_test(linear_many_rows),
         cmocka_unit_test(matrix_stacks_parts),
         cmocka_unit_test(compute_types_round_weights),
         cmocka_unit_test(float16_refuses_large_weights),
         cmocka_unit_test(int8_matches_definition),
+        cmocka_unit_test(int8_passes_nan_weights_on),
         cmocka_unit_test(norm_matches_reference),
         cmocka_unit_test(embed_copies_rows),
         cmocka_unit_test(options_are_checked),

@@ -72,6 +72,69 @@ static void vocab_ops_match_plain(void **state)
     }
 }
 
+/* Claim: one NaN in a row makes its log-sum-exp NaN, and its 8-bit scale, which an infinity does too. Method: the value
+ * at each place, in rows with and without a rest. */
+static void odd_values_are_passed_on(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = {1, 5, 16, 64, 67};
+    static const float odd[] = {NAN, INFINITY, -INFINITY};
+    for (size_t t = 0; t < T5_COUNT(tables); t++) {
+        if (!tables[t]->is_supported()) continue;
+        for (size_t i = 0; i < T5_COUNT(sizes) * T5_COUNT(odd); i++) {
+            const int32_t n = sizes[i / T5_COUNT(odd)];
+            const float value = odd[i % T5_COUNT(odd)];
+            float *x = rig_random_floats((size_t)n, 5.0f);
+            uint8_t q[68];
+            assert_true(isfinite(tables[t]->quantize_row(x, n, q)));
+            for (int32_t j = 0; j < n; j++) {
+                const float kept = x[j];
+                x[j] = value;
+                assert_true(isnan(tables[t]->quantize_row(x, n, q)));
+                if (isnan(value) && n > 1) assert_true(isnan(tables[t]->vocab.log_sum_exp(x, n)));
+                x[j] = kept;
+            }
+            free(x);
+        }
+    }
+}
+
+/* Claim: a NaN in a query, a key or a score's bias makes that head's context NaN: never a mean of some values. Method:
+ * one head over a block and a rest. */
+static void attend_passes_nan_on(void **state)
+{
+    (void)state;
+    enum { D_KV = 20, N = 21, BLOCK_LEN = 2 * T5_KV_BLOCK * D_KV };
+    for (size_t t = 0; t < T5_COUNT(tables); t++) {
+        if (!tables[t]->is_supported()) continue;
+        for (int32_t place = -1; place < 3; place++) {
+            float *memory = rig_random_floats(2 * BLOCK_LEN, 1.0f);
+            float *q = rig_random_floats(D_KV, 1.0f), *bias = rig_random_floats(N, 1.0f);
+            float scores[2 * T5_KV_BLOCK], ctx[D_KV];
+            const uint8_t is_mixed[2] = {0, 0};
+            const float *blocks[N];
+            for (int32_t j = 0; j < N; j++)
+                blocks[j] = memory + j / T5_KV_BLOCK * BLOCK_LEN;
+            float *const odd[] = {&q[7], &memory[BLOCK_LEN + 3], &bias[2]};
+            if (place >= 0) *odd[place] = NAN;
+            tables[t]->attend(&(t5_attend){.q = q,
+                                           .d_kv = D_KV,
+                                           .n = N,
+                                           .blocks = blocks,
+                                           .is_mixed = is_mixed,
+                                           .v_offset = BLOCK_LEN / 2,
+                                           .bias = bias,
+                                           .scores = scores,
+                                           .ctx = ctx});
+            for (int32_t d = 0; d < D_KV; d++)
+                assert_true(!isnan(ctx[d]) == (place < 0));
+            free(memory);
+            free(q);
+            free(bias);
+        }
+    }
+}
+
 typedef struct {
     _Atomic int32_t n_runs[40];
     _Atomic int32_t n_inside[3];
@@ -110,6 +173,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vocab_ops_match_plain),
+        cmocka_unit_test(odd_values_are_passed_on),
+        cmocka_unit_test(attend_passes_nan_on),
         cmocka_unit_test(threads_run_each_task_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
