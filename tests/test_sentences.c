@@ -92,6 +92,30 @@ static void dots_inside_are_kept(void **state)
     check("de", "„Ja. Gut.“ Er ging (bald). Ende.", "[„Ja. Gut.“] [Er ging (bald).] [Ende.]");
 }
 
+/* Claim: an abbreviation that may end a sentence ends it before a word that opens sentences, and not before a name.
+ * Method: both kinds of what follows, for one text per rule. */
+static void abbreviations_may_end_sentences(void **state)
+{
+    (void)state;
+    check("en", "I saw him at 5 p.m. He was late. At 6 a. m. Bob came.",
+          "[I saw him at 5 p.m.] [He was late.] [At 6 a. m.] [Bob came.]");
+    check("en", "I live in the U.S. My name is Bob.", "[I live in the U.S.] [My name is Bob.]");
+    check("en", "I got an A. She got a B. I'm sad.", "[I got an A.] [She got a B.] [I'm sad.]");
+    check("en", "Take vitamin C. It helps.", "[Take vitamin C.] [It helps.]");
+    check("en", "We went up Main St. He lives there.", "[We went up Main St.] [He lives there.]");
+    check("en", "St. John met John A. I. Smith in St. Louis. The end.",
+          "[St. John met John A. I. Smith in St. Louis.] [The end.]");
+    check("ru", "Он жил в XIX в. Потом умер. Родился в 1990 г. в г. Киеве. Он жив.",
+          "[Он жил в XIX в.] [Потом умер.] [Родился в 1990 г. в г. Киеве.] [Он жив.]");
+    check("de", "Ich bin 25. Sie kommt am 30. Mai. Nimm Vitamin C. Es hilft.",
+          "[Ich bin 25.] [Sie kommt am 30. Mai.] [Nimm Vitamin C.] [Es hilft.]");
+    check("de", "Das betrifft z. B. Sie und z.B. Ihr Haus, d. h. Sie zahlen.",
+          "[Das betrifft z. B. Sie und z.B. Ihr Haus, d. h. Sie zahlen.]");
+    check("pt-BR", "O Sr. Silva mora nos EUA. Ele tem vitamina C. Eu sei.",
+          "[O Sr. Silva mora nos EUA.] [Ele tem vitamina C.] [Eu sei.]");
+    check("en", "Take vitamin C. \"It helps,\" he said.", "[Take vitamin C.] [\"It helps,\" he said.]");
+}
+
 /* Claim: what is not language is copied. Method: emoji, digits, addresses, bullets, and texts of nothing else. */
 static void other_than_language_is_copied(void **state)
 {
@@ -230,6 +254,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(sentences_end_at_marks),
         cmocka_unit_test(dots_inside_are_kept),
+        cmocka_unit_test(abbreviations_may_end_sentences),
         cmocka_unit_test(other_than_language_is_copied),
         cmocka_unit_test(odd_characters_are_kept),
         cmocka_unit_test(long_sentences_are_cut),

@@ -1,6 +1,7 @@
 /* text/detect_script.c: see detect_script.h. Languages that no row lists are written in Latin letters. */
 #include "text/detect_script.h"
 #include "base/utf8.h"
+#include "text/word_list.h"
 
 #include <string.h>
 #include <unicode/uchar.h>
@@ -54,14 +55,6 @@ static const char traditional[] =
     "軍農衝決況淨減鳳創劉則剛劇辦務勞勢區醫單衛壓廳歷縣雙變號葉嚇嗎聽員響團園圍圖圓聖壞塊堅處備復夠奪奮婦媽寧寶審宮"
     "寬賓將爾塵嘗層歲島幣師帶庫應廟廢強歸錄憶憂懷態總戀惡懸驚慣懶戰戶執擴掃揚擇擔擁據換損攝斷無舊顯曉術殺權條極構標樹";
 
-static bool lists(const char *languages, const char *code)
-{
-    size_t n_bytes = strlen(code);
-    for (const char *found = languages; (found = strstr(found, code)) != NULL; found++)
-        if (found > languages && found[-1] == ' ' && found[n_bytes] == ' ') return true;
-    return false;
-}
-
 static void count_han(t5_writing *w, const char *character, size_t n_bytes)
 {
     bool is_simplified = memmem(simplified, sizeof simplified - 1, character, n_bytes) != NULL;
@@ -100,11 +93,11 @@ bool t5_script_has(UScriptCode script, const char *code)
 {
     bool is_listed = false;
     for (size_t i = 0; i < T5_COUNT(scripts); i++) {
-        if (!lists(scripts[i].languages, code)) continue;
+        if (!t5_has_word(scripts[i].languages, code)) continue;
         if (scripts[i].script == script) return true;
         is_listed = true;
     }
-    return script == USCRIPT_LATIN && (!is_listed || lists(latin_too, code));
+    return script == USCRIPT_LATIN && (!is_listed || t5_has_word(latin_too, code));
 }
 
 bool t5_script_is_sole(UScriptCode script)

@@ -1,9 +1,11 @@
 /* text/sentence_rules.c: see sentence_rules.h. ICU's rules (Unicode annex 29) already keep "e.g. this" and "3.5"
- * together; here are the cases with a capital letter or a digit after the dot. The lists hold what stands before a name
- * or a number; abbreviations that may as well end a sentence ("etc.", "Inc.") are not in them: a break too many costs
- * less than two sentences in one, of which T5 drops the second. */
+ * together; here are the cases with a capital letter or a digit after the dot. Titles ("Mr.") always go on; initials,
+ * "U.S." and ordinals go on unless a word follows that opens sentences ("She"); other abbreviations ("etc.", "Inc.")
+ * end the sentence: a break too many costs less than two sentences in one, of which T5 drops the second. */
 #include "text/sentence_rules.h"
 #include "base/utf8.h"
+#include "text/sentence_words.h"
+#include "text/word_list.h"
 
 #include <string.h>
 #include <strings.h>
@@ -14,41 +16,14 @@
 #define WORD_BYTES_MAX 24
 #define LOOK_BACK_BYTES 64 /* no abbreviation is longer */
 
-/* Language, or "" for all, and words before a dot that does not end a sentence. */
-static const struct {
-    const char *language, *words;
-} titles[] = {
-    {"", " mr mrs ms mx dr prof st vs cf gen col capt lt sgt maj rev hon gov sen rep pres "},
-    {"de", " hr fr hrn dipl ing bzgl bzw ca evtl ggf inkl exkl lt max min mind mrd mio sog str tel usf vgl zzgl geb "
-           "gest jr sr med phil jur nat hl frl abt aufl bd hrsg "},
-    {"fr", " m mm mme mmes mlle mlles me pr ste sts mgr av apr env cf éd chap "},
-    {"es", " sr sra srta sres dra ud uds vd vds pág págs núm art av avda gral lic ing "},
-    {"pt", " sr sra srta dra profa av eng exmo exma pág núm "},
-    {"it", " sig sigg dott avv ing arch on geom pag art "},
-    {"nl", " dhr mevr mw drs ir bijv blz nr jhr "},
-    {"sv", " bl ca dvs fr hr resp st "},
-    {"nb", " bl ca dvs hr fr nr st "},
-    {"da", " bl ca dvs hr fr nr "},
-    {"pl", " np tzn tj ul pl al inż mgr hab ks św gen płk "},
-    {"cs", " např tzv ul sv ing mgr doc tj resp "},
-    {"ru", " г гг ул им св тов проф акад стр рис "},
-    {"uk", " м вул ім св проф акад стор рис "},
-};
-/* The same, only before a digit. */
+/* What may stand in a sentence or end it, like initials: a saint, a street, the Russian year and town. */
+static const char soft_words[] = " st г гг ";
+/* Hours, after which a name is rarer than a new sentence. */
+static const char hours[] = " a.m p.m ";
+/* Words before a dot and a digit that do not end a sentence. */
 static const char before_number[] =
     " no nr nos nrn fig figs p pp pg vol ch sec art abs abb s kap tab eq jan feb mar apr "
     "jun jul aug sep sept oct okt nov dec dez § n nº núm pág tel ext approx ca рис стр ";
-/* Languages that write ordinals with a dot: "am 3. Mai". */
-static const char ordinal_languages[] = " de da nb nn fi sv cs sk sl hr bs sr sr-Latn pl hu et lv is tr lb ";
-
-static bool has_word(const char *list, const char *word)
-{
-    size_t n_bytes = strlen(word);
-    if (n_bytes == 0) return false;
-    for (const char *found = list; (found = strstr(found, word)) != NULL; found++)
-        if (found > list && found[-1] == ' ' && found[n_bytes] == ' ') return true;
-    return false;
-}
 
 /* Reads the character that ends at `end`; its length, or 0 at the start of the text. */
 static size_t previous(const char *text, size_t end, uint32_t *out_code)
@@ -74,15 +49,25 @@ static bool is_opening(uint32_t code)
            code == 0xBF || code == 0xA1; /* inverted question and exclamation marks */
 }
 
-/* First character after the candidate that is no opening mark; 0 at the end of the line. */
+/* Place of the first character after the candidate that is no opening mark; n_bytes at the end of the line. */
+static size_t next_place(const t5_break *b)
+{
+    size_t pos = b->end, length;
+    for (; pos < b->n_bytes; pos += length) {
+        uint32_t code;
+        length = t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
+        if (!is_opening(code) && !t5_utf8_is_space(code)) break;
+    }
+    return pos;
+}
+
+/* The character there; 0 at the end of the line. */
 static uint32_t next_character(const t5_break *b)
 {
-    for (size_t pos = b->end; pos < b->n_bytes;) {
-        uint32_t code;
-        pos += t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
-        if (!is_opening(code) && !t5_utf8_is_space(code)) return code;
-    }
-    return 0;
+    uint32_t code = 0;
+    size_t pos = next_place(b);
+    if (pos < b->n_bytes) t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
+    return code;
 }
 
 /* End of the text before the candidate's white space and closing marks. */
@@ -97,55 +82,91 @@ static size_t end_of_mark(const t5_break *b)
 }
 
 typedef struct {
-    char text[WORD_BYTES_MAX + 1]; /* lower case, without the last dot; "" when it is longer */
+    char text[WORD_BYTES_MAX + 1]; /* lower case, without the last dot and spaces; "" when it is longer */
     size_t n_codes, n_letters, n_digits;
-    bool has_dot; /* inside: "U.S", "z.B" */
-} last_word;
+    bool has_dot; /* inside: "U.S", "z. B" */
+} word;
 
-/* The word before the dot that ends at `end` (exclusive of the dot). */
-static last_word read_last_word(const t5_break *b, size_t end)
+static word read_word(const char *text, size_t n_bytes)
 {
-    last_word word = {0};
-    size_t start = end, length, n_bytes = 0;
-    uint32_t code = 0;
+    word w = {0};
+    size_t n_out = 0;
 
+    for (size_t pos = 0; pos < n_bytes;) {
+        char bytes[4];
+        uint32_t code;
+        pos += t5_utf8_next(text + pos, n_bytes - pos, &code);
+        if (t5_utf8_is_space(code)) continue;
+        w.n_codes++;
+        w.n_letters += u_isalpha((UChar32)code) != 0;
+        w.n_digits += code >= '0' && code <= '9';
+        w.has_dot = w.has_dot || code == '.';
+        size_t length = t5_utf8_put((uint32_t)u_tolower((UChar32)code), bytes);
+        if (n_out + length <= WORD_BYTES_MAX) memcpy(w.text + n_out, bytes, length);
+        n_out += length;
+    }
+    if (n_out > WORD_BYTES_MAX) memset(w.text, 0, sizeof w.text);
+    return w;
+}
+
+/* Start of the word that ends at `end`. */
+static size_t word_start(const t5_break *b, size_t end)
+{
+    size_t start = end, length;
+    uint32_t code = 0;
     while (start > b->start && end - start < LOOK_BACK_BYTES && (length = previous(b->line, start, &code)) > 0 &&
            !t5_utf8_is_space(code) && !is_opening(code))
         start -= length;
-    for (size_t pos = start; pos < end; word.n_codes++) {
-        char bytes[4];
-        pos += t5_utf8_next(b->line + pos, end - pos, &code);
-        word.n_letters += u_isalpha((UChar32)code) != 0;
-        word.n_digits += code >= '0' && code <= '9';
-        word.has_dot = word.has_dot || code == '.';
-        length = t5_utf8_put((uint32_t)u_tolower((UChar32)code), bytes);
-        if (n_bytes + length <= WORD_BYTES_MAX) memcpy(word.text + n_bytes, bytes, length);
-        n_bytes += length;
+    return start;
+}
+
+/* The word before the dot that ends at `end` (exclusive of the dot). "z. B" is one word. */
+static word read_last_word(const t5_break *b, size_t end)
+{
+    size_t start = word_start(b, end), dot = start, length;
+    uint32_t code = 0;
+
+    if (start > b->start && (length = previous(b->line, start, &code)) > 0 && t5_utf8_is_space(code)) dot -= length;
+    bool is_letter = t5_utf8_count(b->line + start, end - start) == 1;
+    if (is_letter && dot < start && dot > b->start && b->line[dot - 1] == '.') {
+        size_t first = word_start(b, dot - 1);
+        if (t5_utf8_count(b->line + first, dot - 1 - first) == 1) start = first;
     }
-    if (n_bytes > WORD_BYTES_MAX) memset(word.text, 0, sizeof word.text);
-    return word;
+    return read_word(b->line + start, end - start);
+}
+
+/* True when a word follows that opens sentences: "She". An initial ("A.") does not. */
+static bool is_opener_next(const t5_break *b, const char *language)
+{
+    size_t start = next_place(b), end = start, length;
+    uint32_t code = 0;
+    for (; end < b->n_bytes && end - start <= WORD_BYTES_MAX; end += length) {
+        length = t5_utf8_next(b->line + end, b->n_bytes - end, &code);
+        if (!u_isalpha((UChar32)code)) break;
+    }
+    bool is_before_dot = end < b->n_bytes && b->line[end] == '.';
+    return !is_before_dot && t5_is_opener(language, read_word(b->line + start, end - start).text);
 }
 
 /* "U.S", "z.B", "Ph.D": parts of one or two letters. */
-static bool is_dotted(const last_word *word)
+static bool is_dotted(const word *w)
 {
-    if (!word->has_dot || word->n_digits > 0) return false;
+    if (!w->has_dot || w->n_digits > 0) return false;
     size_t n_part = 0;
-    for (const char *c = word->text; *c != '\0'; c++) {
+    for (const char *c = w->text; *c != '\0'; c++) {
         if (((unsigned char)*c & 0xC0) == 0x80) continue;
         n_part = *c == '.' ? 0 : n_part + 1;
         if (n_part > 2) return false;
     }
-    return word->text[0] != '\0';
+    return w->text[0] != '\0';
 }
 
-static bool is_title(const char *language, const char *word)
+/* Initials, abbreviations of letters, short ordinals: they may end a sentence or stand in it. */
+static bool is_soft(const word *w, const char *language)
 {
-    for (size_t i = 0; i < T5_COUNT(titles); i++) {
-        bool is_listed = *titles[i].language == '\0' || strcmp(titles[i].language, language) == 0;
-        if (is_listed && has_word(titles[i].words, word)) return true;
-    }
-    return false;
+    bool is_initial = w->n_codes == 1 && w->n_letters == 1 && strcmp(w->text, "i") != 0;
+    bool is_ordinal = w->n_digits > 0 && w->n_digits == w->n_codes && w->n_digits <= ORDINAL_DIGITS_MAX;
+    return is_initial || is_dotted(w) || t5_has_word(soft_words, w->text) || (is_ordinal && t5_has_ordinals(language));
 }
 
 /* True when the dot before the candidate belongs to its word. */
@@ -155,13 +176,11 @@ static bool is_abbreviation(const t5_break *b, uint32_t next)
     const char *language = b->language != NULL ? b->language : "";
 
     if (end <= b->start || b->line[end - 1] != '.') return false;
-    last_word word = read_last_word(b, end - 1);
-    bool is_initial = word.n_codes == 1 && word.n_letters == 1 && strcmp(word.text, "i") != 0;
-    if (is_initial || is_dotted(&word)) return true;
-    if (word.n_digits > 0 && word.n_digits == word.n_codes)
-        return word.n_digits <= ORDINAL_DIGITS_MAX && has_word(ordinal_languages, language);
-    if (is_title(language, word.text)) return true;
-    return next >= '0' && next <= '9' && has_word(before_number, word.text);
+    word last = read_last_word(b, end - 1);
+    if (t5_is_title(language, last.text)) return true;
+    if (t5_has_word(hours, last.text)) return false;
+    if (is_soft(&last, language)) return !is_opener_next(b, language);
+    return next >= '0' && next <= '9' && t5_has_word(before_number, last.text);
 }
 
 /* Brackets and low or double quotation marks. U+201C opens in English and closes in German; the pointed marks turn
