@@ -81,6 +81,16 @@ static void short_texts_are_told(void **state)
     assert_true(best_of_many("Hallo").confidence < 80); /* German, Dutch or Afrikaans */
 }
 
+/* Claim: Japanese with foreign names is Japanese, and a Japanese word in another text is not. Method: one of each. */
+static void mixed_writing_is_told(void **state)
+{
+    (void)state;
+    expect("iPhone 15 を買いました", "ja", 90);
+    expect("PowerPoint の使い方", "ja", 90);
+    expect("The Japanese word すし means sushi in English.", "en", 60);
+    expect("The capital of China is 北京 and not Shanghai.", "en", 60);
+}
+
 /* Claim: only served languages come back; what says nothing is en, else the first, with 0. Method: such texts. */
 static void only_served_come_back(void **state)
 {
@@ -175,8 +185,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(sentences_are_told),    cmocka_unit_test(short_texts_are_told),
-        cmocka_unit_test(only_served_come_back), cmocka_unit_test(odd_texts_are_safe),
-        cmocka_unit_test(tatoeba_is_told),
+        cmocka_unit_test(mixed_writing_is_told), cmocka_unit_test(only_served_come_back),
+        cmocka_unit_test(odd_texts_are_safe),    cmocka_unit_test(tatoeba_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <unicode/uchar.h>
 
 #define SCRIPTS_MAX 256
+#define JAPANESE_SHARE 5 /* one letter of so many: a Latin name has more letters than the Japanese words around it */
 
 static const struct {
     UScriptCode script;
@@ -86,6 +87,7 @@ t5_writing t5_writing_of(const char *text, size_t n_bytes)
         counts[script]++;
         if (counts[script] > counts[w.script]) w.script = script;
     }
+    if (w.n_kana > 0 && (w.n_kana + w.n_han) * JAPANESE_SHARE >= w.n_letters) w.script = USCRIPT_HAN;
     return w;
 }
 

@@ -7,7 +7,9 @@
 T5_C_BEGIN
 
 typedef struct {
-    UScriptCode script; /* of most letters; USCRIPT_HAN stands for Chinese and Japanese writing; USCRIPT_COMMON: none */
+    /* Of most letters. USCRIPT_HAN stands for Chinese and Japanese writing, also when a fifth of the letters are
+     * Japanese with kana among them; USCRIPT_COMMON: none. */
+    UScriptCode script;
     size_t n_letters;
     size_t n_kana, n_han;               /* with USCRIPT_HAN */
     size_t n_simplified, n_traditional; /* characters that only one of the two Chinese writings has */
