@@ -70,6 +70,20 @@ static t5_status bytes_encode(const t5_tokenizer *t, const char *text, size_t n_
     return T5_OK;
 }
 
+/* Takes out what is no UTF-8, as Hugging Face's ByT5Tokenizer does; the new length. */
+static size_t drop_broken(char *text, size_t n_bytes)
+{
+    size_t n = 0, length;
+    for (size_t pos = 0; pos < n_bytes; pos += length) {
+        uint32_t code;
+        length = t5_utf8_next(text + pos, n_bytes - pos, &code);
+        if (!t5_utf8_is_valid(text + pos, length)) continue;
+        memmove(text + n, text + pos, length);
+        n += length;
+    }
+    return n;
+}
+
 static t5_status bytes_decode(const t5_tokenizer *t, const int32_t *ids, size_t n_ids, char **out, size_t *out_bytes,
                               t5_error *err)
 {
@@ -78,9 +92,9 @@ static t5_status bytes_decode(const t5_tokenizer *t, const int32_t *ids, size_t 
     if (text == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "detokenize: %zu bytes", n_ids + 1);
     for (size_t i = 0; i < n_ids; i++)
         text[i] = (char)(ids[i] - BYTES_FIRST);
-    text[n_ids] = '\0';
+    *out_bytes = drop_broken(text, n_ids);
+    text[*out_bytes] = '\0';
     *out = text;
-    *out_bytes = n_ids;
     return T5_OK;
 }
 

@@ -28,8 +28,9 @@ t5_status t5_tokenizer_encode(const t5_tokenizer *t, const char *text, size_t n_
 /* The same into a malloc'ed array of the exact size, which the caller frees; still at most `ids_max`. */
 t5_status t5_tokenizer_encode_alloc(const t5_tokenizer *t, const char *text, size_t n_bytes, int32_t ids_max,
                                     int32_t **out, int32_t *out_n, t5_error *err);
-/* Text of `ids` as a malloc'ed, NUL-terminated string of valid UTF-8 (broken bytes become U+FFFD), which the caller
- * frees. Special tokens, sentinels and ids without a piece are left out, as Hugging Face's skip_special_tokens does. */
+/* Text of `ids` as a malloc'ed, NUL-terminated string of valid UTF-8, which the caller frees. As in Hugging Face's
+ * tokenizers: broken bytes become U+FFFD, with byte tokens they are left out; so are special tokens, sentinels and ids
+ * without a piece (skip_special_tokens). */
 t5_status t5_tokenizer_decode(const t5_tokenizer *t, const int32_t *ids, int32_t n_ids, char **out_text,
                               size_t *out_bytes, t5_error *err);
 
