@@ -30,7 +30,7 @@ void t5_model_flags_init(t5_model_flags *m)
         {.name = "--threads",
          .number = &m->n_threads,
          .value_name = "N",
-         .max = 1024,
+         .max = T5_THREADS_MAX,
          .help = "CPU threads (default 0: one per core)"},
         {.name = "--max-rows",
          .number = &m->n_rows_max,

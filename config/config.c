@@ -1,4 +1,5 @@
 /* config/config.c: the table of settings, and everything that walks it: set one, print, help. See config.h. */
+#include "base/limits.h"
 #include "config/config_set.h"
 
 #include <errno.h>

@@ -5,18 +5,18 @@
  * thread at a time may call run; tasks must not. */
 #pragma once
 #include "base/error.h"
+#include "base/limits.h"
 #include <stdint.h>
 
 T5_C_BEGIN
 
 typedef struct t5_threads t5_threads;
 
-#define T5_THREADS_MAX 256
-
 /* `i_thread` is below n_threads and differs between tasks that run at the same time: for scratch. */
 typedef void t5_task(void *ctx, int32_t i_task, int32_t i_thread);
 
-/* n_threads counts the caller: n_threads - 1 workers are started. 0: one per core that this process, or its container, may use. */
+/* n_threads, at most T5_THREADS_MAX, counts the caller: n_threads - 1 workers are started. 0: one per core that this
+ * process, or its container, may use. */
 t5_status t5_threads_create(int32_t n_threads, t5_threads **out, t5_error *err);
 void t5_threads_destroy(t5_threads *threads); /* accepts NULL */
 int32_t t5_threads_count(const t5_threads *threads);

@@ -106,6 +106,7 @@ static void mistakes_are_named(void **state)
         {{NULL, {NULL}, {"--zzzzzzzzzz", "1"}}, T5_ERR_ARG, {"unknown flag --zzzzzzzzzz"}},
         {{NULL, {NULL}, {"--port"}}, T5_ERR_ARG, {"--port", "needs a value"}},
         {{NULL, {NULL}, {"--port", "65536"}}, T5_ERR_ARG, {"port", "flag --port", "0 to 65535"}},
+        {{NULL, {NULL}, {"--threads", "257"}}, T5_ERR_ARG, {"flag --threads", "0 to 256"}},
         {{NULL, {NULL}, {"--port", "99999999999999999999"}}, T5_ERR_ARG, {"flag --port", "0 to 65535"}},
         {{NULL, {NULL}, {"--port="}}, T5_ERR_ARG, {"flag --port", "whole number"}},
         {{NULL, {NULL}, {"--port=5 "}}, T5_ERR_ARG, {"flag --port", "whole number"}},
