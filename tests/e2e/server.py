@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -113,6 +114,17 @@ def chunked(path, body, content_type="application/json", chunk=5000):
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: {content_type}\r\n\r\n"
     pieces = [body[i:i + chunk] for i in range(0, len(body), chunk)]
     return head.encode() + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
+
+
+def leave_early(server, request, n_clients=300):
+    """Clients that send `request` and leave before, while and after it is answered, by close and by reset."""
+    for i in range(n_clients):
+        sock = server.connect()
+        if i % 2:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.sendall(request)
+        time.sleep(i % 15 * 0.001)
+        sock.close()
 
 
 def read_reply(sock, request):

@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from server import Reply, Server, post, read_reply
+from server import Reply, Server, leave_early, post, read_reply
 
 PROGRAM = sys.argv.pop(1)
 MODEL = pathlib.Path(__file__).resolve().parents[2] / "models/t5-tatoeba-en-de-fr"
@@ -52,6 +52,18 @@ class Translate(unittest.TestCase):
         self.assertEqual(languages["en"]["name"], "English")
         self.assertEqual(sorted(languages["en"]["targets"]), ["de", "en", "fr"])
         self.assertEqual(sorted(languages), ["de", "en", "fr"])
+
+    def test_clients_that_leave_at_any_moment(self):
+        """Claim: clients that leave before, while or after their answer comes do no harm. Method: close and reset at varied
+        moments; the server goes on and nothing stays behind."""
+        texts = ["Hello.", "I am tired.", "Where is the station?"]
+        body = json.dumps({"q": texts, "source": "en", "target": "de", "max_new_tokens": 4}).encode()
+        leave_early(self.server, post("/translate", body))
+        self.assertRegex(self.translated("Where is the station?"), r"^Wo ist .*\?$")
+        end = time.monotonic() + 20
+        while self.metric("t5serve_sequences_running") > 0 or self.metric("t5serve_requests_pending") > 1:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
 
     def test_spaces_and_lines_stay(self):
         """Claim: white space around and between sentences and lines comes back byte for byte."""
