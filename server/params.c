@@ -1,6 +1,7 @@
 /* server/params.c: see params.h. The checks stand in the order in which LibreTranslate 1.9 makes them. */
 #include "server/params.h"
 #include "base/utf8.h"
+#include "translate/route.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -134,22 +135,6 @@ static t5_status check_texts(const t5_params *p, const t5_params_rules *rules, t
     return status;
 }
 
-/* The public code of what a client wrote, when the model knows the language at all; else an error with the internal
- * code, as LibreTranslate has it. */
-static t5_status read_language(const char *given, const t5_params_rules *rules, char out[T5_LANGCODE_BYTES],
-                               t5_error *err)
-{
-    echo_text shown;
-    const char *code = t5_langcode_match(given, rules->codes, rules->n_codes);
-    if (code != NULL) {
-        snprintf(out, T5_LANGCODE_BYTES, "%s", code);
-        return T5_OK;
-    }
-    if (t5_langcode_normalize(given, out))
-        return T5_FAIL(err, T5_ERR_ARG, "%s is not supported", t5_langcode_internal(out));
-    return T5_FAIL(err, T5_ERR_ARG, "%s is not supported", echo(shown, given));
-}
-
 static t5_status check_format(const json_t *fields, t5_error *err)
 {
     echo_text shown;
@@ -159,10 +144,14 @@ static t5_status check_format(const json_t *fields, t5_error *err)
     return T5_FAIL(err, T5_ERR_ARG, "%s format is not supported", echo(shown, format));
 }
 
-static const char *name_of(const char *code)
+/* The public code of what a client wrote. */
+static t5_status read_language(const char *given, const t5_params_rules *rules, char out[T5_LANGCODE_BYTES],
+                               t5_error *err)
 {
-    const char *name = t5_langcode_name(code);
-    return name != NULL ? name : code;
+    const char *code = NULL;
+    t5_status status = t5_route_match(given, rules->codes, rules->n_codes, &code, err);
+    if (status == T5_OK) snprintf(out, T5_LANGCODE_BYTES, "%s", code);
+    return status;
 }
 
 /* source, target, format, pair: what is wrong first is named. */
@@ -170,17 +159,13 @@ static t5_status read_languages(const json_t *fields, const char *source, const 
                                 const t5_params_rules *rules, t5_params *p, t5_error *err)
 {
     t5_status status = T5_OK;
+    const t5_pair *pair = NULL;
     bool is_auto = strcasecmp(source, "auto") == 0;
     if (is_auto) snprintf(p->source, sizeof p->source, "auto");
     if (!is_auto) T5_TRY(read_language(source, rules, p->source, err));
     T5_TRY(read_language(target, rules, p->target, err));
     T5_TRY(check_format(fields, err));
-    bool is_served =
-        is_auto || strcmp(p->source, p->target) == 0 || t5_profile_find(rules->profile, p->source, p->target) != NULL;
-    if (!is_served)
-        status =
-            T5_FAIL(err, T5_ERR_ARG, "%s (%s) is not available as a target language from %s (%s)", name_of(p->target),
-                    t5_langcode_internal(p->target), name_of(p->source), t5_langcode_internal(p->source));
+    if (!is_auto) T5_TRY(t5_route_pair(rules->profile, p->source, p->target, &pair, err));
 out:
     return status;
 }

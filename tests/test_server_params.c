@@ -148,7 +148,8 @@ static void options_overlay_the_profile(void **state)
     t5_params_deinit(&p);
 }
 
-/* Claim: an error text holds at most 32 bytes of a client's value, cut between characters. Method: long odd codes. */
+/* Claim: an error text holds at most 32 bytes of a client's value, cut between characters, on one line. Method: odd
+ * codes. */
 static void echo_is_cut(void **state)
 {
     (void)state;
@@ -160,6 +161,27 @@ static void echo_is_cut(void **state)
     assert_int_equal(read_fields(json, false, &no_limits, &p, &err), T5_ERR_ARG);
     snprintf(expected, sizeof expected, "x%.20s%.10s is not supported", umlauts, umlauts);
     assert_string_equal(err.text, expected);
+    assert_int_equal(read_fields("{\"q\":\"a\",\"source\":\"en\",\"target\":\"x\\n\"}", false, &no_limits, &p, &err),
+                     T5_ERR_ARG);
+    assert_string_equal(err.text, "x? is not supported");
+}
+
+/* Claim: a pair that the model lacks is named as LibreTranslate does; no pair is needed from a language to itself or
+ * for "auto". Method: one of each. */
+static void pairs_are_checked(void **state)
+{
+    (void)state;
+    static const char *const fine[] = {"{\"q\":\"a\",\"source\":\"de\",\"target\":\"DE-at\"}",
+                                       "{\"q\":\"a\",\"source\":\"AUTO\",\"target\":\"en\"}"};
+    t5_params p;
+    t5_error err;
+    for (size_t i = 0; i < T5_COUNT(fine); i++) {
+        assert_int_equal(read_fields(fine[i], false, &no_limits, &p, &err), T5_OK);
+        t5_params_deinit(&p);
+    }
+    assert_int_equal(read_fields("{\"q\":\"a\",\"source\":\"de\",\"target\":\"en\"}", false, &no_limits, &p, &err),
+                     T5_ERR_ARG);
+    assert_string_equal(err.text, "English (en) is not available as a target language from German (de)");
 }
 
 int main(void)
@@ -171,6 +193,7 @@ int main(void)
         cmocka_unit_test(alternatives_are_read),
         cmocka_unit_test(options_overlay_the_profile),
         cmocka_unit_test(echo_is_cut),
+        cmocka_unit_test(pairs_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,10 +35,10 @@ static void show_code(const char *code, char out[CODE_SHOWN_BYTES + 1])
     out[n_shown] = '\0';
 }
 
-/* A code that names a language of the model, as the profile's own text. */
-static t5_status match_code(const t5_translator *t, const char *code, const char **out, t5_error *err)
+t5_status t5_route_match(const char *code, const char *const *languages, int32_t n_languages, const char **out,
+                         t5_error *err)
 {
-    *out = t5_langcode_match(code, t->languages, t->n_languages);
+    *out = t5_langcode_match(code, languages, n_languages);
     if (*out != NULL) return T5_OK;
     char shown[CODE_SHOWN_BYTES + 1];
     show_code(code, shown);
@@ -51,14 +51,15 @@ static const char *name_of(const char *code)
     return name != NULL ? name : code;
 }
 
-static t5_status find_pair(const t5_translator *t, t5_route *route, t5_error *err)
+t5_status t5_route_pair(const t5_profile *profile, const char *source, const char *target, const t5_pair **out,
+                        t5_error *err)
 {
-    if (strcmp(route->source, route->target) == 0) return T5_OK;
-    route->pair = t5_profile_find(&t->profile, route->source, route->target);
-    if (route->pair != NULL) return T5_OK;
-    return T5_FAIL(err, T5_ERR_ARG, "%s (%s) is not available as a target language from %s (%s)",
-                   name_of(route->target), t5_langcode_internal(route->target), name_of(route->source),
-                   t5_langcode_internal(route->source));
+    *out = NULL;
+    if (strcmp(source, target) == 0) return T5_OK;
+    *out = t5_profile_find(profile, source, target);
+    if (*out != NULL) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "%s (%s) is not available as a target language from %s (%s)", name_of(target),
+                   t5_langcode_internal(target), name_of(source), t5_langcode_internal(source));
 }
 
 static bool leads_to(const t5_translator *t, const char *source, const char *target)
@@ -87,10 +88,10 @@ t5_status t5_route_find(const t5_translator *t, const t5_text *text, t5_route *o
     t5_status status = T5_OK;
     t5_route route = {0};
     const bool is_auto = strcasecmp(text->source, "auto") == 0;
-    if (!is_auto) T5_TRY(match_code(t, text->source, &route.source, err));
-    T5_TRY(match_code(t, text->target, &route.target, err));
+    if (!is_auto) T5_TRY(t5_route_match(text->source, t->languages, t->n_languages, &route.source, err));
+    T5_TRY(t5_route_match(text->target, t->languages, t->n_languages, &route.target, err));
     if (is_auto) detect_source(t, text, &route);
-    T5_TRY(find_pair(t, &route, err));
+    T5_TRY(t5_route_pair(&t->profile, route.source, route.target, &route.pair, err));
     *out = route;
 out:
     return status;

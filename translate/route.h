@@ -10,7 +10,16 @@ typedef struct {
     double confidence;    /* 0 to 100, with detected */
 } t5_route;
 
-/* Understands the codes of `text` and detects its language when source is "auto". T5_ERR_ARG with LibreTranslate's
- * words, which clients match on: "xx is not supported", "NAME (xx) is not available as a target language from NAME
- * (yy)". */
+/* All errors are T5_ERR_ARG with LibreTranslate's words, which clients match on. */
+
+/* Understands the codes of `text` and detects its language when source is "auto". */
 t5_status t5_route_find(const t5_translator *t, const t5_text *text, t5_route *out, t5_error *err);
+
+/* The entry of `languages` that a client's code means; else "xx is not supported", with at most 32 bytes of the code.
+ */
+t5_status t5_route_match(const char *code, const char *const *languages, int32_t n_languages, const char **out,
+                         t5_error *err);
+/* The pair for two public codes, NULL when they are the same; else "NAME (xx) is not available as a target language
+ * from NAME (yy)". */
+t5_status t5_route_pair(const t5_profile *profile, const char *source, const char *target, const t5_pair **out,
+                        t5_error *err);
