@@ -17,7 +17,7 @@ static void touching_sentences(void **state)
     static const struct {
         const char *target, *joined;
     } cases[] = {{"en", "A. B.\nA."}, {"ja", "A.B.\nA."}, {"zh-Hans", "A.B.\nA."}};
-    char *results[][1] = {{"A."}, {"B."}};
+    t5_result results[][1] = {{{"A.", 2}}, {{"B.", 2}}};
     t5_unit two[] = {{.results = results[0], .n_results = 1}, {.results = results[1], .n_results = 1}};
     const t5_units units = {.units = two, .n_units = 2};
     static const char source[] = "\xe7\x94\xb2\xe3\x80\x82\xe4\xb9\x99\xe3\x80\x82\n\xe7\x94\xb2\xe3\x80\x82";
@@ -39,15 +39,15 @@ static void touching_sentences(void **state)
 }
 
 /* Claim: alternative k takes each sentence's k-th result, or its last, and a text without spans comes back as it is,
- * NUL included. Method: two sentences with two and one results; an empty plan. */
+ * NUL included. Method: two sentences with two and one results, one with a NUL; an empty plan. */
 static void results_are_chosen(void **state)
 {
     (void)state;
     t5_error err = {0};
     char *joined = NULL;
     size_t n_bytes = 0;
-    char *first[] = {"A1", "A2"};
-    char *second[] = {"B1"};
+    t5_result first[] = {{"A1", 2}, {"A\0002", 3}};
+    t5_result second[] = {{"B1", 2}};
     t5_unit two[] = {{.results = first, .n_results = 2}, {.results = second, .n_results = 1}};
     const t5_units units = {.units = two, .n_units = 2};
     t5_span spans[] = {{0, 1, true}, {1, 1, false}, {2, 1, true}};
@@ -55,8 +55,8 @@ static void results_are_chosen(void **state)
     const t5_text text = {.text = "x\0y", .n_bytes = 3};
     t5_plan plan = {.route = {.target = "en"}, .sentences = {.spans = spans, .n_spans = 3}, .units = links};
     assert_int_equal(t5_join(&text, &plan, &units, 1, &joined, &n_bytes, &err), T5_OK);
-    assert_int_equal(n_bytes, 5);
-    assert_memory_equal(joined, "A2\0B1", 6);
+    assert_int_equal(n_bytes, 6);
+    assert_memory_equal(joined, "A\0002\0B1", 7);
     free(joined);
 
     plan.sentences.n_spans = 0;

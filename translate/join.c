@@ -24,9 +24,9 @@ static bool needs_space(const t5_text *text, const t5_plan *plan, size_t i_span)
     return last >= 0x80 && !is_unspaced(plan->route.target);
 }
 
-static const char *result_of(const t5_unit *unit, int32_t i_result)
+static const t5_result *result_of(const t5_unit *unit, int32_t i_result)
 {
-    return unit->results[i_result < unit->n_results ? i_result : unit->n_results - 1];
+    return &unit->results[i_result < unit->n_results ? i_result : unit->n_results - 1];
 }
 
 t5_status t5_join(const t5_text *text, const t5_plan *plan, const t5_units *units, int32_t i_result, char **out,
@@ -39,10 +39,12 @@ t5_status t5_join(const t5_text *text, const t5_plan *plan, const t5_units *unit
     for (size_t i = 0; i < plan->sentences.n_spans; i++) {
         const t5_span *span = &plan->sentences.spans[i];
         if (needs_space(text, plan, i)) fputc(' ', stream);
-        if (plan->units[i] < 0)
+        if (plan->units[i] < 0) {
             fwrite(text->text + span->offset, 1, span->n_bytes, stream);
-        else
-            fputs(result_of(&units->units[plan->units[i]], i_result), stream);
+        } else {
+            const t5_result *result = result_of(&units->units[plan->units[i]], i_result);
+            fwrite(result->text, 1, result->n_bytes, stream);
+        }
     }
     if (plan->sentences.n_spans == 0) fwrite(text->text, 1, text->n_bytes, stream);
     const bool has_failed = ferror(stream) != 0;

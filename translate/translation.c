@@ -137,16 +137,18 @@ out:
 /* ---- finish ---- */
 
 /* Text of one output without white space around it: the source's own is put back by the join. */
-static t5_status decode_trimmed(const t5_tokenizer *tokenizer, const t5_output *output, char **out, t5_error *err)
+static t5_status decode_trimmed(const t5_tokenizer *tokenizer, const t5_output *output, t5_result *out, t5_error *err)
 {
+    char *text = NULL;
     size_t n_bytes = 0;
-    const t5_status status = t5_tokenizer_decode(tokenizer, output->ids, output->n_ids, out, &n_bytes, err);
+    const t5_status status = t5_tokenizer_decode(tokenizer, output->ids, output->n_ids, &text, &n_bytes, err);
     if (status != T5_OK) return status;
-    const size_t n_leading = t5_utf8_leading_space(*out, n_bytes);
+    const size_t n_leading = t5_utf8_leading_space(text, n_bytes);
     n_bytes -= n_leading;
-    memmove(*out, *out + n_leading, n_bytes);
-    n_bytes -= t5_utf8_trailing_space(*out, n_bytes);
-    (*out)[n_bytes] = '\0';
+    memmove(text, text + n_leading, n_bytes);
+    n_bytes -= t5_utf8_trailing_space(text, n_bytes);
+    text[n_bytes] = '\0';
+    *out = (t5_result){text, n_bytes};
     return T5_OK;
 }
 

@@ -62,9 +62,10 @@ typedef struct t5_translation t5_translation;
 typedef struct {
     const char *text;
     size_t n_bytes;
-    const char *detected;            /* public code when source was "auto", else NULL */
-    double confidence;               /* 0 to 100, with detected */
-    const char *const *alternatives; /* unique, not empty, not equal to text; maybe fewer than asked */
+    const char *detected; /* public code when source was "auto", else NULL */
+    double confidence;    /* 0 to 100, with detected */
+    const char *const
+        *alternatives; /* unique, not empty, not equal to text; maybe fewer than asked; to the first NUL */
     int32_t n_alternatives;
     double score;      /* sum of log-probabilities of its sentences' best results */
     bool is_truncated; /* a sentence hit max_new_tokens */

@@ -17,7 +17,7 @@ void t5_units_deinit(t5_units *u)
         t5_unit *unit = &u->units[i];
         t5_sequence_deinit(&unit->seq);
         for (int32_t k = 0; k < unit->n_results; k++)
-            free(unit->results[k]);
+            free(unit->results[k].text);
         free(unit->results);
         free(unit->ids);
     }

@@ -3,6 +3,12 @@
 #pragma once
 #include "translate/translator.h"
 
+/* One translation of a sentence; malloc'ed, NUL-terminated, and maybe with NUL inside: byte tokens can say it. */
+typedef struct {
+    char *text;
+    size_t n_bytes;
+} t5_result;
+
 typedef struct {
     const t5_pair *pair; /* borrowed */
     const char *text;    /* borrowed from the request */
@@ -14,7 +20,7 @@ typedef struct {
     t5_sequence seq;
 
     /* Results, once translated: malloc'ed and trimmed, best first. */
-    char **results;
+    t5_result *results;
     int32_t n_results;
 } t5_unit;
 
