@@ -27,6 +27,7 @@ struct t5_pipeline {
     bool is_stopping;          /* the reader must end */
     t5_error read_error;
     /* The writer's own. */
+    int output_errno; /* why a flush failed; 0: none has */
     bool shows_progress;
     int64_t started_ms, shown_ms;
 };
@@ -106,13 +107,25 @@ static bool is_settled(const t5_pipeline *p)
     return p->ring[p->n_written % p->options.n_lines].n_pending == 0;
 }
 
+/* A failure stays in stdout's error flag; its reason would be lost. */
+static void flush_output(t5_pipeline *p)
+{
+    if (fflush(stdout) != 0 && p->output_errno == 0) p->output_errno = errno;
+}
+
+static t5_status output_status(const t5_pipeline *p, t5_error *err)
+{
+    if (!ferror(stdout)) return T5_OK;
+    return T5_FAIL(err, T5_ERR_IO, "stdout: %s", strerror(p->output_errno != 0 ? p->output_errno : errno));
+}
+
 /* The next line once it is done, or NULL at the end. Flushes the output before it waits. */
 static t5_line *next_done(t5_pipeline *p)
 {
     pthread_mutex_lock(&p->mutex);
     if (!is_settled(p)) {
         pthread_mutex_unlock(&p->mutex);
-        fflush(stdout);
+        flush_output(p);
         pthread_mutex_lock(&p->mutex);
     }
     while (!is_settled(p))
@@ -152,7 +165,7 @@ static t5_status write_lines(t5_pipeline *p, t5_error *err)
         t5_line *line = next_done(p);
         if (line == NULL) return T5_OK;
         t5_status status = p->options.write(p->options.ctx, line, stdout, err);
-        if (status == T5_OK && ferror(stdout)) status = T5_FAIL(err, T5_ERR_IO, "stdout: %s", strerror(errno));
+        if (status == T5_OK) status = output_status(p, err);
         retire(p, line);
         if (status != T5_OK) return status;
         show_progress(p, false);
@@ -193,8 +206,8 @@ static t5_status run(t5_pipeline *p, t5_error *err)
         *err = p->read_error;
         status = err->status;
     }
-    if (fflush(stdout) != 0 && status == T5_OK) status = T5_FAIL(err, T5_ERR_IO, "stdout: %s", strerror(errno));
-    return status;
+    flush_output(p);
+    return status == T5_OK ? output_status(p, err) : status;
 }
 
 t5_status t5_pipeline_run(const t5_pipeline_options *options, t5_error *err)
