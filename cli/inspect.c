@@ -24,7 +24,7 @@ static t5_status folder_open(folder *f, const char *dir, t5_error *err)
     f->dir = dir;
     t5_status status = t5_open_tokenizer(dir, &f->hp, &f->tokenizer, err);
     if (status == T5_OK) status = t5_weights_open(dir, &f->weights, err);
-    if (status == T5_OK) status = t5_profile_load(dir, f->tokenizer, &f->profile, err);
+    if (status == T5_OK) status = t5_profile_load(dir, f->tokenizer, f->hp.vocab_size, &f->profile, err);
     return status;
 }
 

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define SUPPRESS_NAME "suppress_tokens"
+#define SEED_MAX INT64_MAX /* what JSON integers hold here; for flags too */
 
 typedef enum { INT, FLOAT, BOOL, UINT64, EARLY } option_type;
 
@@ -105,7 +106,7 @@ static const char *describe(const option_row *option, char *out, size_t out_byte
         snprintf(out, out_bytes, "true or false");
         break;
     case UINT64:
-        snprintf(out, out_bytes, "an integer, allowed 0 to 18446744073709551615");
+        snprintf(out, out_bytes, "an integer, allowed 0 to %lld", (long long)SEED_MAX);
         break;
     case EARLY:
         snprintf(out, out_bytes, "true, false or \"never\"");
@@ -175,8 +176,8 @@ static t5_status set_int_json(t5_decoding *d, const option_row *option, const js
     if (!t5_json_get_int(value, INT64_MIN, INT64_MAX, &number)) return fail_type(option, shown, err);
     if (option->type == INT) return store_in_range(d, option, (double)number, shown, err);
     if (number < 0) {
-        return T5_FAIL(err, T5_ERR_ARG, "%s: %s is out of range, allowed 0 to 18446744073709551615", option->name,
-                       shown);
+        return T5_FAIL(err, T5_ERR_ARG, "%s: %s is out of range, allowed 0 to %lld", option->name, shown,
+                       (long long)SEED_MAX);
     }
     *(uint64_t *)field_of(d, option) = (uint64_t)number; /* not through a double, which has 53 bits */
     return T5_OK;
@@ -256,9 +257,8 @@ static t5_status set_number_text(t5_decoding *d, const option_row *option, const
     case UINT64: {
         errno = 0;
         unsigned long long seed = strtoull(value, &end, 10);
-        if (strspn(value, "0123456789") != strlen(value) || *value == '\0' || errno == ERANGE) {
-            return fail_type(option, shown, err);
-        }
+        bool is_number = strspn(value, "0123456789") == strlen(value) && *value != '\0';
+        if (!is_number || errno == ERANGE || seed > SEED_MAX) return fail_type(option, shown, err);
         *(uint64_t *)field_of(d, option) = seed;
         return T5_OK;
     }
@@ -285,34 +285,72 @@ t5_status t5_decoding_set_text(t5_decoding *d, const char *name, const char *val
     return T5_OK;
 }
 
-t5_status t5_decoding_set_object(t5_decoding *d, const struct json_t *object, t5_error *err)
+/* Sets option `name` when the object has it. */
+static t5_status set_key(t5_decoding *d, const json_t *object, const char *name, t5_error *err)
 {
-    for (size_t i = 0; i <= T5_COUNT(options); i++) {
-        const char *name = i < T5_COUNT(options) ? options[i].name : SUPPRESS_NAME;
-        const json_t *value = json_object_get(object, name);
-        if (value == NULL) continue;
-        t5_status status = t5_decoding_set_json(d, name, value, err);
-        if (status != T5_OK) return status;
-    }
-    return T5_OK;
+    const json_t *value = json_object_get(object, name);
+    return value == NULL ? T5_OK : t5_decoding_set_json(d, name, value, err);
 }
 
-/* Hugging Face's older names for the lengths; they count the start token. `name` wins when both are given. */
-static t5_status set_old_length(t5_decoding *d, const json_t *object, const char *old_name, const char *name,
-                                t5_error *err)
+t5_status t5_decoding_set_object(t5_decoding *d, const struct json_t *object, t5_error *err)
 {
-    const json_t *value = json_object_get(object, old_name), *newer = json_object_get(object, name);
-    if (value == NULL || json_is_null(value) || (newer != NULL && !json_is_null(newer))) return T5_OK;
+    t5_status status = T5_OK;
+    for (size_t i = 0; i < T5_COUNT(options) && status == T5_OK; i++)
+        status = set_key(d, object, options[i].name, err);
+    return status == T5_OK ? set_key(d, object, SUPPRESS_NAME, err) : status;
+}
+
+/* ---- options of a Hugging Face folder ---- */
+
+/* Lengths have an older name too, under which they count the start token. `name` wins when both are given. */
+static t5_status set_length(t5_decoding *d, const json_t *object, const char *name, const char *old_name, t5_error *err)
+{
+    const json_t *value = json_object_get(object, name);
+    bool is_old = value == NULL || json_is_null(value);
+    if (is_old) value = json_object_get(object, old_name);
+    if (value == NULL || json_is_null(value)) return T5_OK;
     char shown[80];
     int64_t length = 0;
     if (!t5_json_get_int(value, 0, INT32_MAX, &length)) {
-        return T5_FAIL(err, T5_ERR_ARG, "%s: %s is not an integer, allowed 0 to %d", old_name,
+        return T5_FAIL(err, T5_ERR_ARG, "%s: %s is not an integer, allowed 0 to %d", is_old ? old_name : name,
                        t5_json_show(shown, sizeof shown, value), INT32_MAX);
     }
     const option_row *option = find_option(name, false);
-    double new_tokens = fmin(fmax((double)length - 1, option->min), option->max);
-    store(d, option, new_tokens);
+    store(d, option, fmin(fmax((double)length - is_old, option->min), option->max));
     return T5_OK;
+}
+
+static bool is_length(const option_row *option)
+{
+    return option->offset == offsetof(t5_decoding, max_new_tokens) ||
+           option->offset == offsetof(t5_decoding, min_new_tokens);
+}
+
+static bool is_for_sampling(const option_row *option)
+{
+    return option->offset == offsetof(t5_decoding, temperature) || option->offset == offsetof(t5_decoding, top_k) ||
+           option->offset == offsetof(t5_decoding, top_p);
+}
+
+t5_status t5_decoding_set_folder(t5_decoding *d, const struct json_t *object, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_decoding set = *d;
+    t5_error ignored = {0};
+    T5_TRY(set_length(&set, object, "max_new_tokens", "max_length", err));
+    T5_TRY(set_length(&set, object, "min_new_tokens", "min_length", err));
+    T5_TRY(set_key(&set, object, "do_sample", err));
+    for (size_t i = 0; i < T5_COUNT(options); i++) {
+        if (is_length(&options[i])) continue;
+        if (is_for_sampling(&options[i]) && !set.do_sample)
+            (void)set_key(&set, object, options[i].name, &ignored);
+        else
+            T5_TRY(set_key(&set, object, options[i].name, err));
+    }
+    T5_TRY(set_key(&set, object, SUPPRESS_NAME, err));
+    *d = set;
+out:
+    return status;
 }
 
 t5_status t5_decoding_load(const char *dir, t5_decoding *d, t5_error *err)
@@ -320,20 +358,13 @@ t5_status t5_decoding_load(const char *dir, t5_decoding *d, t5_error *err)
     char path[PATH_MAX];
     json_t *object = NULL;
     t5_error problem;
-    t5_decoding loaded = *d;
     t5_error_clear(&problem);
     t5_status status = T5_OK;
     T5_TRY(t5_path_join(path, sizeof path, dir, "generation_config.json", err));
     if (!t5_file_exists(path)) return T5_OK;
     T5_TRY(t5_json_load(path, &object, err));
-    status = t5_decoding_set_object(&loaded, object, &problem);
-    if (status == T5_OK) status = set_old_length(&loaded, object, "max_length", "max_new_tokens", &problem);
-    if (status == T5_OK) status = set_old_length(&loaded, object, "min_length", "min_new_tokens", &problem);
-    if (status == T5_OK) {
-        *d = loaded;
-    } else {
+    if (t5_decoding_set_folder(d, object, &problem) != T5_OK)
         status = T5_FAIL(err, T5_ERR_FORMAT, "%s: %s", path, problem.text);
-    }
 out:
     json_decref(object);
     return status;
@@ -343,6 +374,10 @@ t5_status t5_decoding_check(const t5_decoding *d, int32_t vocab_size, t5_error *
 {
     if (d->do_sample && d->num_beams > 1) {
         return T5_FAIL(err, T5_ERR_ARG, "do_sample: sampling needs num_beams 1, it is %d", d->num_beams);
+    }
+    if (d->num_beams > 1 && 2 * d->num_beams > vocab_size) { /* a step has two candidates for each beam */
+        return T5_FAIL(err, T5_ERR_ARG, "num_beams: %d needs a vocabulary of %d tokens, it has %d", d->num_beams,
+                       2 * d->num_beams, vocab_size);
     }
     if (!d->do_sample && d->num_return_sequences > d->num_beams) {
         return T5_FAIL(err, T5_ERR_ARG, "num_return_sequences: %d is more than num_beams, %d, and do_sample is false",

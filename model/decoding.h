@@ -38,9 +38,14 @@ t5_status t5_decoding_set_json(t5_decoding *d, const char *name, const struct js
 t5_status t5_decoding_set_text(t5_decoding *d, const char *name, const char *value, t5_error *err);
 /* Sets every key of `object` that is an option; other keys are left to the caller. A null value keeps the default. */
 t5_status t5_decoding_set_object(t5_decoding *d, const struct json_t *object, t5_error *err);
-/* Overlays dir/generation_config.json when it exists (unknown keys are ignored, max_length counts the start token). */
+/* The same for what Hugging Face wrote: max_length and min_length are known too (they count the start token), lengths
+ * beyond our limits are lowered, and temperature, top_k and top_p out of range are left out unless do_sample is true.
+ * Nothing is set on an error. */
+t5_status t5_decoding_set_folder(t5_decoding *d, const struct json_t *object, t5_error *err);
+/* Overlays dir/generation_config.json when it exists, by t5_decoding_set_folder(). */
 t5_status t5_decoding_load(const char *dir, t5_decoding *d, t5_error *err);
-/* Checks what spans several options: num_return_sequences <= num_beams unless sampling, sampling with one beam, ... */
+/* Checks what spans several options: num_return_sequences <= num_beams unless sampling, sampling with one beam, a
+ * vocabulary with two tokens for each beam, ... */
 t5_status t5_decoding_check(const t5_decoding *d, int32_t vocab_size, t5_error *err);
 /* One line per option for --help: "  --num-beams N   beams; 1 is greedy search (default 1)". */
 void t5_decoding_print_help(void *file); /* a FILE * */

@@ -76,8 +76,10 @@ static void good_values(void **state)
     assert_true(d.do_sample);
     assert_int_equal(set_json(&d, "do_sample", "false", &err), T5_OK);
     assert_false(d.do_sample);
-    assert_int_equal(set_text(&d, "seed", "18446744073709551615", &err), T5_OK);
-    assert_true(d.seed == UINT64_MAX);
+    assert_int_equal(set_text(&d, "seed", "9223372036854775807", &err), T5_OK);
+    assert_true(d.seed == INT64_MAX);
+    assert_int_equal(set_json(&d, "seed", "9223372036854775807", &err), T5_OK);
+    assert_true(d.seed == INT64_MAX);
     assert_int_equal(set_json(&d, "seed", "9007199254740993", &err), T5_OK);
     assert_true(d.seed == 9007199254740993u);
     assert_int_equal(set_json(&d, "suppress_tokens", "[3, 17.0]", &err), T5_OK);
@@ -114,8 +116,8 @@ static void bad_values(void **state)
         {'j', "do_sample", "1", "do_sample: 1 is not true or false"},
         {'j', "early_stopping", "\"true\"", "early_stopping: \"true\" is not true, false or \"never\""},
         {'j', "early_stopping", "1", "early_stopping: 1 is not true, false or \"never\""},
-        {'j', "seed", "-1", "seed: -1 is out of range, allowed 0 to 18446744073709551615"},
-        {'j', "seed", "0.5", "seed: 0.5 is not an integer, allowed 0 to 18446744073709551615"},
+        {'j', "seed", "-1", "seed: -1 is out of range, allowed 0 to 9223372036854775807"},
+        {'j', "seed", "0.5", "seed: 0.5 is not an integer, allowed 0 to 9223372036854775807"},
         {'j', "suppress_tokens", "3", "suppress_tokens: 3 is not a list of token ids"},
         {'j', "suppress_tokens", "[1, -1]", "suppress_tokens: -1 is not a token id, allowed 0 to 1048575"},
         {'j', "suppress_tokens", "[\"a\"]", "suppress_tokens: \"a\" is not a token id, allowed 0 to 1048575"},
@@ -131,9 +133,11 @@ static void bad_values(void **state)
         {'t', "length-penalty", "-", "length_penalty: \"-\" is not a number, allowed -10 to 10"},
         {'t', "do-sample", "yes", "do_sample: \"yes\" is not true or false"},
         {'t', "early-stopping", "maybe", "early_stopping: \"maybe\" is not true, false or \"never\""},
-        {'t', "seed", "-1", "seed: \"-1\" is not an integer, allowed 0 to 18446744073709551615"},
-        {'t', "seed", "18446744073709551616",
-         "seed: \"18446744073709551616\" is not an integer, allowed 0 to 18446744073709551615"},
+        {'t', "seed", "-1", "seed: \"-1\" is not an integer, allowed 0 to 9223372036854775807"},
+        {'t', "seed", "9223372036854775808",
+         "seed: \"9223372036854775808\" is not an integer, allowed 0 to 9223372036854775807"},
+        {'t', "seed", "99999999999999999999",
+         "seed: \"99999999999999999999\" is not an integer, allowed 0 to 9223372036854775807"},
         {'t', "suppress-tokens", "a", "suppress_tokens: not a list of token ids such as 3,17"},
         {'t', "suppress-tokens", "1,", "suppress_tokens: not a list of token ids such as 3,17"},
         {'t', "num beams", "1", "num beams: no such decoding option"},
@@ -174,8 +178,9 @@ static void options_must_agree(void **state)
          "do_sample: sampling needs num_beams 1, it is 4"},
         {"{\"min_new_tokens\":9,\"max_new_tokens\":9}", "{\"min_new_tokens\":10,\"max_new_tokens\":9}",
          "min_new_tokens: 10 is more than max_new_tokens, 9"},
-        {"{\"suppress_tokens\":[99]}", "{\"suppress_tokens\":[99,100]}",
-         "suppress_tokens: 100 is outside the vocabulary of 100 tokens"},
+        {"{\"num_beams\":20}", "{\"num_beams\":21}", "num_beams: 21 needs a vocabulary of 42 tokens, it has 40"},
+        {"{\"suppress_tokens\":[39]}", "{\"suppress_tokens\":[39,40]}",
+         "suppress_tokens: 40 is outside the vocabulary of 40 tokens"},
     };
     for (size_t i = 0; i < T5_COUNT(rows); i++) {
         for (int is_bad = 0; is_bad < 2; is_bad++) {
@@ -185,7 +190,7 @@ static void options_must_agree(void **state)
             json_t *object = json_loads(is_bad ? rows[i].bad : rows[i].good, 0, NULL);
             assert_non_null(object);
             assert_int_equal(t5_decoding_set_object(&d, object, &err), T5_OK);
-            assert_int_equal(t5_decoding_check(&d, 100, &err), is_bad ? T5_ERR_ARG : T5_OK);
+            assert_int_equal(t5_decoding_check(&d, 40, &err), is_bad ? T5_ERR_ARG : T5_OK);
             if (is_bad) assert_string_equal(err.text, rows[i].text);
             json_decref(object);
         }
@@ -223,11 +228,32 @@ static void generation_config_is_read(void **state)
     assert_non_null(strstr(err.text, "/generation_config.json: num_beams: 0 is out of range"));
     assert_int_equal(load(dir, "{\"max_length\":\"long\"}", &d, &err), T5_ERR_FORMAT);
     assert_non_null(strstr(err.text, "max_length: \"long\" is not an integer"));
-    assert_int_equal(load(dir, "{\"num_beams\":4,\"top_p\":7}", &d, &err), T5_ERR_FORMAT);
+    assert_int_equal(load(dir, "{\"num_beams\":4,\"length_penalty\":70}", &d, &err), T5_ERR_FORMAT);
     assert_int_equal(d.num_beams, 1); /* nothing of a bad file is taken */
+    assert_int_equal(load(dir, "{\"top_p\":7,\"do_sample\":true}", &d, &err), T5_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "top_p: 7 is out of range"));
     assert_int_equal(load(dir, "[]", &d, &err), T5_ERR_FORMAT);
     assert_int_equal(load(dir, "{\"num_beams\":", &d, &err), T5_ERR_FORMAT);
     assert_non_null(strstr(err.text, "generation_config.json: not valid JSON at line 1"));
+}
+
+/* Claim: what Hugging Face's generate() takes does not make a folder unusable: lengths beyond ours are lowered, and
+ * options of sampling out of our range count only when the folder samples. */
+static void generation_config_is_lenient(void **state)
+{
+    const char *dir = *state;
+    t5_decoding d;
+    t5_error err;
+    assert_int_equal(load(dir, "{\"max_new_tokens\":5000,\"min_new_tokens\":0}", &d, &err), T5_OK);
+    assert_true(d.max_new_tokens == T5_SEQ_LEN_MAX - 1 && d.min_new_tokens == 0);
+    assert_int_equal(load(dir, "{\"max_length\":1,\"min_length\":9999}", &d, &err), T5_OK);
+    assert_true(d.max_new_tokens == 1 && d.min_new_tokens == T5_SEQ_LEN_MAX - 1);
+    assert_int_equal(load(dir, "{\"max_new_tokens\":-1}", &d, &err), T5_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "max_new_tokens: -1 is not an integer, allowed 0 to"));
+    assert_int_equal(load(dir, "{\"temperature\":0.0,\"top_k\":1000000,\"top_p\":0.9}", &d, &err), T5_OK);
+    assert_true(d.temperature == 1.0 && d.top_k == 50 && d.top_p == 0.9);
+    assert_int_equal(load(dir, "{\"temperature\":0.0,\"do_sample\":true}", &d, &err), T5_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "temperature: 0 is out of range"));
 }
 
 /* Claim: --help has one line per option with flag and default. */
@@ -273,6 +299,7 @@ int main(void)
         cmocka_unit_test(bad_values),
         cmocka_unit_test(options_must_agree),
         cmocka_unit_test_setup_teardown(generation_config_is_read, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(generation_config_is_lenient, make_folder, remove_folder),
         cmocka_unit_test(help_lists_every_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

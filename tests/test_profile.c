@@ -53,7 +53,7 @@ static t5_status load_texts(const char *config, const char *own, t5_profile *out
     t5_tokenizer *tokenizer = open_tokenizer(FIXTURES "byt5", 384);
     write_file("config.json", config);
     write_file("t5serve.json", own);
-    t5_status status = t5_profile_load(profile_dir(), tokenizer, out, err);
+    t5_status status = t5_profile_load(profile_dir(), tokenizer, 384, out, err);
     t5_tokenizer_close(tokenizer);
     return status;
 }
@@ -75,7 +75,7 @@ static void bundled_model_has_pairs(void **state)
     const char *codes[8];
 
     (void)state;
-    if (t5_profile_load(BUNDLED "/", tokenizer, &p, &err) != T5_OK) fail_msg("%s", err.text);
+    if (t5_profile_load(BUNDLED "/", tokenizer, 8192, &p, &err) != T5_OK) fail_msg("%s", err.text);
     assert_string_equal(p.name, "t5-tatoeba-en-de-fr");
     assert_int_equal(p.n_pairs, 2);
     assert_string_equal(t5_profile_find(&p, "en", "de")->prompt, "translate English to German: ");
@@ -103,7 +103,7 @@ static void madlad_tags_are_pairs(void **state)
     t5_error err = {0};
 
     (void)state;
-    if (t5_profile_load(FIXTURES "madlad", tokenizer, &p, &err) != T5_OK) fail_msg("%s", err.text);
+    if (t5_profile_load(FIXTURES "madlad", tokenizer, 1280, &p, &err) != T5_OK) fail_msg("%s", err.text);
     assert_int_equal(p.n_pairs, 4);
     assert_string_equal(p.name, "madlad");
     assert_string_equal(t5_profile_find(&p, "fr", "de")->prompt, "<2de> ");
@@ -137,6 +137,43 @@ static void tasks_are_pairs(void **state)
     assert_int_equal(p.defaults.max_new_tokens, 299);
     assert_int_equal(p.defaults.early_stopping, T5_EARLY_TRUE);
     t5_profile_deinit(&p);
+}
+
+/* Claim: a task's options are read as those of generation_config.json: lengths beyond ours are lowered, both old names
+ * are known, sampling options out of range do not matter without sampling. */
+static void task_options_are_lenient(void **state)
+{
+    static const char config[] = "{\"task_specific_params\": {\"translation_en_to_de\": {\"prefix\": \"x: \","
+                                 " \"max_length\": 8192, \"min_length\": 4, \"temperature\": 0.0}}}";
+    t5_profile p;
+    t5_error err = {0};
+
+    (void)state;
+    if (load_texts(config, NULL, &p, &err) != T5_OK) fail_msg("%s", err.text);
+    assert_int_equal(p.defaults.max_new_tokens, T5_SEQ_LEN_MAX - 1);
+    assert_int_equal(p.defaults.min_new_tokens, 3);
+    t5_profile_deinit(&p);
+}
+
+/* Claim: defaults with which every request would fail are refused when the folder is opened; t5serve.json can mend
+ * those of generation_config.json, and a least length above the usual limit is none of them. */
+static void defaults_must_agree(void **state)
+{
+    static const char generation[] = "{\"do_sample\": true, \"num_beams\": 4, \"min_length\": 300}";
+    t5_profile p;
+    t5_error err = {0};
+
+    (void)state;
+    write_file("generation_config.json", generation);
+    assert_int_equal(load_texts("{}", NULL, &p, &err), T5_ERR_FORMAT);
+    if (strstr(err.text, "generation_config.json") == NULL || strstr(err.text, "do_sample: sampling needs") == NULL)
+        fail_msg("\"%s\"", err.text);
+    t5_error_clear(&err);
+    if (load_texts("{}", "{\"defaults\": {\"num_beams\": 1}}", &p, &err) != T5_OK) fail_msg("%s", err.text);
+    t5_profile_deinit(&p);
+    write_file("generation_config.json", NULL);
+    assert_int_equal(load_texts("{}", "{\"defaults\": {\"suppress_tokens\": [384]}}", &p, &err), T5_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "suppress_tokens: 384 is outside the vocabulary of 384 tokens"));
 }
 
 /* Claim: a folder without any of the three only generates; t5serve.json goes before the rest, and its codes may be
@@ -212,7 +249,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(bundled_model_has_pairs), cmocka_unit_test(madlad_tags_are_pairs),
         cmocka_unit_test(tasks_are_pairs),         cmocka_unit_test(own_file_goes_first),
-        cmocka_unit_test(bad_files_are_refused),
+        cmocka_unit_test(bad_files_are_refused),   cmocka_unit_test(task_options_are_lenient),
+        cmocka_unit_test(defaults_must_agree),
     };
     return cmocka_run_group_tests(tests, NULL, remove_dir);
 }

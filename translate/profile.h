@@ -20,7 +20,9 @@ typedef struct {
     t5_decoding defaults; /* decoding.def, then generation_config.json, then the profile's defaults */
 } t5_profile;
 
-t5_status t5_profile_load(const char *dir, const t5_tokenizer *tokenizer, t5_profile *out, t5_error *err);
+/* vocab_size is the model's. T5_ERR_FORMAT also for defaults with which every request would fail. */
+t5_status t5_profile_load(const char *dir, const t5_tokenizer *tokenizer, int32_t vocab_size, t5_profile *out,
+                          t5_error *err);
 void t5_profile_deinit(t5_profile *p); /* accepts a zeroed one */
 /* The pair for two public codes, or NULL. */
 const t5_pair *t5_profile_find(const t5_profile *p, const char *source, const char *target);

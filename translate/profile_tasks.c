@@ -3,7 +3,6 @@
  *   "translation_en_to_de": {"prefix": "translate English to German: ", "num_beams": 4, "max_length": 300, ...}
  *
  * All tasks of a model have the same options, so those of the first become the defaults. */
-#include "base/limits.h"
 #include "model/json_file.h"
 #include "text/langcodes.h"
 #include "translate/profile_pairs.h"
@@ -27,21 +26,6 @@ static bool parse_task(const char *key, char source[T5_LANGCODE_BYTES], char tar
     return t5_langcode_normalize(written, source) && t5_langcode_normalize(middle + sizeof task_middle - 1, target);
 }
 
-static t5_status read_options(const char *where, const json_t *task, t5_profile *p, t5_error *err)
-{
-    const json_t *max_length = json_object_get(task, "max_length");
-    int64_t length = 0;
-    t5_error problem = {0};
-
-    if (t5_decoding_set_object(&p->defaults, task, &problem) != T5_OK)
-        return T5_FAIL(err, T5_ERR_FORMAT, "%s: %s", where, problem.text);
-    if (max_length == NULL || json_is_null(max_length)) return T5_OK;
-    if (!t5_json_get_int(max_length, 2, T5_SEQ_LEN_MAX, &length))
-        return T5_FAIL(err, T5_ERR_FORMAT, "%s: max_length: must be an integer of 2 to %d", where, T5_SEQ_LEN_MAX);
-    p->defaults.max_new_tokens = (int32_t)length - 1; /* max_length counts the start token */
-    return T5_OK;
-}
-
 static t5_status read_task(const char *path, const char *key, const json_t *task, t5_profile *p, t5_error *err)
 {
     char source[T5_LANGCODE_BYTES], target[T5_LANGCODE_BYTES], where[320];
@@ -52,8 +36,9 @@ static t5_status read_task(const char *path, const char *key, const json_t *task
     const char *prefix = json_string_value(json_object_get(task, "prefix"));
     if (prefix == NULL) return T5_FAIL(err, T5_ERR_FORMAT, "%s: prefix: must be a string", where);
     if (p->n_pairs == 0) {
-        t5_status status = read_options(where, task, p, err);
-        if (status != T5_OK) return status;
+        t5_error problem = {0};
+        if (t5_decoding_set_folder(&p->defaults, task, &problem) != T5_OK)
+            return T5_FAIL(err, T5_ERR_FORMAT, "%s: %s", where, problem.text);
     }
     return t5_profile_add_pair(p, source, target, prefix, where, err);
 }

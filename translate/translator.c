@@ -61,7 +61,7 @@ static t5_status open_text(t5_translator *t, const char *dir, t5_error *err)
     T5_TRY(t5_tokenizer_open(dir, &options, &t->tokenizer, err));
     const int32_t n_live = t5_tokenizer_vocab_live(t->tokenizer);
     t->vocab_live = n_live < t->hparams.vocab_size ? n_live : t->hparams.vocab_size;
-    T5_TRY(t5_profile_load(dir, t->tokenizer, &t->profile, err));
+    T5_TRY(t5_profile_load(dir, t->tokenizer, t->hparams.vocab_size, &t->profile, err));
     T5_TRY(list_languages(t, err));
 out:
     return status;
