@@ -414,6 +414,15 @@ static void output_limit(void **state)
     assert_int_equal(after.n_target_tokens - before.n_target_tokens,
                      2 * (after.n_source_tokens - before.n_source_tokens) + 32);
     t5_translation_destroy(tr);
+
+    r.decoding.min_new_tokens = 200; /* above the folder's limit, which still does not count */
+    t5_engine_stats_get(t5_translator_engine(bundled), &before);
+    assert_int_equal(run(bundled, &r, &tr, &err), T5_OK);
+    t5_engine_stats_get(t5_translator_engine(bundled), &after);
+    assert_int_equal(after.n_target_tokens - before.n_target_tokens, 200);
+    t5_translation_destroy(tr);
+    r.decoding.min_new_tokens = t5_translator_tgt_len_max(bundled);
+    assert_refused(bundled, &r, T5_ERR_ARG, "min_new_tokens");
 }
 
 enum { N_THREADS = 4, N_ROUNDS = 3 };

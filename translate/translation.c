@@ -42,13 +42,11 @@ static void ask_for_results(t5_decoding *d, int32_t n_results)
 
 static int32_t max_new_tokens_of(const t5_translation *tr, const t5_unit *unit)
 {
-    const t5_translator *t = tr->translator;
     const t5_decoding *d = &tr->request.decoding;
     if (tr->request.has_max_new_tokens) return d->max_new_tokens; /* too many: the engine says so */
-    const int32_t max = t->engine_options.tgt_len_max - 1;
     int32_t wanted = NEW_TOKENS_PER_SOURCE_TOKEN * unit->n_ids + NEW_TOKENS_EXTRA;
     if (wanted < d->min_new_tokens) wanted = d->min_new_tokens;
-    return wanted < max ? wanted : max;
+    return wanted < d->max_new_tokens ? wanted : d->max_new_tokens;
 }
 
 static void on_sequence_done(t5_sequence *seq, void *ctx)
@@ -123,6 +121,7 @@ t5_status t5_translation_start(t5_translator *t, const t5_translation_request *r
     if (tr->n_results_wanted > T5_BEAMS_MAX) tr->n_results_wanted = T5_BEAMS_MAX;
     ask_for_results(&tr->request.decoding, tr->n_results_wanted);
     t5_units_init(&tr->units, t->tokenizer, t->sentence_tokens_max, t->sentences_max);
+    if (!request->has_max_new_tokens) tr->request.decoding.max_new_tokens = t->engine_options.tgt_len_max - 1;
     T5_TRY(t5_decoding_check(&tr->request.decoding, t->hparams.vocab_size, err));
     T5_TRY(plan_texts(tr, request->texts, err));
     *out = tr; /* before on_done, which may come at once */
