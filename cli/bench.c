@@ -196,7 +196,7 @@ static void fit_limits(t5_model_flags *model, const load *l, int32_t num_beams)
     if (model->n_rows_max == 0)
         model->n_rows_max = (int32_t)(n_rows < T5_BEAMS_MAX ? T5_BEAMS_MAX : n_rows > 1024 ? 1024 : n_rows);
     if (model->src_len_max < l->src_len) model->src_len_max = l->src_len;
-    if (model->tgt_len_max < l->n_new_tokens + 1) model->tgt_len_max = l->n_new_tokens + 1;
+    if (model->max_target_tokens < l->n_new_tokens) model->max_target_tokens = l->n_new_tokens;
 }
 
 static int run_bench(t5_model_flags *model, const t5_decoding_flags *flags, const load *l)
@@ -223,6 +223,7 @@ int t5_command_bench(int argc, char **argv)
     t5_model_flags model;
     t5_model_flags_init(&model);
     t5_decoding_flags decoding = {0};
+    static const char *const fixed[] = {"max_new_tokens", "min_new_tokens", "num_return_sequences"};
     load l = {.n_sources = 1, .src_len = 32, .n_new_tokens = 64, .n_rounds = 5};
     const t5_flag flags[] = {
         {.name = "--batch",
@@ -262,6 +263,8 @@ int t5_command_bench(int argc, char **argv)
         .shared = model.table,
         .n_shared = T5_MODEL_FLAGS,
         .decoding = &decoding,
+        .fixed = fixed,
+        .n_fixed = T5_COUNT(fixed),
     };
     t5_flags_action action;
     t5_error err = {0};

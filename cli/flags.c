@@ -1,6 +1,6 @@
 /* cli/flags.c: see flags.h. A value may follow its flag as the next argument or after "=". Boolean decoding options may
  * stand without a value; they take the next argument only when it is one of their values, so that a file name after
- * --do-sample stays a file name. */
+ * --do-sample stays a file name. No value and no operand may be empty: that is a script's unset variable. */
 #include "cli/flags.h"
 #include "model/decoding.h"
 
@@ -23,6 +23,18 @@ static const t5_flag *flag_at(const t5_command_line *line, size_t i)
     return i < line->n_flags ? &line->flags[i] : &line->shared[i - line->n_flags];
 }
 
+static void print_decoding_help(const t5_command_line *line)
+{
+    printf("\nDecoding, as Hugging Face's generate() defines it; what is not given comes from the model folder:\n");
+    t5_decoding_print_help(stdout);
+    for (size_t i = 0; i < line->n_fixed; i++) {
+        printf("  not --");
+        for (const char *p = line->fixed[i]; *p != '\0'; p++)
+            putchar(*p == '_' ? '-' : *p);
+        printf(": t5 %s sets it\n", line->name);
+    }
+}
+
 static void print_help(const t5_command_line *line)
 {
     printf("usage: t5 %s [options]%s%s\n\n%s\n\nOptions:\n", line->name, line->operands[0] == '\0' ? "" : " ",
@@ -34,10 +46,7 @@ static void print_help(const t5_command_line *line)
         printf("  %-26s %s\n", left, flag->help);
     }
     printf("  %-26s %s\n", "--help", "this text");
-    if (line->decoding != NULL) {
-        printf("\nDecoding, as Hugging Face's generate() defines it; what is not given comes from the model folder:\n");
-        t5_decoding_print_help(stdout);
-    }
+    if (line->decoding != NULL) print_decoding_help(line);
 }
 
 /* Splits "--name=value". */
@@ -101,6 +110,7 @@ static t5_status set_flag(cursor *c, const t5_flag *flag, t5_error *err)
     if (flag->number != NULL) return parse_number(flag, value, err);
     if (flag->choices != NULL && !is_choice(flag->choices, value))
         return T5_FAIL(err, T5_ERR_ARG, "%s %.80s: must be one of %s", flag->name, value, flag->choices);
+    if (value[0] == '\0') return T5_FAIL(err, T5_ERR_ARG, "%s: the value is empty", flag->name);
     *flag->text = value;
     return T5_OK;
 }
@@ -113,12 +123,26 @@ static bool is_accepted(const char *name, const char *value)
     return t5_decoding_set_text(&trial, name, value, &ignored) == T5_OK;
 }
 
+/* early_stopping is none: it knows "never" too. */
+static bool is_boolean(const char *name)
+{
+    return is_accepted(name, "true") && !is_accepted(name, "never");
+}
+
+static bool is_fixed(const t5_command_line *line, const char *name)
+{
+    for (size_t i = 0; i < line->n_fixed; i++) {
+        if (strcmp(line->fixed[i], name) == 0) return true;
+    }
+    return false;
+}
+
 /* `name` has underscores and is an option of decoding.def. */
 static t5_status set_decoding(cursor *c, const char *name, t5_decoding_flags *flags, t5_error *err)
 {
     const char *value = NULL;
     bool has_next = c->inline_value == NULL && c->i < c->argc;
-    if (c->inline_value == NULL && is_accepted(name, "true") && !(has_next && is_accepted(name, c->argv[c->i]))) {
+    if (c->inline_value == NULL && is_boolean(name) && !(has_next && is_accepted(name, c->argv[c->i]))) {
         value = "true";
     } else {
         t5_status status = take_value(c, &value, err);
@@ -144,6 +168,7 @@ static t5_status set_option(cursor *c, const t5_command_line *line, t5_error *er
     for (char *p = name; *p != '\0'; p++) {
         if (*p == '-') *p = '_';
     }
+    if (is_fixed(line, name)) return T5_FAIL(err, T5_ERR_ARG, "%s: t5 %s sets it itself", c->name, line->name);
     if (line->decoding != NULL && t5_decoding_has(name)) return set_decoding(c, name, line->decoding, err);
     return T5_FAIL(err, T5_ERR_ARG, "unknown option %s; see t5 %s --help", c->name, line->name);
 }
@@ -152,6 +177,7 @@ static t5_status set_operand(const t5_command_line *line, const char *argument, 
 {
     if (line->operand == NULL || *line->operand != NULL)
         return T5_FAIL(err, T5_ERR_ARG, "unexpected argument %.80s; see t5 %s --help", argument, line->name);
+    if (argument[0] == '\0') return T5_FAIL(err, T5_ERR_ARG, "%s: the argument is empty", line->operands);
     *line->operand = argument;
     return T5_OK;
 }

@@ -39,7 +39,9 @@ typedef struct {
     const t5_flag *shared; /* those it shares with other commands */
     size_t n_shared;
     t5_decoding_flags *decoding; /* NULL: the command takes no decoding options */
-    const char **operand;        /* receives the one operand; NULL: it takes none */
+    const char *const *fixed;    /* decoding options, with underscores, that it sets itself and refuses */
+    size_t n_fixed;
+    const char **operand; /* receives the one operand; NULL: it takes none */
 } t5_command_line;
 
 typedef enum { T5_FLAGS_RUN, T5_FLAGS_HELP } t5_flags_action;

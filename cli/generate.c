@@ -37,7 +37,6 @@ static int generate(t5_model_flags *model, const t5_decoding_flags *flags, const
     t5_error err = {0};
     t5_translator *translator = NULL;
     int exit_code = T5_EXIT_FAILED;
-    int64_t n_failed = 0;
     t5_request_source source = {.is_max_given = t5_decoding_flags_has(flags, "max_new_tokens")};
     t5_request_lines_fit(model);
     t5_status status = t5_model_flags_open(model, &translator, &err);
@@ -51,9 +50,7 @@ static int generate(t5_model_flags *model, const t5_decoding_flags *flags, const
         goto out;
     }
     T5_TRY(t5_request_lines_run(&source, t5_translator_engine(translator), format, path,
-                                t5_pipeline_window(model->n_rows_max, source.decoding.num_beams), &n_failed, &err));
-    if (n_failed > 0)
-        status = T5_FAIL(&err, T5_ERR_ARG, "%lld requests were answered by an error", (long long)n_failed);
+                                t5_pipeline_window(model->n_rows_max, source.decoding.num_beams), &err));
 out:
     t5_translator_close(translator);
     return status == T5_OK ? T5_EXIT_OK : t5_command_fail("generate", exit_code, &err);
@@ -72,7 +69,8 @@ int t5_command_generate(int argc, char **argv)
         .operands = "[FILE]",
         .about =
             "Runs each line of FILE, or of standard input, through the model as it is, and prints the generated text;\n"
-            "with --num-return-sequences each result has its own line. With --json each line is a request\n"
+            "with --num-return-sequences each result has its own line. A line that cannot be done ends the run.\n"
+            "With --json each line is a request\n"
             "  {\"text\": \"...\"} or {\"input_ids\": [...]}, decoding options under their Hugging Face names,\n"
             "  \"decoder_input_ids\": [...] to force the start of the output (the start token may be left out),\n"
             "  \"token_logprobs\": true for the log-probability of each token\n"

@@ -221,6 +221,10 @@ int t5_command_inspect(int argc, char **argv)
     if (t5_flags_parse(&line, argc, argv, &action, &err) != T5_OK)
         return t5_command_fail(line.name, T5_EXIT_USAGE, &err);
     if (action == T5_FLAGS_HELP) return T5_EXIT_OK;
+    if (operand != NULL && model.dir != NULL) {
+        T5_FAIL(&err, T5_ERR_ARG, "--model %.80s and DIR %.80s: only one can be inspected", model.dir, operand);
+        return t5_command_fail(line.name, T5_EXIT_USAGE, &err);
+    }
     if (operand != NULL) model.dir = operand;
     return inspect(&model, is_json);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define READ_BYTES 65536
+#define MARK "\xef\xbb\xbf" /* the byte order mark in UTF-8 */
 
 struct t5_line_reader {
     const char *name;
@@ -20,6 +21,7 @@ struct t5_line_reader {
     size_t buffer_bytes; /* allocated */
     size_t start, end;   /* the bytes not yet handed out */
     bool is_at_end;
+    bool is_begun; /* the first line was looked for */
 };
 
 t5_status t5_line_reader_open(const char *path, t5_line_reader **out, t5_error *err)
@@ -100,6 +102,15 @@ static t5_status read_more(t5_line_reader *r, t5_error *err)
     }
 }
 
+/* The first line, or all that there is of it, lies in the buffer. */
+static void skip_mark(t5_line_reader *r)
+{
+    size_t n_bytes = strlen(MARK);
+    if (!r->is_begun && r->end - r->start >= n_bytes && memcmp(r->buffer + r->start, MARK, n_bytes) == 0)
+        r->start += n_bytes;
+    r->is_begun = true;
+}
+
 t5_status t5_line_reader_next(t5_line_reader *r, char **out_text, size_t *out_bytes, t5_error *err)
 {
     size_t n_searched = 0; /* of the bytes from start on */
@@ -114,6 +125,7 @@ t5_status t5_line_reader_next(t5_line_reader *r, char **out_text, size_t *out_by
         t5_status status = read_more(r, err);
         if (status != T5_OK) return status;
     }
+    skip_mark(r);
     if (newline == NULL && r->start == r->end) return T5_OK;
     size_t n_bytes = (newline == NULL ? r->end : (size_t)(newline - r->buffer)) - r->start;
     char *text = malloc(n_bytes + 1);

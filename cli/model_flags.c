@@ -45,11 +45,11 @@ void t5_model_flags_init(t5_model_flags *m)
          .max = T5_SEQ_LEN_MAX,
          .help = "longest source accepted"},
         {.name = "--max-target-tokens",
-         .number = &m->tgt_len_max,
+         .number = &m->max_target_tokens,
          .value_name = "N",
-         .min = 2,
-         .max = T5_SEQ_LEN_MAX,
-         .help = "longest target possible"},
+         .min = 1,
+         .max = T5_SEQ_LEN_MAX - 1,
+         .help = "longest result possible"},
         {.name = "--verbose", .is_on = &m->is_verbose, .help = "log to stderr what is loaded and where"},
     };
     memcpy(m->table, table, sizeof table);
@@ -92,7 +92,7 @@ t5_status t5_model_flags_open(t5_model_flags *m, t5_translator **out, t5_error *
     options.engine.queue_depth_max = QUEUE_DEPTH;
     options.engine.n_rows_max = m->n_rows_max;
     options.engine.src_len_max = m->src_len_max;
-    options.engine.tgt_len_max = m->tgt_len_max;
+    if (m->max_target_tokens > 0) options.engine.tgt_len_max = m->max_target_tokens + 1; /* the start token */
     status = t5_translator_open(&options, out, err);
     if (status == T5_OK) m->n_rows_max = t5_translator_n_rows_max(*out);
     return status;
@@ -104,6 +104,8 @@ t5_status t5_decoding_flags_apply(const t5_decoding_flags *flags, int32_t vocab_
         t5_status status = t5_decoding_set_text(d, flags->items[i].name, flags->items[i].value, err);
         if (status != T5_OK) return status;
     }
+    bool is_sampling_asked = d->do_sample && t5_decoding_flags_has(flags, "do_sample");
+    if (is_sampling_asked && !t5_decoding_flags_has(flags, "num_beams")) d->num_beams = 1;
     return t5_decoding_check(d, vocab_size, err);
 }
 

@@ -38,8 +38,17 @@ static void request_seal(const t5_request_source *s, t5_request *r, bool is_max_
     if (!is_max_given && room > 0 && r->seq.decoding.max_new_tokens > room) r->seq.decoding.max_new_tokens = room;
 }
 
-static t5_status ids_from_json(const char *key, const json_t *value, int32_t **out, int32_t *out_n, t5_error *err)
+/* NULL when the key is absent or null. */
+static const json_t *value_of(const json_t *object, const char *key)
 {
+    const json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+static t5_status ids_from_json(const t5_request_source *s, const char *key, const json_t *value, int32_t **out,
+                               int32_t *out_n, t5_error *err)
+{
+    int32_t vocab_size = t5_translator_hparams(s->translator)->vocab_size;
     size_t n_ids = json_array_size(value);
     if (!json_is_array(value)) return T5_FAIL(err, T5_ERR_ARG, "%s: must be an array of token ids", key);
     if (n_ids > T5_SEQ_LEN_MAX) return T5_FAIL(err, T5_ERR_ARG, "%s: %zu ids, at most %d", key, n_ids, T5_SEQ_LEN_MAX);
@@ -48,9 +57,11 @@ static t5_status ids_from_json(const char *key, const json_t *value, int32_t **o
     for (size_t i = 0; i < n_ids; i++) {
         const json_t *item = json_array_get(value, i);
         json_int_t id = json_integer_value(item);
-        if (!json_is_integer(item) || id < 0 || id >= T5_VOCAB_MAX) {
+        if (!json_is_integer(item) || id < 0 || id >= vocab_size) {
             free(ids);
-            return T5_FAIL(err, T5_ERR_ARG, "%s[%zu]: must be a token id", key, i);
+            if (!json_is_integer(item)) return T5_FAIL(err, T5_ERR_ARG, "%s[%zu]: must be a token id", key, i);
+            return T5_FAIL(err, T5_ERR_ARG, "%s[%zu]: %lld is outside the vocabulary of %d", key, i, (long long)id,
+                           vocab_size);
         }
         ids[i] = (int32_t)id;
     }
@@ -63,11 +74,11 @@ static t5_status ids_from_json(const char *key, const json_t *value, int32_t **o
 static t5_status ids_from_keys(const t5_request_source *s, const json_t *object, const char *text_key,
                                const char *ids_key, int32_t ids_max, int32_t **out, int32_t *out_n, t5_error *err)
 {
-    const json_t *text = json_object_get(object, text_key);
-    const json_t *ids = json_object_get(object, ids_key);
+    const json_t *text = value_of(object, text_key);
+    const json_t *ids = value_of(object, ids_key);
     if ((text == NULL) == (ids == NULL))
         return T5_FAIL(err, T5_ERR_ARG, "exactly one of %s and %s must be given", text_key, ids_key);
-    if (ids != NULL) return ids_from_json(ids_key, ids, out, out_n, err);
+    if (ids != NULL) return ids_from_json(s, ids_key, ids, out, out_n, err);
     if (!json_is_string(text)) return T5_FAIL(err, T5_ERR_ARG, "%s: must be a string", text_key);
     return tokenize(s, json_string_value(text), json_string_length(text), ids_max, out, out_n, err);
 }
@@ -75,14 +86,29 @@ static t5_status ids_from_keys(const t5_request_source *s, const json_t *object,
 /* decoder_input_ids without the start token. */
 static t5_status read_prompt(const t5_request_source *s, const json_t *object, t5_request *r, t5_error *err)
 {
-    const json_t *value = json_object_get(object, "decoder_input_ids");
+    const json_t *value = value_of(object, "decoder_input_ids");
     if (value == NULL) return T5_OK;
-    t5_status status = ids_from_json("decoder_input_ids", value, &r->prompt_ids, &r->seq.n_prompt_ids, err);
+    t5_status status = ids_from_json(s, "decoder_input_ids", value, &r->prompt_ids, &r->seq.n_prompt_ids, err);
     if (status != T5_OK || r->seq.n_prompt_ids == 0) return status;
     if (r->prompt_ids[0] == t5_translator_hparams(s->translator)->start_id) {
         r->seq.n_prompt_ids--;
         memmove(r->prompt_ids, r->prompt_ids + 1, (size_t)r->seq.n_prompt_ids * sizeof *r->prompt_ids);
     }
+    return T5_OK;
+}
+
+/* The options of the decoder, and token_logprobs. */
+static t5_status read_options(const json_t *object, t5_request *r, t5_error *err)
+{
+    t5_decoding *d = &r->seq.decoding;
+    t5_status status = t5_decoding_set_object(d, object, err);
+    if (status != T5_OK) return status;
+    if (json_is_true(value_of(object, "do_sample")) && value_of(object, "num_beams") == NULL) d->num_beams = 1;
+    const json_t *shows_logprobs = value_of(object, "token_logprobs");
+    if (shows_logprobs != NULL && !json_is_boolean(shows_logprobs))
+        return T5_FAIL(err, T5_ERR_ARG, "token_logprobs: must be true or false");
+    r->shows_logprobs = json_is_true(shows_logprobs);
+    r->seq.wants_logprobs = true; /* a greedy result has a score too */
     return T5_OK;
 }
 
@@ -143,14 +169,7 @@ t5_status t5_request_generate_json(const t5_request_source *s, const char *line,
     T5_TRY(ids_from_keys(s, object, "text", "input_ids", t5_translator_src_len_max(s->translator), &r->input_ids,
                          &r->seq.n_input_ids, err));
     T5_TRY(read_prompt(s, object, r, err));
-    T5_TRY(t5_decoding_set_object(&r->seq.decoding, object, err));
-    const json_t *shows_logprobs = json_object_get(object, "token_logprobs");
-    if (shows_logprobs != NULL && !json_is_boolean(shows_logprobs)) {
-        status = T5_FAIL(err, T5_ERR_ARG, "token_logprobs: must be true or false");
-        goto out;
-    }
-    r->shows_logprobs = json_is_true(shows_logprobs);
-    r->seq.wants_logprobs = true; /* a greedy result has a score too */
+    T5_TRY(read_options(object, r, err));
     request_seal(s, r, s->is_max_given || json_is_integer(json_object_get(object, "max_new_tokens")));
     *out = r;
     r = NULL;

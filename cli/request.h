@@ -3,6 +3,7 @@
  *             Hugging Face: it is put in front when it is not there); token_logprobs true to get them; any decoding
  *             option under its Hugging Face name
  *   score:    text or input_ids; target or target_ids (exactly these tokens, no start token)
+ * A key whose value is null counts as absent. Who asks for do_sample and says no num_beams gets the one beam it needs.
  * Any thread may make requests from one source. */
 #pragma once
 #include "translate/translator.h"

@@ -78,11 +78,11 @@ static void release_line(void *ctx, t5_line *line)
 void t5_request_lines_fit(t5_model_flags *model)
 {
     if (model->src_len_max == 0) model->src_len_max = SOURCE_TOKENS;
-    if (model->tgt_len_max == 0) model->tgt_len_max = TARGET_TOKENS;
+    if (model->max_target_tokens == 0) model->max_target_tokens = TARGET_TOKENS;
 }
 
 t5_status t5_request_lines_run(const t5_request_source *s, t5_engine *engine, const t5_line_format *format,
-                               const char *path, int32_t n_lines, int64_t *out_failed, t5_error *err)
+                               const char *path, int32_t n_lines, t5_error *err)
 {
     context c = {.source = s, .engine = engine, .format = format};
     const t5_pipeline_options options = {
@@ -96,6 +96,7 @@ t5_status t5_request_lines_run(const t5_request_source *s, t5_engine *engine, co
         .release = release_line,
     };
     t5_status status = t5_pipeline_run(&options, err);
-    *out_failed = c.n_failed;
+    if (status == T5_OK && c.n_failed > 0)
+        status = T5_FAIL(err, T5_ERR_ARG, "requests answered by an error: %lld", (long long)c.n_failed);
     return status;
 }

@@ -16,6 +16,6 @@ typedef struct {
 t5_status t5_json_put(FILE *out, json_t *reply, t5_error *err);
 /* Lines here are whole texts, not sentences: makes room for long ones where the user set no limit. */
 void t5_request_lines_fit(t5_model_flags *model);
-/* T5_OK with *out_failed > 0 when lines were answered by an error. */
+/* T5_ERR_ARG says how many requests were answered by an error, after all of them. */
 t5_status t5_request_lines_run(const t5_request_source *s, t5_engine *engine, const t5_line_format *format,
-                               const char *path, int32_t n_lines, int64_t *out_failed, t5_error *err);
+                               const char *path, int32_t n_lines, t5_error *err);

@@ -24,7 +24,6 @@ static int score(t5_model_flags *model, const t5_line_format *format, const char
 {
     t5_error err = {0};
     t5_translator *translator = NULL;
-    int64_t n_failed = 0;
     t5_request_source source = {0};
     t5_request_lines_fit(model);
     t5_status status = t5_model_flags_open(model, &translator, &err);
@@ -32,9 +31,7 @@ static int score(t5_model_flags *model, const t5_line_format *format, const char
     source.translator = translator;
     t5_decoding_init(&source.decoding);
     T5_TRY(t5_request_lines_run(&source, t5_translator_engine(translator), format, path,
-                                t5_pipeline_window(model->n_rows_max, 1), &n_failed, &err));
-    if (n_failed > 0)
-        status = T5_FAIL(&err, T5_ERR_ARG, "%lld requests were answered by an error", (long long)n_failed);
+                                t5_pipeline_window(model->n_rows_max, 1), &err));
 out:
     t5_translator_close(translator);
     return status == T5_OK ? T5_EXIT_OK : t5_command_fail("score", T5_EXIT_FAILED, &err);
@@ -50,13 +47,13 @@ int t5_command_score(int argc, char **argv)
     const t5_command_line line = {
         .name = "score",
         .operands = "[FILE]",
-        .about = "Prints the log-probability of a target given its source, for each line \"source TAB target\" of FILE "
-                 "or of\n"
-                 "standard input. With --json each line is a request\n"
-                 "  {\"text\": \"...\" or \"input_ids\": [...], \"target\": \"...\" or \"target_ids\": [...]}\n"
-                 "and each reply {\"token_logprobs\": [...], \"score\": their sum}. A target text is scored with its "
-                 "end of\n"
-                 "sequence; target_ids are scored as they are, and do not include the start token.",
+        .about =
+            "Prints the log-probability of a target given its source, for each line \"source TAB target\" of FILE, or\n"
+            "of standard input. A line that cannot be scored ends the run. With --json each line is a request\n"
+            "  {\"text\": \"...\" or \"input_ids\": [...], \"target\": \"...\" or \"target_ids\": [...]}\n"
+            "and each reply {\"token_logprobs\": [...], \"score\": their sum}. A target text is scored with its end\n"
+            "of sequence; target_ids are scored as they are, and do not include the start token. A request that\n"
+            "cannot be done gets {\"error\": \"...\"}, the rest goes on, and the exit code is 1.",
         .flags = flags,
         .n_flags = T5_COUNT(flags),
         .shared = model.table,

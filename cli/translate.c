@@ -137,6 +137,7 @@ int t5_command_translate(int argc, char **argv)
     t5_decoding_flags decoding = {0};
     context c = {.source = "auto"};
     const char *path = NULL;
+    static const char *const fixed[] = {"num_return_sequences"};
     const t5_flag flags[] = {
         {.name = "--source", .value_name = "CODE", .help = "language of the input (default auto)", .text = &c.source},
         {.name = "--target", .value_name = "CODE", .help = "language to translate into", .text = &c.target},
@@ -147,12 +148,15 @@ int t5_command_translate(int argc, char **argv)
         .about =
             "Translates each line of FILE, or of standard input, from one language to another. Lines come out in\n"
             "order, as soon as they and those before them are finished; an empty line stays empty. t5 inspect lists\n"
-            "the languages of a model. Long lines are split into sentences.",
+            "the languages of a model. Long lines are split into sentences. A line that cannot be translated, such as\n"
+            "one that is not UTF-8, ends the run.",
         .flags = flags,
         .n_flags = T5_COUNT(flags),
         .shared = model.table,
         .n_shared = T5_MODEL_FLAGS,
         .decoding = &decoding,
+        .fixed = fixed,
+        .n_fixed = T5_COUNT(fixed),
         .operand = &path,
     };
     t5_flags_action action;

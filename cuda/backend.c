@@ -182,11 +182,13 @@ static const t5_backend_ops cuda_ops = {
     .sync = cuda_sync,
 };
 
-/* Finds the device; without a driver the count is an error and stays what it was. */
+/* Finds the device; without a driver, which counts as one that is too old, the count is an error. */
 static t5_status find_device(int device, struct cudaDeviceProp *out, t5_error *err)
 {
     int n_devices = 0;
     cudaError_t error = cudaGetDeviceCount(&n_devices);
+    if (error == cudaErrorInsufficientDriver)
+        return T5_FAIL(err, T5_ERR_DEVICE, "no NVIDIA driver, or one too old for this program");
     if (error != cudaSuccess) return T5_FAIL(err, T5_ERR_DEVICE, "%s", cudaGetErrorString(error));
     if (n_devices == 0) return T5_FAIL(err, T5_ERR_DEVICE, "no CUDA device");
     if (device >= n_devices)

@@ -123,6 +123,17 @@ static t5_status open_cpu_ref(t5_compute_type type, t5_backend **out, t5_error *
     return t5_cpu_ref_create(out, err);
 }
 
+/* For who asked for a GPU: the reason alone, in the words of the driver or the loader, does not say what to do. */
+static t5_status open_cuda_by_name(const t5_device_options *options, int number, t5_backend **out, t5_error *err)
+{
+    t5_error reason = {0};
+    t5_status status = open_cuda(number, options->compute_type, out, &reason);
+    if (status == T5_OK) return T5_OK;
+    if (status != T5_ERR_DEVICE) return T5_FAIL(err, status, "%s", reason.text);
+    return T5_FAIL(err, status, "device %s: no usable GPU (%.400s); --device cpu needs none", options->device,
+                   reason.text);
+}
+
 static t5_status open_auto(const t5_device_options *options, t5_compute_type type, t5_backend **out, t5_error *err)
 {
     t5_error reason = {0};
@@ -146,7 +157,7 @@ t5_status t5_device_open(const t5_device_options *options, t5_backend **out, t5_
     else if (strcmp(device, "cpu-ref") == 0)
         status = open_cpu_ref(type, out, err);
     else if (parse_cuda(device, &number))
-        status = open_cuda(number, options->compute_type, out, err);
+        status = open_cuda_by_name(options, number, out, err);
     else {
         char quoted[64];
         return T5_FAIL(err, T5_ERR_ARG, "device %s is not one of auto, cpu, cuda, cuda:N",

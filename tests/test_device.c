@@ -61,6 +61,9 @@ static void no_plugin(void **state)
     unsetenv("T5_CUDA_PLUGIN");
     assert_opens("auto", "auto", "cpu");
     assert_refused("cuda", "auto", T5_ERR_DEVICE, "libt5cuda.so");
+    assert_refused("cuda", "auto", T5_ERR_DEVICE, "device cuda: no usable GPU (");
+    assert_refused("cuda:7", "auto", T5_ERR_DEVICE, "device cuda:7: no usable GPU (");
+    assert_refused("cuda", "auto", T5_ERR_DEVICE, "; --device cpu needs none");
     setenv("T5_CUDA_PLUGIN", "/nonexistent/plugin.so", 1);
     assert_opens("auto", "auto", "cpu");
     assert_refused("cuda:0", "auto", T5_ERR_DEVICE, "/nonexistent/plugin.so");
@@ -80,7 +83,7 @@ static void with_plugin(void **state)
     assert_opens("cuda", "float16", "cuda");
     assert_opens("cuda:0", "auto", "cuda");
     assert_opens("cpu", "auto", "cpu");
-    assert_refused("cuda:3", "auto", T5_ERR_DEVICE, "there is no such device");
+    assert_refused("cuda:3", "auto", T5_ERR_DEVICE, "no usable GPU (there is no such device)");
 }
 
 int main(void)

@@ -39,6 +39,12 @@ class UsageTest(unittest.TestCase):
             self.assertIn(f"usage: t5 {command}", t5(command, "--help"))
             self.assertIn("--model DIR", t5(command, "--help"))
         self.assertIn("--num-beams", t5("generate", "--help"))
+        self.assertIn("--num-return-sequences", t5("generate", "--help"))
+        for command, option in (("translate", "num-return-sequences"), ("bench", "max-new-tokens"),
+                                ("bench", "min-new-tokens"), ("bench", "num-return-sequences")):
+            self.assertIn(f"not --{option}", " ".join(t5(command, "--help").split()))
+        for command in ("translate", "generate", "score"):
+            self.assertIn("ends the run", " ".join(t5(command, "--help").split()))
 
     def test_wrong_use(self):
         for arguments, named in [
@@ -56,7 +62,18 @@ class UsageTest(unittest.TestCase):
                 (["generate", "--compute-type", "float8"], "--compute-type"),
                 (["generate", "--device", "abacus"], "--device"),
                 (["generate", "--max-rows", "31"], "--max-rows"),
-                (["generate", "--max-target-tokens", "1"], "--max-target-tokens"),
+                (["generate", "--max-target-tokens", "0"], "--max-target-tokens"),
+                (["generate", "--early-stopping", "maybe"], "early_stopping"),
+                (["generate", "--early-stopping"], "--early-stopping needs a value"),
+                (["translate", "--target", "de", "--num-return-sequences", "2"], "--num-return-sequences"),
+                (["bench", "--max-new-tokens", "4"], "--max-new-tokens"),
+                (["bench", "--min-new-tokens=4"], "--min-new-tokens"),
+                (["bench", "--num-return-sequences", "1"], "--num-return-sequences"),
+                (["inspect", "--model", "a", "b"], "--model"),
+                (["inspect", "--model", ""], "--model"),
+                (["inspect", ""], "empty"),
+                (["translate", "--target", "de", "--source", ""], "--source"),
+                (["translate", "--target="], "--target"),
                 (["generate", "--json=1"], "--json"),
                 (["bench", "--batch", "x"], "--batch")]:
             self.assertIn(named, t5(*arguments, expect=2)[1])
@@ -66,6 +83,13 @@ class UsageTest(unittest.TestCase):
         self.assertIn("no-such", t5("translate", "--target", "de", "no-such", expect=1)[1])
         with tempfile.TemporaryDirectory() as folder:
             self.assertIn("config.json", t5("generate", "--model", folder, expect=1)[1])
+
+    def test_no_gpu(self):
+        """A plug-in that is not there stands for every way in which a GPU cannot be used."""
+        done = subprocess.run([PROGRAM, "generate", "--device", "cuda"], capture_output=True, timeout=300,
+                              env={**os.environ, "T5_CUDA_PLUGIN": "/no-such-plugin"})
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr.decode(), "device cuda: no usable GPU .*no-such-plugin.*; --device cpu needs none")
 
     def test_full_disk(self):
         with open("/dev/full", "wb") as full:
@@ -95,6 +119,12 @@ class TranslateTest(unittest.TestCase):
             german = t5("translate", "--source", "en", "--target", "de", file.name)
             french = t5("translate", "--source", "en", "--target", "fr", "--num-beams", "1", file.name)
         self.assertTrue(german.strip() and french.strip() and german != french)
+
+    def test_sampling_has_one_beam(self):
+        """The bundled model's folder says num_beams 4, with which sampling cannot go."""
+        flags = ["translate", "--source", "en", "--target", "de", "--do-sample"]
+        self.assertTrue(t5(*flags, stdin="Thank you.\n").strip())
+        self.assertIn("num_beams", t5(*flags, "--num-beams", "2", expect=2)[1])
 
     def test_invalid_line_is_named(self):
         stdout, stderr = t5("translate", "--source", "en", "--target", "de", stdin=b"Good morning.\nbad \xff\nNo.\n",
@@ -192,6 +222,53 @@ class GenerateTest(unittest.TestCase):
             reply, = self.generate({"input_ids": [5] * int(ids_max) + [1]}, expect=1,
                                    flags=["--max-source-tokens", ids_max])
             self.assertIn(ids_max, reply["error"])
+
+    def test_max_target_tokens_is_the_longest_result(self):
+        """Without the start token and whatever stands in the model's folder."""
+        flags = ["--max-target-tokens", "6"]
+        first = self.generate({"text": self.case["text"], "max_new_tokens": 6, "min_new_tokens": 6}, flags=flags)[0]
+        self.assertEqual(len(first["sequences"][0]), 6)
+        reply, = self.generate({"text": self.case["text"], "max_new_tokens": 7}, flags=flags, expect=1)
+        self.assertIn("max_new_tokens", reply["error"])
+        ids = t5("tokenize", *self.model, stdin="ein Haus").split("\t")[0].split()
+        scored = t5("score", *self.model, "--max-target-tokens", str(len(ids)), stdin="a house\tein Haus\n")
+        self.assertLess(float(scored), 0.0)
+
+    def test_null_is_absent(self):
+        with_null = {"text": self.case["text"], "input_ids": None, "decoder_input_ids": None, "token_logprobs": None,
+                     "num_beams": None}
+        replies = self.generate({"text": self.case["text"]}, with_null)
+        self.assertEqual(replies[0], replies[1])
+        reply, = self.generate({"text": None, "input_ids": None}, expect=1)
+        self.assertIn("exactly one of text and input_ids", reply["error"])
+
+    def test_ids_outside_the_vocabulary(self):
+        for request in ({"input_ids": [99999999]}, {"input_ids": [-1]}, {"input_ids": [10 ** 12]},
+                        {"text": "a", "decoder_input_ids": [0, 10 ** 6]}):
+            reply, = self.generate(request, expect=1)
+            self.assertIn("outside the vocabulary", reply["error"])
+
+    def test_byte_order_mark(self):
+        """Some editors put one at the start of a file; anywhere else it is text."""
+        request = json.dumps({"text": self.case["text"]}).encode() + b"\n"
+        stdout = t5("generate", "--json", *self.model, stdin=b"\xef\xbb\xbf" + request + request).splitlines()
+        self.assertEqual(stdout[0], stdout[1])
+        self.assertEqual(t5("generate", *self.model, stdin=b"\xef\xbb\xbf"), "")
+        plain = t5("tokenize", "--model", fixture("byt5"), stdin=b"\xef\xbb\xbfa\n\xef\xbb\xbfa\n").splitlines()
+        self.assertEqual([len(line.split("\t")[0].split()) for line in plain], [2, 5])
+
+    def test_failed_requests_are_counted(self):
+        _, stderr = t5("generate", "--json", *self.model, stdin="{}\n", expect=1)
+        self.assertIn("requests answered by an error: 1", stderr)
+
+    def test_sampling_has_one_beam(self):
+        sample = {"text": self.case["text"], "do_sample": True, "seed": 7, "max_new_tokens": 5}
+        replies = self.generate(sample, {**sample, "num_beams": 1}, {**sample, "num_beams": None},
+                                flags=["--num-beams", "4"])
+        self.assertEqual(replies[0], replies[1])
+        self.assertEqual(replies[0], replies[2])
+        reply, = self.generate({**sample, "num_beams": 2}, expect=1)
+        self.assertIn("num_beams", reply["error"])
 
     def test_odd_texts(self):
         for text in ("", " ", "\u0000", "a\u0000b", "</s>", "<extra_id_0>", "\U0001f600", "\ufffd"):
