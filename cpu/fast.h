@@ -13,7 +13,8 @@ typedef struct {
     const t5_kernels *kernels;
     t5_threads *threads;
     t5_compute_type compute_type;
-    /* Scratch grows at warm-up to what the largest step needs and then stays. */
+    /* Scratch only grows: a step larger than any before it allocates, in t5_fast_reserve() or grow(), before its tasks
+     * run; when memory is short that step fails. */
     float *normed; /* rows after their norm */
     size_t normed_bytes;
     uint8_t *rows8; /* rows in 8 bits */

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LINE_BYTES ((size_t)64)
 #define SERIAL_WORK 65536  /* multiply-adds that one thread does sooner than others join in */
 #define PANELS_PER_TASK 4  /* neighbours, so that a task can fetch its next panel ahead */
 #define TASKS_PER_THREAD 8 /* at most: more even out threads that are held up, but fetch ahead less */
@@ -39,8 +38,8 @@ static int32_t max_i32(int32_t a, int32_t b)
 t5_status t5_fast_reserve(t5_fast *f, size_t n_bytes, t5_error *err)
 {
     if (f->thread_scratch_bytes >= n_bytes) return T5_OK;
-    const size_t rounded = (n_bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
-    char *bigger = aligned_alloc(LINE_BYTES, rounded * (size_t)t5_threads_count(f->threads));
+    const size_t rounded = (n_bytes + T5_LINE_BYTES - 1) / T5_LINE_BYTES * T5_LINE_BYTES;
+    char *bigger = aligned_alloc(T5_LINE_BYTES, rounded * (size_t)t5_threads_count(f->threads));
     if (bigger == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "scratch: %zu bytes for each thread", rounded);
     free(f->thread_scratch);
     f->thread_scratch = bigger;
@@ -173,10 +172,10 @@ static void run_product(const t5_fast *f, product *p)
 static t5_status grow(void **array, size_t *n_bytes, size_t wanted, t5_error *err)
 {
     if (*n_bytes >= wanted) return T5_OK;
-    const size_t rounded = (wanted + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
+    const size_t rounded = (wanted + T5_LINE_BYTES - 1) / T5_LINE_BYTES * T5_LINE_BYTES;
     free(*array);
     *n_bytes = 0;
-    *array = aligned_alloc(LINE_BYTES, rounded);
+    *array = aligned_alloc(T5_LINE_BYTES, rounded);
     if (*array == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "scratch: %zu bytes", rounded);
     *n_bytes = rounded;
     return T5_OK;

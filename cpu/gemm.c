@@ -37,7 +37,7 @@ T5_INLINE void tile_body(const t5_tile *t, const int32_t n_rows, const int32_t n
     for (int32_t k = 0; k < t->n_k; k++) {
         v_f32 w[TILE_PANELS_MAX * PANEL_VECTORS];
         if (k % AHEAD_STEP == 0) {
-            for (int32_t i = 0; i < t->ahead_lines; i++, ahead += LINE_BYTES)
+            for (int32_t i = 0; i < t->ahead_lines; i++, ahead += T5_LINE_BYTES)
                 __builtin_prefetch(ahead, 0, 2);
         }
         T5_UNROLL for (int32_t v = 0; v < n_panels * PANEL_VECTORS; v++)
@@ -148,13 +148,13 @@ static void look_ahead(const place *at, const void *w, size_t n, size_t row_byte
 {
     const size_t steps = (n + AHEAD_STEP - 1) / AHEAD_STEP;
     const size_t step_bytes = AHEAD_STEP * row_bytes;
-    const int32_t step_lines = (int32_t)((step_bytes + LINE_BYTES - 1) / LINE_BYTES);
+    const int32_t step_lines = (int32_t)((step_bytes + T5_LINE_BYTES - 1) / T5_LINE_BYTES);
     if (at->n_tiles == 1) {
         *ahead = (const char *)w + AHEAD_BYTES;
         *lines = at->n_panels == 1 ? step_lines : 0; /* of two streams the hardware keeps track */
     } else {
         *lines = (step_lines + at->n_tiles - 1) / at->n_tiles;
-        *ahead = (const char *)w + n * row_bytes + (size_t)at->i_tile * steps * (size_t)*lines * LINE_BYTES;
+        *ahead = (const char *)w + n * row_bytes + (size_t)at->i_tile * steps * (size_t)*lines * T5_LINE_BYTES;
     }
 }
 

@@ -21,7 +21,8 @@ typedef struct {
     const int32_t *column_sums; /* int8: [n_panels * panel] sum of the column's integers */
 } t5_panels;
 
-#define T5_QUAD 4 /* d_in of int8 rows is a multiple */
+#define T5_QUAD 4        /* d_in of int8 rows is a multiple */
+#define T5_LINE_BYTES 64 /* of the cache; areas start at a line */
 
 /* Rows in 8 bits: x = (q - 128) * scale of the row. */
 typedef struct {

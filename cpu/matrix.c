@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define CACHE_LINE ((size_t)64)
 #define HUGE_PAGE ((size_t)2 << 20)
 
 /* What one task of packing needs. */
@@ -144,8 +143,8 @@ static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
 /* Large weights want large pages: a product walks through all of them, and each page costs a look-up. */
 static void *alloc_panels(size_t n_bytes)
 {
-    const size_t alignment = n_bytes >= HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
-    void *p = aligned_alloc(alignment, (n_bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+    const size_t alignment = n_bytes >= HUGE_PAGE ? HUGE_PAGE : T5_LINE_BYTES;
+    void *p = aligned_alloc(alignment, (n_bytes + T5_LINE_BYTES - 1) / T5_LINE_BYTES * T5_LINE_BYTES);
     if (p != NULL && alignment == HUGE_PAGE) (void)madvise(p, n_bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return p;
 }

@@ -57,7 +57,6 @@ typedef struct {
 #define tile_int8 T5_ISA_NAME(t5_tile_int8)
 void tile_int8(const t5_tile8 *t, int32_t n_rows, int32_t n_panels);
 
-#define LINE_BYTES 64
 #define AHEAD_STEP 4 /* rows of a panel between two looks ahead */
 
 /* Kernels by file, gathered in kernels.c. */
