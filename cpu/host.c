@@ -5,8 +5,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Large areas come as fresh zero pages from the kernel, so that what is reserved but never used costs no memory; small
- * ones from the heap. The size is kept in front of what the caller gets. */
+/* Large areas come as fresh zero pages from the kernel, so that what is reserved but never used costs no memory (and
+ * memory may run short when it is first used, not here); small ones from the heap. The size is kept in front of what
+ * the caller gets. */
 #define HEADER_BYTES 256
 #define MAP_BYTES_MIN ((size_t)1 << 20)
 
