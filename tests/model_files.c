@@ -67,6 +67,20 @@ void folder_remove(const char *dir)
     assert_int_equal(rmdir(dir), 0);
 }
 
+int folder_set_up(void **state)
+{
+    static char dir[256];
+    folder_make(dir, sizeof dir);
+    *state = dir;
+    return 0;
+}
+
+int folder_tear_down(void **state)
+{
+    folder_remove(*state);
+    return 0;
+}
+
 void file_write(const char *dir, const char *name, const void *data, size_t n)
 {
     char path[1024];

@@ -19,6 +19,10 @@ void bytes_free(bytes *b);
 void folder_make(char *out, size_t out_bytes);
 void folder_remove(const char *dir);
 void folder_clear(const char *dir);
+/* A test with an empty folder as its *state. */
+int folder_set_up(void **state);
+int folder_tear_down(void **state);
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_set_up, folder_tear_down)
 void file_write(const char *dir, const char *name, const void *data, size_t n);
 /* Overwrites n bytes from byte `at` on. */
 void file_patch(const char *dir, const char *name, size_t at, const void *data, size_t n);

@@ -536,22 +536,6 @@ static void weights_that_do_not_fit(void **state)
     bytes_free(&config);
 }
 
-static int make_folder(void **state)
-{
-    static char dir[256];
-    folder_make(dir, sizeof dir);
-    *state = dir;
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    folder_remove(*state);
-    return 0;
-}
-
-#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

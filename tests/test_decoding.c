@@ -277,20 +277,6 @@ static void help_lists_every_option(void **state)
     free(text);
 }
 
-static int make_folder(void **state)
-{
-    static char dir[256];
-    folder_make(dir, sizeof dir);
-    *state = dir;
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    folder_remove(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,8 +284,8 @@ int main(void)
         cmocka_unit_test(good_values),
         cmocka_unit_test(bad_values),
         cmocka_unit_test(options_must_agree),
-        cmocka_unit_test_setup_teardown(generation_config_is_read, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(generation_config_is_lenient, make_folder, remove_folder),
+        IN_FOLDER(generation_config_is_read),
+        IN_FOLDER(generation_config_is_lenient),
         cmocka_unit_test(help_lists_every_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

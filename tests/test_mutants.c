@@ -244,22 +244,6 @@ static void damaged_torch_files(void **state)
     run_lengths(*state, shard, 100);
 }
 
-static int make_folder(void **state)
-{
-    static char dir[256];
-    folder_make(dir, sizeof dir);
-    *state = dir;
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    folder_remove(*state);
-    return 0;
-}
-
-#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
