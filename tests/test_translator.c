@@ -255,6 +255,30 @@ static void codes_and_detection(void **state)
     t5_translation_destroy(tr);
 }
 
+/* Claim: "auto" knows the languages that the model only writes, too: a text in the target language comes back as it is,
+ * one in a language without a way to the target is refused by name; what is too short to tell takes a language that
+ * leads there. */
+static void detection_knows_targets(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    t5_translation *tr = NULL;
+    const char *german = "Das Wetter ist heute sehr schön, und ich gehe mit meinem Bruder in den Park.";
+    const t5_text texts[] = {make_text(german, "auto", "de"), make_text("Hi", "auto", "de"),
+                             make_text("OK", "auto", "fr")};
+    t5_translation_request r = make_request(bundled, texts, T5_COUNT(texts));
+    if (run(bundled, &r, &tr, &err) != T5_OK) fail_msg("%s", err.text);
+    assert_string_equal(t5_translation_get(tr, 0)->detected, "de");
+    assert_string_equal(t5_translation_get(tr, 0)->text, german);
+    assert_string_equal(t5_translation_get(tr, 1)->detected, "en");
+    assert_string_equal(t5_translation_get(tr, 2)->detected, "en");
+    t5_translation_destroy(tr);
+
+    const t5_text no_way = make_text(german, "auto", "fr");
+    r = make_request(bundled, &no_way, 1);
+    assert_refused(bundled, &r, T5_ERR_ARG, "French (fr) is not available as a target language from German (de)");
+}
+
 /* Claim: alternatives are different from each other and from the text, and at most as many as asked; beams are raised
  * for them. Method: 0, 3 and more than the engine has, for one sentence and for two. */
 static void alternatives_are_different(void **state)
@@ -541,6 +565,38 @@ static void madlad_as_the_reference(void **state)
     t5_translator_close(t);
 }
 
+/* Claim: a limit that the prompt alone fills is refused at open, with both numbers, and not with every text.
+ * Method: limits below and at the bundled model's longest prompt, its end token and a character. */
+static void prompts_must_fit(void **state)
+{
+    (void)state;
+    enum { CHARACTER_TOKENS = 5 };
+    const t5_profile *profile = t5_translator_profile(bundled);
+    int32_t n_longest = 0;
+    for (int32_t i = 0; i < profile->n_pairs; i++) {
+        const char *prompt = profile->pairs[i].prompt;
+        t5_error err = {0};
+        int32_t ids[64], n_ids = 0;
+        assert_int_equal(t5_tokenizer_encode(t5_translator_tokenizer(bundled), prompt, strlen(prompt), ids,
+                                             T5_COUNT(ids), &n_ids, &err),
+                         T5_OK);
+        if (n_ids > n_longest) n_longest = n_ids;
+    }
+    for (int32_t limit = n_longest + CHARACTER_TOKENS - 1; limit <= n_longest + CHARACTER_TOKENS; limit++) {
+        t5_error err = {0};
+        t5_translator *t = NULL;
+        t5_translator_options options;
+        t5_translator_options_init(&options);
+        options.model_dir = BUNDLED_DIR;
+        options.device.device = "cpu";
+        options.sentence_tokens_max = limit;
+        const bool fits = limit == n_longest + CHARACTER_TOKENS;
+        assert_int_equal(t5_translator_open(&options, &t, &err), fits ? T5_OK : T5_ERR_ARG);
+        if (!fits) assert_non_null(strstr(err.text, "prompt"));
+        t5_translator_close(t);
+    }
+}
+
 /* Claim: a folder that cannot be opened is an error that names it; one without languages opens and translates nothing.
  * Method: a missing folder, a bad limit, the T5 v1.0 fixture. */
 static void folders(void **state)
@@ -580,18 +636,13 @@ static void folders(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(white_space_is_kept),
-        cmocka_unit_test(nothing_to_translate),
-        cmocka_unit_test(languages_are_checked),
-        cmocka_unit_test(codes_and_detection),
-        cmocka_unit_test(alternatives_are_different),
-        cmocka_unit_test(long_text_is_cut),
-        cmocka_unit_test(bad_requests_are_refused),
-        cmocka_unit_test(requests_can_be_given_up),
-        cmocka_unit_test(output_limit),
-        cmocka_unit_test(threads_share_the_engine),
-        cmocka_unit_test(madlad_as_the_reference),
-        cmocka_unit_test(folders),
+        cmocka_unit_test(white_space_is_kept),      cmocka_unit_test(nothing_to_translate),
+        cmocka_unit_test(languages_are_checked),    cmocka_unit_test(codes_and_detection),
+        cmocka_unit_test(detection_knows_targets),  cmocka_unit_test(alternatives_are_different),
+        cmocka_unit_test(long_text_is_cut),         cmocka_unit_test(bad_requests_are_refused),
+        cmocka_unit_test(requests_can_be_given_up), cmocka_unit_test(output_limit),
+        cmocka_unit_test(threads_share_the_engine), cmocka_unit_test(madlad_as_the_reference),
+        cmocka_unit_test(prompts_must_fit),         cmocka_unit_test(folders),
     };
     return cmocka_run_group_tests(tests, open_bundled, close_bundled);
 }

@@ -12,6 +12,7 @@
 #include <strings.h>
 
 #define CODE_SHOWN_BYTES 32
+#define CONFIDENCE_SURE 50.0 /* detect.h: below it is a guess */
 
 /* What a client sent as a code, fit for one line of an error text: the internal form of a well-formed code, else at
  * most CODE_SHOWN_BYTES of it. */
@@ -67,19 +68,26 @@ static bool leads_to(const t5_translator *t, const char *source, const char *tar
     return strcmp(source, target) == 0 || t5_profile_find(&t->profile, source, target) != NULL;
 }
 
-/* The language of the text among those that the model reads. A text that says nothing of its language (digits, emoji)
- * takes the first source that leads to the target, so that it is not refused for a guess. */
+/* The language of the text among all that the model knows: a text that is in the target language already comes back as
+ * it is. What the detector is not sure of, and what says nothing of its language (digits, emoji), takes a language that
+ * leads to the target, so that no text is refused for a guess. */
 static void detect_source(const t5_translator *t, const t5_text *text, t5_route *route)
 {
     t5_detected detected[T5_DETECTED_MAX];
     T5_ASSERT(t->n_sources > 0);
-    const int32_t n = t5_detect(text->text, text->n_bytes, t->sources, t->n_sources, detected);
+    const int32_t n = t5_detect(text->text, text->n_bytes, t->languages, t->n_languages, detected);
     T5_ASSERT(n > 0);
-    route->source = detected[0].code;
-    route->confidence = detected[0].confidence;
-    const bool is_guess = !(route->confidence > 0);
-    for (int32_t i = 0; is_guess && i < t->n_sources && !leads_to(t, route->source, route->target); i++)
-        route->source = t->sources[i];
+    int32_t i = 0;
+    while (detected[0].confidence < CONFIDENCE_SURE && i < n && !leads_to(t, detected[i].code, route->target))
+        i++;
+    if (i < n) {
+        route->source = detected[i].code;
+        route->confidence = detected[i].confidence;
+    } else {
+        route->source = t->sources[0];
+        for (int32_t k = 0; k < t->n_sources && !leads_to(t, route->source, route->target); k++)
+            route->source = t->sources[k];
+    }
     route->detected = route->source;
 }
 
