@@ -137,23 +137,36 @@ static t5_status set_string(t5_config *c, const key_row *row, const char *value,
     return T5_OK;
 }
 
+#define RANGE_BYTES 80
+
+/* "0 to 65535"; "32 to 4096, or 0" when the default is none of the range. */
+static const char *describe_range(const key_row *row, char out[RANGE_BYTES])
+{
+    int n = snprintf(out, RANGE_BYTES, "%" PRId64 " to %" PRId64, row->min, row->max);
+    bool is_within = row->value >= row->min && row->value <= row->max;
+    if (!is_within) snprintf(out + n, RANGE_BYTES - (size_t)n, ", or %" PRId64, row->value);
+    return out;
+}
+
 static t5_status set_int(t5_config *c, const key_row *row, int64_t value, const char *origin, t5_error *err)
 {
-    if (value < row->min || value > row->max)
-        return T5_FAIL(err, T5_ERR_ARG, "%s (%s): %" PRId64 " is not within %" PRId64 " to %" PRId64, row->name, origin,
-                       value, row->min, row->max);
+    char range[RANGE_BYTES];
+    bool is_within = value >= row->min && value <= row->max;
+    if (!is_within && value != row->value)
+        return T5_FAIL(err, T5_ERR_ARG, "%s (%s): %" PRId64 " is not within %s", row->name, origin, value,
+                       describe_range(row, range));
     *(int64_t *)value_at(c, row) = value;
     return T5_OK;
 }
 
 static t5_status set_int_text(t5_config *c, const key_row *row, const char *value, const char *origin, t5_error *err)
 {
-    char *end = NULL;
+    char *end = NULL, range[RANGE_BYTES];
     errno = 0;
     long long number = strtoll(value, &end, 10);
     if (end == value || *end != '\0' || errno == ERANGE)
-        return T5_FAIL(err, T5_ERR_ARG, "%s (%s): '%.40s' is not a whole number within %" PRId64 " to %" PRId64,
-                       row->name, origin, value, row->min, row->max);
+        return T5_FAIL(err, T5_ERR_ARG, "%s (%s): '%.40s' is not a whole number within %s", row->name, origin, value,
+                       describe_range(row, range));
     return set_int(c, row, number, origin, err);
 }
 

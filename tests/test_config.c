@@ -78,13 +78,13 @@ static void every_type_is_read(void **state)
     t5_error err;
     const sources s = {"{\"_comment\": 1, \"metrics\": true, \"log_level\": \"debug\", \"char_limit\": -1}",
                        {"T5_HOST=::1", "HOME=/root", "LT_BATCH_LIMIT=7", "LT_CHAR_LIMIT="},
-                       {"--max-rows=9", "--http_threads", "3", "--print-config", "--metrics=false"}};
+                       {"--max-rows=99", "--http_threads", "3", "--print-config", "--metrics=false"}};
     assert_int_equal(load(&s, &c, &action, &err), T5_OK);
     assert_string_equal(c.host, "::1");
     assert_string_equal(c.log_level, "debug");
     assert_int_equal(c.batch_limit, 7);
     assert_int_equal(c.char_limit, -1);
-    assert_int_equal(c.max_rows, 9);
+    assert_int_equal(c.max_rows, 99);
     assert_int_equal(c.http_threads, 3);
     assert_false(c.metrics);
     assert_int_equal(action, T5_CONFIG_PRINT);
@@ -107,6 +107,8 @@ static void mistakes_are_named(void **state)
         {{NULL, {NULL}, {"--port"}}, T5_ERR_ARG, {"--port", "needs a value"}},
         {{NULL, {NULL}, {"--port", "65536"}}, T5_ERR_ARG, {"port", "flag --port", "0 to 65535"}},
         {{NULL, {NULL}, {"--threads", "257"}}, T5_ERR_ARG, {"flag --threads", "0 to 256"}},
+        {{NULL, {NULL}, {"--max-rows", "31"}}, T5_ERR_ARG, {"max_rows (flag --max-rows)", "32 to 4096, or 0"}},
+        {{NULL, {NULL}, {"--max-rows", "x"}}, T5_ERR_ARG, {"flag --max-rows", "32 to 4096, or 0"}},
         {{NULL, {NULL}, {"--port", "99999999999999999999"}}, T5_ERR_ARG, {"flag --port", "0 to 65535"}},
         {{NULL, {NULL}, {"--port="}}, T5_ERR_ARG, {"flag --port", "whole number"}},
         {{NULL, {NULL}, {"--port=5 "}}, T5_ERR_ARG, {"flag --port", "whole number"}},
