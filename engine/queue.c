@@ -26,7 +26,8 @@ t5_status t5_queue_push_all(t5_queue *q, t5_sequence *const *seqs, int32_t n_seq
     if (n_seqs > q->depth_max)
         return T5_FAIL(err, T5_ERR_ARG, "the request has %d sequences, at most %d can wait", n_seqs, q->depth_max);
     if (n_seqs > q->depth_max - q->depth)
-        return T5_FAIL(err, T5_ERR_BUSY, "the queue is full: %d of %d sequences wait", q->depth, q->depth_max);
+        return T5_FAIL(err, T5_ERR_BUSY, "the queue is full: %d of %d sequences wait, the request has %d", q->depth,
+                       q->depth_max, n_seqs);
     for (int32_t i = 0; i < n_seqs; i++)
         append(q, seqs[i]);
     return T5_OK;

@@ -54,6 +54,10 @@ t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *r, t5_error 
         status = t5_decoding_check(r->decoding, vocab_size, err);
         if (status != T5_OK) return status;
     }
+    if (len_max_of(r) > b->limits.tgt_len_max && r->n_prompt_ids == 0) {
+        return T5_FAIL(err, T5_ERR_ARG, "max_new_tokens: %d, at most %d are possible", r->decoding->max_new_tokens,
+                       b->limits.tgt_len_max - 1);
+    }
     if (len_max_of(r) > b->limits.tgt_len_max) {
         return T5_FAIL(err, T5_ERR_ARG, "max_new_tokens: %d, with a prompt of %d tokens at most %d are possible",
                        r->decoding->max_new_tokens, r->n_prompt_ids, b->limits.tgt_len_max - 1 - r->n_prompt_ids);

@@ -53,6 +53,7 @@ static void groups_are_all_or_none(void **state)
     setup(&f, 4);
     assert_int_equal(t5_queue_push_all(&f.queue, f.list, 2, &err), T5_OK);
     assert_int_equal(t5_queue_push_all(&f.queue, f.list + 2, 3, &err), T5_ERR_BUSY);
+    assert_string_equal(err.text, "the queue is full: 2 of 4 sequences wait, the request has 3");
     assert_int_equal(f.queue.depth, 2);
     assert_ptr_equal(f.queue.last, &f.seqs[1]);
     assert_null(f.seqs[1].next);
