@@ -54,7 +54,7 @@ static t5_status open_translator(program *p, t5_error *err)
     options.engine = (t5_engine_options){
         .n_rows_max = (int32_t)c->max_rows,
         .src_len_max = (int32_t)c->max_source_tokens,
-        .tgt_len_max = (int32_t)c->max_target_tokens,
+        .tgt_len_max = c->max_target_tokens > 0 ? (int32_t)c->max_target_tokens + 1 : 0, /* the start token */
         .enc_tokens_max = (int32_t)c->encode_tokens,
         .kv_tokens = (int32_t)c->kv_cache_tokens,
         .queue_depth_max = (int32_t)c->queue_depth,
@@ -180,6 +180,9 @@ static t5_status run(program *p, t5_error *err)
 
     T5_TRY(open_translator(p, err));
     T5_TRY(start_http(p, err));
+    if (p->server.rules.n_codes == 0)
+        t5_log(T5_LOG_WARN, "no_languages model=%s text=\"%s\"", t5_translator_profile(p->translator)->name,
+               "every translation will be refused; add a t5serve.json to the folder, see models/README.md");
     t5_log(T5_LOG_INFO, "listening url=%s model=%s device=\"%s\" languages=%d version=%s", t5_http_url(p->http),
            t5_translator_profile(p->translator)->name, t5_translator_device(p->translator), p->server.rules.n_codes,
            T5_VERSION);

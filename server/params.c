@@ -170,6 +170,13 @@ out:
     return status;
 }
 
+/* The client gave a value to the field. */
+static bool is_given(const json_t *fields, bool is_form, const char *name)
+{
+    const json_t *value = json_object_get(fields, name);
+    return value != NULL && !json_is_null(value) && !(is_form && json_string_length(value) == 0);
+}
+
 /* Every option of decoding.def that is among the fields, over the model's defaults. */
 static t5_status read_decoding(const json_t *fields, bool is_form, t5_params *p, t5_error *err)
 {
@@ -180,11 +187,14 @@ static t5_status read_decoding(const json_t *fields, bool is_form, t5_params *p,
     if (!is_form) status = t5_decoding_set_object(&p->decoding, fields, &cause);
     json_object_foreach(object, name, value)
     {
-        if (status != T5_OK || !t5_decoding_has(name) || json_is_null(value)) continue;
-        if (is_form && json_string_length(value) == 0) continue;
-        if (is_form) status = t5_decoding_set_text(&p->decoding, name, json_string_value(value), &cause);
-        if (strcmp(name, "max_new_tokens") == 0) p->has_max_new_tokens = true;
+        bool is_option = t5_decoding_has(name) && is_given(fields, is_form, name);
+        if (status == T5_OK && is_form && is_option)
+            status = t5_decoding_set_text(&p->decoding, name, json_string_value(value), &cause);
     }
+    p->has_max_new_tokens = is_given(fields, is_form, "max_new_tokens");
+    /* Sampling takes one beam; a client need not know that the model's folder asks for more. */
+    bool is_sampling_asked = p->decoding.do_sample && is_given(fields, is_form, "do_sample");
+    if (is_sampling_asked && !is_given(fields, is_form, "num_beams")) p->decoding.num_beams = 1;
     return status == T5_OK ? T5_OK : T5_FAIL(err, status, "Invalid request: %s", cause.text);
 }
 

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct {
     t5_params params;
@@ -117,13 +118,24 @@ static json_t *make_reply(const t5_params *p, const t5_translation *translation)
     return NULL;
 }
 
+/* What the translator refuses reads like every bad request. Only a pair that a detected language lacks has words of
+ * LibreTranslate's, which clients match on. */
+static void fail(t5_exchange *x, const t5_error *err)
+{
+    t5_error prefixed = {0};
+    bool is_pair = strstr(err->text, "is not available as a target language") != NULL;
+    bool needs_prefix = err->status == T5_ERR_ARG && !is_pair;
+    if (needs_prefix) T5_FAIL(&prefixed, err->status, "Invalid request: %s", err->text);
+    t5_exchange_fail(x, needs_prefix ? &prefixed : err);
+}
+
 void t5_translate_finish(t5_exchange *x, void *server)
 {
     translate_state *state = t5_exchange_state(x);
     (void)server;
     if (state->translation != NULL) t5_translation_finish(state->translation, &state->error);
     if (state->error.status != T5_OK) {
-        t5_exchange_fail(x, &state->error);
+        fail(x, &state->error);
         return;
     }
     json_t *reply = make_reply(&state->params, state->translation);

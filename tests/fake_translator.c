@@ -2,6 +2,8 @@
  * with this instead of translate/translator.c. The answer is "<target>:" + text. A text can ask for more: sleep=MS ...
  * the answer comes after MS milliseconds, or at once when it is given up busy           start answers T5_ERR_BUSY
  *   fail=io        finish answers T5_ERR_IO, with a path that no client may see
+ *   fail=arg       start answers T5_ERR_ARG
+ *   fail=pair      the same, for a detected language without this target
  *   lost           the device fails
  * Cancelled ones are counted in the engine's statistics. One thread ends what is due. */
 #include "base/clock.h"
@@ -120,6 +122,9 @@ t5_status t5_translation_start(t5_translator *t, const t5_translation_request *r
 {
     const char *text = request->texts[0].text;
     int64_t sleep_ms = strncmp(text, "sleep=", 6) == 0 ? strtoll(text + 6, NULL, 10) : 0;
+    if (strcmp(text, "fail=arg") == 0) return T5_FAIL(err, T5_ERR_ARG, "max_new_tokens: 9, at most 8 are possible");
+    if (strcmp(text, "fail=pair") == 0)
+        return T5_FAIL(err, T5_ERR_ARG, "French (fr) is not available as a target language from German (de)");
     if (strcmp(text, "busy") == 0) return T5_FAIL(err, T5_ERR_BUSY, "the queue is full, try again later");
     t5_translation *tr = calloc(1, sizeof *tr);
     if (tr == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "fake: out of memory");

@@ -148,6 +148,37 @@ static void options_overlay_the_profile(void **state)
     t5_params_deinit(&p);
 }
 
+/* Claim: a client that asks for sampling need not know that the model's folder asks for beams; one that asks for both
+ * is left to the check. Method: sampling with num_beams absent, null, empty and given, over a profile with beams. */
+static void sampling_needs_no_num_beams(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *options;
+        bool is_form;
+        int32_t num_beams;
+    } cases[] = {{"\"do_sample\":true", false, 1},
+                 {"\"do_sample\":true,\"num_beams\":null", false, 1},
+                 {"\"do_sample\":true,\"num_beams\":3", false, 3},
+                 {"\"do_sample\":false", false, 4},
+                 {"\"do_sample\":null", false, 4},
+                 {"\"do_sample\":\"true\"", true, 1},
+                 {"\"do_sample\":\"true\",\"num_beams\":\"\"", true, 1},
+                 {"\"do_sample\":\"true\",\"num_beams\":\"3\"", true, 3}};
+    t5_decoding_init(&profile.defaults);
+    profile.defaults.num_beams = 4;
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        char json[128];
+        t5_params p;
+        t5_error err;
+        snprintf(json, sizeof json, "{\"q\":\"a\",\"source\":\"en\",\"target\":\"de\",%s}", cases[i].options);
+        assert_int_equal(read_fields(json, cases[i].is_form, &no_limits, &p, &err), T5_OK);
+        assert_int_equal(p.decoding.num_beams, cases[i].num_beams);
+        t5_params_deinit(&p);
+    }
+    t5_decoding_init(&profile.defaults);
+}
+
 /* Claim: an error text holds at most 32 bytes of a client's value, cut between characters, on one line. Method: odd
  * codes. */
 static void echo_is_cut(void **state)
@@ -192,6 +223,7 @@ int main(void)
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(alternatives_are_read),
         cmocka_unit_test(options_overlay_the_profile),
+        cmocka_unit_test(sampling_needs_no_num_beams),
         cmocka_unit_test(echo_is_cut),
         cmocka_unit_test(pairs_are_checked),
     };

@@ -215,13 +215,13 @@ class Lifetime(unittest.TestCase):
             self.assertEqual(lost, [])
 
     def test_lost_device(self):
-        """Claim: when the device fails, health says so and the process ends with 1, for a supervisor. Method: a text that
+        """Claim: when the device fails, health says so and the process ends with 3, for a supervisor. Method: a text that
         fails the fake device."""
         with Server(PROGRAM) as server:
             busy = start_slow(server, 300)
             time.sleep(0.1)
             self.assertEqual(server.translate("lost").status, 200)
-            self.assertEqual(server.process.wait(20), 1)
+            self.assertEqual(server.process.wait(20), 3)
             self.assertEqual(Reply(read_reply(busy, b"")).status, 200)
             self.assertIn("the device failed", server.log_text())
 

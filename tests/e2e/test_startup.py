@@ -63,6 +63,8 @@ class Startup(unittest.TestCase):
         self.refuses(run(T5_PORT="x"), 2, "environment T5_PORT", "0 to 65535")
         self.refuses(run("--config", "/nonexistent.json"), 2, "/nonexistent.json")
         self.refuses(run("--device", "abacus"), 2, "abacus")
+        self.refuses(run(T5_MAX_ROWS="31"), 2, "max_rows", "environment T5_MAX_ROWS", "32 to 4096, or 0")
+        self.refuses(run("--max-target-tokens", "4096"), 2, "flag --max-target-tokens", "0 to 4095")
 
     def test_failures(self):
         """Claim: what the machine refuses ends with 1 and one line that says what to do."""
@@ -73,6 +75,19 @@ class Startup(unittest.TestCase):
             port = str(taken.getsockname()[1])
             self.refuses(run("--port", port), 1, f"port {port}", "taken", "--port")
         self.refuses(run("--host", "no.such.host.invalid", "--port", "0"), 1, "no.such.host.invalid")
+
+    def test_target_tokens_are_those_of_the_translation(self):
+        """Claim: max_target_tokens is the longest translation that can be asked for. Method: the limit, and one more."""
+        with Server(PROGRAM, "--max-target-tokens", "6") as server:
+            self.assertEqual(server.translate("Hello.", max_new_tokens=6).status, 200)
+            self.assertIn("at most 6 are possible", server.translate("Hello.", max_new_tokens=7).error)
+
+    def test_model_without_languages(self):
+        """Claim: a model whose languages are unknown is warned about, with what to do. Method: a folder that says none."""
+        with Server(PROGRAM, "--model", str(TOP / "tests/fixtures/byt5")) as server:
+            self.assertRegex(server.log_text(), r"(?m)^.*warn.* no_languages .*t5serve\.json")
+        with Server(PROGRAM) as server:
+            self.assertNotIn("no_languages", server.log_text())
 
     def test_hosts(self):
         """Claim: * listens on every address; a log line tells the real port."""

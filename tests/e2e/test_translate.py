@@ -105,6 +105,20 @@ class Translate(unittest.TestCase):
         self.assertEqual(reply.status, 400)
         self.assertIn("num_beams", reply.error)
 
+    def test_refused_options(self):
+        """Claim: what the translator refuses reads like every bad request. Method: one of each kind, the limit of length from
+        both sides."""
+        for fields, error in [
+                ({"do_sample": True, "num_beams": 4}, "Invalid request: do_sample: sampling needs num_beams 1, it is 4"),
+                ({"max_new_tokens": 513}, "Invalid request: max_new_tokens: 513, at most 512 are possible"),
+                ({"min_new_tokens": 9, "max_new_tokens": 8}, "Invalid request: min_new_tokens: 9 is more"),
+                ({"suppress_tokens": [99999]}, "Invalid request: suppress_tokens: 99999 is outside the vocabulary")]:
+            reply = self.server.translate("Hello.", **fields)
+            self.assertEqual(reply.status, 400)
+            self.assertTrue(reply.error.startswith(error), reply.error)
+        self.translated("Hello.", max_new_tokens=512)
+        self.assertTrue(self.translated("Hello.", do_sample=True))  # the folder's num_beams is 4
+
     def test_long_text(self):
         """Claim: 100 kB in one text comes back with every line. Method: a few sentences over and over, so that it is quick."""
         lines = sentences(20) * (100000 // len(" ".join(sentences(20))) + 1)
