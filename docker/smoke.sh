@@ -3,6 +3,12 @@
 #   docker/smoke.sh [URL]      default http://127.0.0.1:5000; needs a model that translates $SMOKE_SOURCE to $SMOKE_TARGET
 # Environment: SMOKE_SOURCE (en), SMOKE_TARGET (de), SMOKE_WAIT_S (30): how long the server may take to become ready.
 set -u
+case ${1:-} in -*)
+    sed -n '2,4s/^# *//p' "$0"
+    [ "$1" = --help ] || [ "$1" = -h ]
+    exit
+    ;;
+esac
 url=${1:-http://127.0.0.1:5000}
 source=${SMOKE_SOURCE:-en}
 target=${SMOKE_TARGET:-de}
