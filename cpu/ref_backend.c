@@ -136,7 +136,7 @@ static float activate(t5_act act, float x)
 {
     switch (act) {
     case T5_ACT_RELU:
-        return x > 0.0f ? x : 0.0f;
+        return x < 0.0f ? 0.0f : x; /* NaN stays */
     case T5_ACT_GELU_TANH:
         return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
     case T5_ACT_GELU:

@@ -1,5 +1,6 @@
 /* model/batch.h: the running batch: slots, rows and KV blocks of the sequences that are decoded together, and one step
- * over all of them. All memory is taken at create. One thread, the backend's owner, calls these.
+ * over all of them. All memory is reserved at create; a CPU touches it when it is first used. One thread, the backend's
+ * owner, calls these.
  *
  *   admit (reserve a slot, rows and blocks) -> encode (one packed pass for all that were admitted) -> step ... -> slot
  * done
