@@ -2,9 +2,8 @@
  * over all of them. All memory is reserved at create; a CPU touches it when it is first used. One thread, the backend's
  * owner, calls these.
  *
- *   admit (reserve a slot, rows and blocks) -> encode (one packed pass for all that were admitted) -> step ... -> slot
- * done
- *   -> read results -> release (the slot is free for the next) */
+ *   admit (reserve a slot, rows and blocks) -> encode (one packed pass for all that were admitted)
+ *   -> step ... -> slot done -> read results -> release (the slot is free for the next) */
 #pragma once
 #include "model/model.h"
 
