@@ -53,6 +53,18 @@ static t5_status cut_sentences(const t5_text *text, t5_units *units, t5_plan *pl
     return fit.status != T5_OK ? fit.status : status;
 }
 
+/* Why a text does not fit even when it is cut: the limit is too small for the prompt, or for a character. */
+static t5_status explain_too_long(t5_units *units, const t5_pair *pair, t5_error *err)
+{
+    int32_t n_prompt = 0;
+    const t5_status status = t5_units_count(units, pair, "", 0, &n_prompt, err);
+    if (status != T5_OK) return status;
+    if (n_prompt >= units->ids_max)
+        return T5_FAIL(err, T5_ERR_ARG, "the model's prompt has %d tokens, a sentence with it may have %d", n_prompt,
+                       units->ids_max);
+    return T5_FAIL(err, T5_ERR_ARG, "the text has a character of more than %d tokens", units->ids_max);
+}
+
 t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_units *units, t5_plan *out, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -70,7 +82,7 @@ t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_units *un
         T5_TRY(link_units(text, units, out, &all_fit, err));
     }
     if (!all_fit) {
-        status = T5_FAIL(err, T5_ERR_ARG, "the text has a character of more than %d tokens", units->ids_max);
+        status = explain_too_long(units, out->route.pair, err);
         goto out;
     }
     for (size_t i = 0; i < out->sentences.n_spans; i++)
