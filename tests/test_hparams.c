@@ -217,8 +217,8 @@ static void other_files_are_refused(void **state)
                                         "{",
                                         "{\"model_type\":\"t5\"} x",
                                         "\xff\xfe{}",
-                                        "{\"model_type\":\"t5\",\"vocab_size\":1,\"d_model\":8,\"d_kv\":4,\"d_ff\":16,"
-                                        "\"num_heads\":2,\"num_layers\":3}"};
+                                        ("{\"model_type\":\"t5\",\"vocab_size\":1,\"d_model\":8,\"d_kv\":4,\"d_ff\":16,"
+                                         "\"num_heads\":2,\"num_layers\":3}")};
     for (size_t i = 0; i < T5_COUNT(texts); i++)
         assert_int_equal(parse(texts[i], &hp, &err), T5_ERR_FORMAT);
     t5_error_clear(&err);
