@@ -66,8 +66,9 @@ static t5_status check_options(const t5_engine_options *o, t5_error *err)
     if (o->tgt_len_max < 2 || o->tgt_len_max > T5_SEQ_LEN_MAX)
         return T5_FAIL(err, T5_ERR_ARG, "%d target tokens at most, must be 2 to %d", o->tgt_len_max, T5_SEQ_LEN_MAX);
     if (o->enc_tokens_max < o->src_len_max)
-        return T5_FAIL(err, T5_ERR_ARG, "%d tokens in an encoder pass, a source has up to %d", o->enc_tokens_max,
-                       o->src_len_max);
+        return T5_FAIL(err, T5_ERR_ARG,
+                       "encode_tokens: %d, but the longest source (max_source_tokens) has %d and is encoded at once",
+                       o->enc_tokens_max, o->src_len_max);
     if (o->kv_tokens < 0) return T5_FAIL(err, T5_ERR_ARG, "%d positions in the KV cache", o->kv_tokens);
     if (o->queue_depth_max < 1) return T5_FAIL(err, T5_ERR_ARG, "queue of %d sequences", o->queue_depth_max);
     return T5_OK;
