@@ -32,7 +32,7 @@ void t5_model_flags_init(t5_model_flags *m)
          .value_name = "N",
          .max = T5_THREADS_MAX,
          .help = "CPU threads (default 0: one per core)"},
-        {.name = "--max-rows",
+        {.name = "--max-running-rows",
          .number = &m->n_rows_max,
          .value_name = "N",
          .min = T5_BEAMS_MAX,

@@ -233,16 +233,17 @@ static void print_help_row(const key_row *row, FILE *file)
 
 void t5_config_print_help(FILE *file)
 {
-    fprintf(file,
-            "t5serve: translates over HTTP with a T5 model.\n\n"
-            "usage: t5serve [--config FILE] [--KEY VALUE] ...\n\n"
-            "  --config FILE              settings as a JSON object of the keys below (default: T5_CONFIG)\n"
-            "  --print-config             print the settings, and where each comes from, and exit\n"
-            "  --version                  print the version and exit\n"
-            "  --help                     print this and exit\n\n"
-            "Keys, as flags; in the file with underscores (\"max_rows\": 64), in the environment as T5_MAX_ROWS.\n"
-            "Flags win over the environment, the environment over the file. LibreTranslate's LT_HOST, LT_PORT,\n"
-            "LT_CHAR_LIMIT, LT_BATCH_LIMIT, LT_ALTERNATIVES_LIMIT and LT_METRICS count where no T5_ one is set.\n\n");
+    fprintf(
+        file,
+        "t5serve: translates over HTTP with a T5 model.\n\n"
+        "usage: t5serve [--config FILE] [--KEY VALUE] ...\n\n"
+        "  --config FILE              settings as a JSON object of the keys below (default: T5_CONFIG)\n"
+        "  --print-config             print the settings, and where each comes from, and exit\n"
+        "  --version                  print the version and exit\n"
+        "  --help                     print this and exit\n\n"
+        "Keys, as flags; in the file with underscores (\"queue_depth\": 64), in the environment as T5_QUEUE_DEPTH.\n"
+        "Flags win over the environment, the environment over the file. LibreTranslate's LT_HOST, LT_PORT,\n"
+        "LT_CHAR_LIMIT, LT_BATCH_LIMIT, LT_ALTERNATIVES_LIMIT and LT_METRICS count where no T5_ one is set.\n\n");
     for (size_t i = 0; i < T5_COUNT(rows); i++)
         print_help_row(&rows[i], file);
 }

@@ -52,9 +52,9 @@ static t5_status open_translator(program *p, t5_error *err)
     options.device.compute_type = c->compute_type;
     options.device.n_threads = (int32_t)c->threads;
     options.engine = (t5_engine_options){
-        .n_rows_max = (int32_t)c->max_rows,
+        .n_rows_max = (int32_t)c->max_running_rows,
         .src_len_max = (int32_t)c->max_source_tokens,
-        .tgt_len_max = c->max_target_tokens > 0 ? (int32_t)c->max_target_tokens + 1 : 0, /* the start token */
+        .tgt_len_max = c->max_new_tokens > 0 ? (int32_t)c->max_new_tokens + 1 : 0, /* the start token */
         .enc_tokens_max = (int32_t)c->encode_tokens,
         .kv_tokens = (int32_t)c->kv_cache_tokens,
         .queue_depth_max = (int32_t)c->queue_depth,
@@ -70,7 +70,7 @@ static t5_status start_http(program *p, t5_error *err)
     const t5_config *c = &p->config;
     p->server.translator = p->translator;
     p->server.rules.chars_max = c->char_limit;
-    p->server.rules.texts_max = c->batch_limit;
+    p->server.rules.texts_max = c->max_texts_per_request;
     p->server.rules.alternatives_max = c->alternatives_limit;
     p->server.request_timeout_ms = c->request_timeout_ms;
     p->server.has_metrics = c->metrics;
@@ -83,7 +83,7 @@ static t5_status start_http(program *p, t5_error *err)
         .connections_max = (int32_t)c->connections_max,
         .receive_timeout_ms = (int32_t)c->receive_timeout_ms,
         .connection_bytes = (size_t)c->connection_bytes,
-        .body_bytes_max = (size_t)c->body_bytes_max,
+        .body_bytes_max = (size_t)c->max_request_bytes,
         .cors_origin = c->cors_origin,
         .routes = t5_server_routes,
         .n_routes = t5_server_routes_count,

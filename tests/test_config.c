@@ -78,13 +78,13 @@ static void every_type_is_read(void **state)
     t5_error err;
     const sources s = {"{\"_comment\": 1, \"metrics\": true, \"log_level\": \"debug\", \"char_limit\": -1}",
                        {"T5_HOST=::1", "HOME=/root", "LT_BATCH_LIMIT=7", "LT_CHAR_LIMIT="},
-                       {"--max-rows=99", "--http_threads", "3", "--print-config", "--metrics=false"}};
+                       {"--max-running-rows=99", "--http_threads", "3", "--print-config", "--metrics=false"}};
     assert_int_equal(load(&s, &c, &action, &err), T5_OK);
     assert_string_equal(c.host, "::1");
     assert_string_equal(c.log_level, "debug");
-    assert_int_equal(c.batch_limit, 7);
+    assert_int_equal(c.max_texts_per_request, 7);
     assert_int_equal(c.char_limit, -1);
-    assert_int_equal(c.max_rows, 99);
+    assert_int_equal(c.max_running_rows, 99);
     assert_int_equal(c.http_threads, 3);
     assert_false(c.metrics);
     assert_int_equal(action, T5_CONFIG_PRINT);
@@ -102,13 +102,17 @@ static void mistakes_are_named(void **state)
         const char *parts[3];
     } cases[] = {
         {{NULL, {NULL}, {"--prot", "1"}}, T5_ERR_ARG, {"--prot", "did you mean port?"}},
-        {{NULL, {NULL}, {"--max-row", "1"}}, T5_ERR_ARG, {"--max-row", "did you mean max_rows?"}},
+        {{NULL, {NULL}, {"--max-running-row", "1"}},
+         T5_ERR_ARG,
+         {"--max-running-row", "did you mean max_running_rows?"}},
         {{NULL, {NULL}, {"--zzzzzzzzzz", "1"}}, T5_ERR_ARG, {"unknown flag --zzzzzzzzzz"}},
         {{NULL, {NULL}, {"--port"}}, T5_ERR_ARG, {"--port", "needs a value"}},
         {{NULL, {NULL}, {"--port", "65536"}}, T5_ERR_ARG, {"port", "flag --port", "0 to 65535"}},
         {{NULL, {NULL}, {"--threads", "257"}}, T5_ERR_ARG, {"flag --threads", "0 to 256"}},
-        {{NULL, {NULL}, {"--max-rows", "31"}}, T5_ERR_ARG, {"max_rows (flag --max-rows)", "32 to 4096, or 0"}},
-        {{NULL, {NULL}, {"--max-rows", "x"}}, T5_ERR_ARG, {"flag --max-rows", "32 to 4096, or 0"}},
+        {{NULL, {NULL}, {"--max-running-rows", "31"}},
+         T5_ERR_ARG,
+         {"max_running_rows (flag --max-running-rows)", "32 to 4096, or 0"}},
+        {{NULL, {NULL}, {"--max-running-rows", "x"}}, T5_ERR_ARG, {"flag --max-running-rows", "32 to 4096, or 0"}},
         {{NULL, {NULL}, {"--port", "99999999999999999999"}}, T5_ERR_ARG, {"flag --port", "0 to 65535"}},
         {{NULL, {NULL}, {"--port="}}, T5_ERR_ARG, {"flag --port", "whole number"}},
         {{NULL, {NULL}, {"--port=5 "}}, T5_ERR_ARG, {"flag --port", "whole number"}},
@@ -118,7 +122,9 @@ static void mistakes_are_named(void **state)
         {{NULL, {"T5_LOG_LEVEL=loud"}, {NULL}}, T5_ERR_ARG, {"environment T5_LOG_LEVEL", "error|warn|info|debug"}},
         {{NULL, {"LT_PORT=tcp://10.0.0.1"}, {NULL}}, T5_ERR_ARG, {"environment LT_PORT", "whole number"}},
         {{"{\"prt\": 1}", {NULL}, {NULL}}, T5_ERR_ARG, {"unknown key 'prt'", "/tmp/t5-config", "did you mean port?"}},
-        {{"{\"max-rows\": 1}", {NULL}, {NULL}}, T5_ERR_ARG, {"unknown key 'max-rows'", "max_rows"}},
+        {{"{\"max-running-rows\": 1}", {NULL}, {NULL}},
+         T5_ERR_ARG,
+         {"unknown key 'max-running-rows'", "max_running_rows"}},
         {{"{\"port\": \"1\"}", {NULL}, {NULL}}, T5_ERR_ARG, {"port", "file /tmp/", "must be a whole number"}},
         {{"{\"port\": 1.0}", {NULL}, {NULL}}, T5_ERR_ARG, {"must be a whole number"}},
         {{"{\"host\": null}", {NULL}, {NULL}}, T5_ERR_ARG, {"host", "must be a string"}},
@@ -147,9 +153,9 @@ static void unknown_variables_warn(void **state)
     t5_config c;
     t5_config_action action;
     t5_error err;
-    const sources s = {NULL, {"T5_MAX_ROW=1"}, {NULL}};
+    const sources s = {NULL, {"T5_MAX_RUNNING_ROW=1"}, {NULL}};
     assert_int_equal(load(&s, &c, &action, &err), T5_OK);
-    assert_string_equal(c.warning, "environment T5_MAX_ROW: no such setting, did you mean max_rows?");
+    assert_string_equal(c.warning, "environment T5_MAX_RUNNING_ROW: no such setting, did you mean max_running_rows?");
 }
 
 /* Claim: what --print-config prints is a configuration file with the same values. Method: print, load, print again. */

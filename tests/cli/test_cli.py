@@ -61,7 +61,7 @@ class UsageTest(unittest.TestCase):
                 (["generate", "--threads", "-1"], "--threads"),
                 (["generate", "--compute-type", "float8"], "--compute-type"),
                 (["generate", "--device", "abacus"], "--device"),
-                (["generate", "--max-rows", "31"], "--max-rows"),
+                (["generate", "--max-running-rows", "31"], "--max-running-rows"),
                 (["generate", "--max-target-tokens", "0"], "--max-target-tokens"),
                 (["generate", "--early-stopping", "maybe"], "early_stopping"),
                 (["generate", "--early-stopping"], "--early-stopping needs a value"),

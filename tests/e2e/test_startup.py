@@ -41,15 +41,15 @@ class Startup(unittest.TestCase):
     def test_print_config(self):
         """Claim: --print-config shows the values in force and their origins, and starts nothing."""
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            file.write('{"max_rows": 96, "host": "::1", "port": 1}')
+            file.write('{"max_running_rows": 96, "host": "::1", "port": 1}')
             file.flush()
             done = run("--print-config", "--port=7", T5_CONFIG=file.name, T5_HOST="::", LT_PORT="6")
             config = json.loads(done.stdout)
-            self.assertEqual((done.returncode, config["port"], config["host"], config["max_rows"]), (0, 7, "::", 96))
+            self.assertEqual((done.returncode, config["port"], config["host"], config["max_running_rows"]), (0, 7, "::", 96))
             origins = config["_origin"]
             self.assertEqual((origins["port"], origins["host"], origins["threads"]),
                              ("flag --port", "environment T5_HOST", "default"))
-            self.assertEqual(origins["max_rows"], "file " + file.name)
+            self.assertEqual(origins["max_running_rows"], "file " + file.name)
 
     def test_settings_are_documented(self):
         """Claim: docs/operations.md has a row for each key, and for no other."""
@@ -63,8 +63,8 @@ class Startup(unittest.TestCase):
         self.refuses(run(T5_PORT="x"), 2, "environment T5_PORT", "0 to 65535")
         self.refuses(run("--config", "/nonexistent.json"), 2, "/nonexistent.json")
         self.refuses(run("--device", "abacus"), 2, "abacus")
-        self.refuses(run(T5_MAX_ROWS="31"), 2, "max_rows", "environment T5_MAX_ROWS", "32 to 4096, or 0")
-        self.refuses(run("--max-target-tokens", "4096"), 2, "flag --max-target-tokens", "0 to 4095")
+        self.refuses(run(T5_MAX_RUNNING_ROWS="31"), 2, "max_running_rows", "environment T5_MAX_RUNNING_ROWS", "32 to 4096, or 0")
+        self.refuses(run("--max-new-tokens", "4096"), 2, "flag --max-new-tokens", "0 to 4095")
 
     def test_failures(self):
         """Claim: what the machine refuses ends with 1 and one line that says what to do."""
@@ -77,8 +77,8 @@ class Startup(unittest.TestCase):
         self.refuses(run("--host", "no.such.host.invalid", "--port", "0"), 1, "no.such.host.invalid")
 
     def test_target_tokens_are_those_of_the_translation(self):
-        """Claim: max_target_tokens is the longest translation that can be asked for. Method: the limit, and one more."""
-        with Server(PROGRAM, "--max-target-tokens", "6") as server:
+        """Claim: max_new_tokens is the longest translation that can be asked for. Method: the limit, and one more."""
+        with Server(PROGRAM, "--max-new-tokens", "6") as server:
             self.assertEqual(server.translate("Hello.", max_new_tokens=6).status, 200)
             self.assertIn("at most 6 are possible", server.translate("Hello.", max_new_tokens=7).error)
 
