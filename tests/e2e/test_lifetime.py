@@ -94,7 +94,7 @@ class Lifetime(unittest.TestCase):
     def test_early_refusal_reaches_a_client_that_sends_on(self):
         """Claim: a client that sends all of a body that is far too large before it reads still gets the 413. Method: 40 MB
         against a limit of 1 kB, sent whole; no reset may take the reply away."""
-        with Server(PROGRAM, "--body-bytes-max", "1000") as server, server.connect() as sock:
+        with Server(PROGRAM, "--max-request-bytes", "1000") as server, server.connect() as sock:
             sock.sendall(post("/translate", b"x" * 40_000_000))
             reply = Reply(read_reply(sock, b""))
             self.assertEqual((reply.status, reply.headers["connection"]), (413, "close"))

@@ -9,7 +9,7 @@ from server import Server, chunked, post
 BODY_MAX, CHARS_MAX, TEXTS_MAX, ALTERNATIVES_MAX = 300000, 120000, 50, 5
 BAD = "The browser (or proxy) sent a request that this server could not understand."
 FORM = "application/x-www-form-urlencoded"
-FLAGS = ["--body-bytes-max", str(BODY_MAX), "--char-limit", str(CHARS_MAX), "--batch-limit", str(TEXTS_MAX),
+FLAGS = ["--max-request-bytes", str(BODY_MAX), "--char-limit", str(CHARS_MAX), "--max-texts-per-request", str(TEXTS_MAX),
          "--alternatives-limit", str(ALTERNATIVES_MAX)]
 
 
