@@ -65,6 +65,8 @@ static void add_headers(t5_exchange *x, struct MHD_Response *response, const cha
     const char *origin = x->http->options.cors_origin;
     if (content_type != NULL) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    for (const char *const *h = x->headers; h != NULL && *h != NULL; h += 2)
+        MHD_add_response_header(response, h[0], h[1]);
     if (origin[0] != '\0') {
         MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
         MHD_add_response_header(response, "Access-Control-Allow-Headers", "Authorization, Content-Type");
@@ -82,6 +84,11 @@ static void add_headers(t5_exchange *x, struct MHD_Response *response, const cha
     if (x->http_status == MHD_HTTP_SERVICE_UNAVAILABLE)
         MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, is_draining ? "5" : "1");
     if (x->must_close || is_draining) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+}
+
+void t5_exchange_set_headers(t5_exchange *x, const char *const *headers)
+{
+    x->headers = headers;
 }
 
 /* Takes over `body`, which is malloc'ed (NULL for an empty one). */

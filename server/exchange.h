@@ -39,6 +39,7 @@ struct t5_exchange {
     bool must_close;
     int64_t started_ns;
     unsigned http_status;
+    const char *const *headers; /* of the route's own: name, value, ..., NULL */
     char *body;
     size_t body_bytes, body_capacity;
     void *state;

@@ -72,6 +72,8 @@ struct json_t;
  * *out. */
 t5_status t5_exchange_fields(t5_exchange *x, struct json_t **out, bool *out_is_form, t5_error *err);
 
+/* Headers for the reply, besides those that every reply has: name, value, ..., NULL. Static texts. */
+void t5_exchange_set_headers(t5_exchange *x, const char *const *headers);
 /* Exactly one of these ends an exchange. */
 void t5_exchange_reply(t5_exchange *x, unsigned http_status, const char *content_type, char *body, size_t n_bytes);
 void t5_exchange_reply_json(t5_exchange *x, unsigned http_status, const struct json_t *value);
