@@ -40,8 +40,7 @@ static t5_status required_string(const json_t *fields, const char *name, const c
     return status;
 }
 
-/* q as a string or an array of strings, not empty. */
-static t5_status check_q(const json_t *q, t5_error *err)
+t5_status t5_params_check_q(const json_t *q, t5_error *err)
 {
     bool is_empty = q == NULL || json_is_null(q) || (json_is_string(q) && json_string_length(q) == 0) ||
                     (json_is_array(q) && json_array_size(q) == 0);
@@ -206,7 +205,7 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
     const json_t *q = json_object_get(fields, "q");
     *out = (t5_params){.decoding = rules->profile->defaults};
 
-    T5_TRY(check_q(q, err));
+    T5_TRY(t5_params_check_q(q, err));
     T5_TRY(required_string(fields, "source", &source, err));
     T5_TRY(required_string(fields, "target", &target, err));
     T5_TRY(read_alternatives(fields, rules->alternatives_max, &out->n_alternatives, err));

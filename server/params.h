@@ -28,4 +28,6 @@ typedef struct {
  * the client. On T5_OK release with t5_params_deinit(); `out` must not move. Any thread. */
 t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rules *rules, t5_params *out,
                          t5_error *err);
+/* T5_ERR_ARG unless q is a string or an array of strings, not empty. */
+t5_status t5_params_check_q(const json_t *q, t5_error *err);
 void t5_params_deinit(t5_params *p); /* accepts a zeroed one */
