@@ -19,6 +19,7 @@ static const struct {
     {"LT_BATCH_LIMIT", T5_KEY_max_texts_per_request},
     {"LT_ALTERNATIVES_LIMIT", T5_KEY_alternatives_limit},
     {"LT_METRICS", T5_KEY_metrics},
+    {"LT_DISABLE_WEB_UI", T5_KEY_disable_web_ui},
 };
 
 static t5_status set_from_object(t5_config *c, json_t *root, const char *path, t5_error *err)

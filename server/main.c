@@ -74,6 +74,7 @@ static t5_status start_http(program *p, t5_error *err)
     p->server.rules.alternatives_max = c->alternatives_limit;
     p->server.request_timeout_ms = c->request_timeout_ms;
     p->server.has_metrics = c->metrics;
+    p->server.has_web_ui = !c->disable_web_ui;
     p->server.version = T5_VERSION;
     T5_TRY(t5_server_init(&p->server, err));
     const t5_http_options options = {

@@ -1,6 +1,8 @@
 /* server/routes.c: the table, and the small endpoints. */
 #include "server/routes.h"
 #include "base/log.h"
+#include "server/libretranslate.h"
+#include "server/web.h"
 #include "text/langcodes.h"
 
 #include <inttypes.h>
@@ -82,11 +84,19 @@ static void handle_metrics(t5_exchange *x, void *server)
 const t5_http_route t5_server_routes[] = {
     {"POST", "/translate", "error", true, t5_translate_handle, t5_translate_finish, t5_translate_cancel,
      t5_translate_release},
+    {"POST", "/detect", "error", false, t5_detect_handle, NULL, NULL, NULL},
+    {"POST", "/suggest", "error", false, t5_suggest_handle, NULL, NULL, NULL},
     {"GET", "/languages", "error", false, handle_languages, NULL, NULL, NULL},
+    {"GET", "/frontend/settings", "error", false, t5_frontend_settings_handle, NULL, NULL, NULL},
+    {"GET", "/spec", "error", false, t5_spec_handle, NULL, NULL, NULL},
     {"GET", "/health", "error", false, handle_health, NULL, NULL, NULL},
     {"GET", "/health/live", "error", false, handle_live, NULL, NULL, NULL},
     {"GET", "/health/ready", "error", false, handle_ready, NULL, NULL, NULL},
     {"GET", "/metrics", "error", false, handle_metrics, NULL, NULL, NULL},
+    {"GET", "/", "error", false, t5_web_handle_page, NULL, NULL, NULL},
+    {"GET", "/web/style.css", "error", false, t5_web_handle_style, NULL, NULL, NULL},
+    {"GET", "/web/app.js", "error", false, t5_web_handle_script, NULL, NULL, NULL},
+    {"GET", "/web/icon.svg", "error", false, t5_web_handle_icon, NULL, NULL, NULL},
 };
 const int32_t t5_server_routes_count = (int32_t)T5_COUNT(t5_server_routes);
 

@@ -13,6 +13,7 @@ typedef struct {
     t5_params_rules rules;      /* the caller sets the limits */
     int64_t request_timeout_ms; /* 0: none */
     bool has_metrics;           /* GET /metrics is answered */
+    bool has_web_ui;            /* GET / is answered */
     const char *version;
     const char *codes[T5_LANGUAGES_MAX];
     char *languages; /* the answer of GET /languages */

@@ -16,6 +16,7 @@
 #include "text/langcodes.h"
 #include "text/sentence_rules.h"
 
+#include <math.h>
 #include <string.h>
 
 #define READ_BYTES_MAX 2048
@@ -159,8 +160,10 @@ static void scores_to_confidence(detection *d)
 
     if (!is_script_certain && d->words.n_words == 1) certainty *= 0.8;
     if (!is_script_certain && d->words.n_words == 2) certainty *= 0.9;
-    for (int32_t i = 0; i < d->n_out; i++)
-        d->out[i].confidence = 100 * certainty * d->out[i].confidence * d->out[i].confidence / d->total;
+    for (int32_t i = 0; i < d->n_out; i++) {
+        double percent = 100 * certainty * d->out[i].confidence * d->out[i].confidence / d->total;
+        d->out[i].confidence = round(10 * percent) / 10; /* more digits would promise what we do not know */
+    }
 }
 
 int32_t t5_detect(const char *text, size_t n_bytes, const char *const *served, int32_t n_served,

@@ -1,0 +1,15 @@
+# cmake -DOUT=file.c -DSYMBOL=name -DFILES=a;b -P embed.cmake: files as a C table, so that a program carries them.
+# The table is `const t5_embedded_file NAME[]` of server/web.h, in the order given; the last row has a NULL name.
+set(text "#include \"server/web.h\"\n")
+set(rows "")
+set(i 0)
+foreach(file ${FILES})
+    get_filename_component(name ${file} NAME)
+    file(READ ${file} hex HEX)
+    string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
+    string(REGEX REPLACE "((0x..,){24})" "\\1\n" bytes "${bytes}")
+    string(APPEND text "static const unsigned char file_${i}[] = {\n${bytes}\n};\n")
+    string(APPEND rows "    {\"${name}\", file_${i}, sizeof file_${i}},\n")
+    math(EXPR i "${i} + 1")
+endforeach()
+file(WRITE ${OUT} "${text}const t5_embedded_file ${SYMBOL}[] = {\n${rows}    {0},\n};\n")
