@@ -159,9 +159,9 @@ static json_t *report_json(bench *b, const t5_model_flags *model, const t5_engin
                            const t5_engine_stats *after)
 {
     double n_results = (double)b->load.n_sources;
-    double step_ms = (double)(after->step_ns - before->step_ns) / 1e6,
-           encode_ms = (double)(after->encode_ns - before->encode_ns) / 1e6;
-    double n_steps = (double)(after->n_steps - before->n_steps);
+    double step_ms = (double)(after->step_ns.sum - before->step_ns.sum) / 1e6,
+           encode_ms = (double)(after->encode_ns.sum - before->encode_ns.sum) / 1e6;
+    double n_steps = (double)(after->step_ns.count - before->step_ns.count);
     json_t *round_ms = percentiles_json(b->round_ms, (size_t)b->load.n_rounds);
     double median_s = json_real_value(json_object_get(round_ms, "p50")) / 1e3;
     return json_pack(
@@ -170,10 +170,10 @@ static json_t *report_json(bench *b, const t5_model_flags *model, const t5_engin
         model->compute_type, "threads", model->n_threads, "num_beams", b->decoding.num_beams, "batch",
         b->load.n_sources, "src_len", b->load.src_len, "new_tokens", b->load.n_new_tokens, "repeat", b->load.n_rounds,
         "tokens_per_s", n_results * (double)b->load.n_new_tokens / median_s, "sentences_per_s", n_results / median_s,
-        "ms_per_step", step_ms / n_steps, "rows_per_step", (double)(after->n_step_rows - before->n_step_rows) / n_steps,
-        "encoder_tokens_per_s", (double)(after->n_source_tokens - before->n_source_tokens) / encode_ms * 1e3,
-        "ms_per_round", round_ms, "ms_per_sentence",
-        percentiles_json(b->sentence_ms, (size_t)b->load.n_rounds * (size_t)b->load.n_sources));
+        "ms_per_step", step_ms / n_steps, "rows_per_step",
+        (double)(after->step_rows.sum - before->step_rows.sum) / n_steps, "encoder_tokens_per_s",
+        (double)(after->n_source_tokens - before->n_source_tokens) / encode_ms * 1e3, "ms_per_round", round_ms,
+        "ms_per_sentence", percentiles_json(b->sentence_ms, (size_t)b->load.n_rounds * (size_t)b->load.n_sources));
 }
 
 static t5_status run(bench *b, const t5_model_flags *model, t5_error *err)

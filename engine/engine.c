@@ -6,8 +6,11 @@
 #include "base/clock.h"
 #include "engine/engine_internal.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
+
+#define RETRY_S_MAX 60
 
 t5_batch_request t5_engine_request_of(const t5_sequence *seq)
 {
@@ -44,6 +47,32 @@ static void init_locks(t5_engine *e)
     pthread_cond_init(&e->has_work, &attr);
     pthread_cond_init(&e->is_idle, &attr);
     pthread_condattr_destroy(&attr);
+}
+
+static void init_histograms(t5_engine *e)
+{
+    enum { us = 1000, ms = 1000000 };
+    static const int64_t works[] = {100 * us, 250 * us, 500 * us, 1 * ms,   2500 * us, 5 * ms,   10 * ms,
+                                    25 * ms,  50 * ms,  100 * ms, 250 * ms, 500 * ms,  1000 * ms};
+    static const int64_t waits[] = {100 * us,
+                                    1 * ms,
+                                    5 * ms,
+                                    10 * ms,
+                                    25 * ms,
+                                    50 * ms,
+                                    100 * ms,
+                                    250 * ms,
+                                    500 * ms,
+                                    1000 * ms,
+                                    INT64_C(2500) * ms,
+                                    INT64_C(5000) * ms,
+                                    INT64_C(10000) * ms,
+                                    INT64_C(30000) * ms};
+    static const int64_t rows[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048};
+    t5_histogram_init(&e->queue_wait_ns, waits, T5_COUNT(waits));
+    t5_histogram_init(&e->encode_ns, works, T5_COUNT(works));
+    t5_histogram_init(&e->step_ns, works, T5_COUNT(works));
+    t5_histogram_init(&e->step_rows, rows, T5_COUNT(rows));
 }
 
 /* Frees everything; the thread has ended or never ran. */
@@ -87,6 +116,7 @@ t5_status t5_engine_create(t5_model *model, const t5_engine_options *options, t5
     if (e == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "engine: %zu bytes", sizeof *e);
 
     init_locks(e);
+    init_histograms(e);
     t5_queue_init(&e->queue, options->queue_depth_max);
     T5_TRY(t5_batch_create(model, &limits, &e->batch, err));
     e->running_max = options->n_rows_max; /* a slot has at least one row */
@@ -145,6 +175,7 @@ static void reset_results(t5_sequence *seq, int64_t now_ns)
     seq->outputs = NULL;
     seq->n_outputs = 0;
     seq->slot = -1;
+    seq->is_late = false;
     seq->submitted_ns = now_ns;
     seq->started_ns = seq->finished_ns = 0;
 }
@@ -187,4 +218,19 @@ void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
     out->queue_depth = e->queue.depth;
     out->n_running = e->n_pending - e->queue.depth;
     pthread_mutex_unlock(&e->mutex);
+    t5_histogram_read(&e->queue_wait_ns, &out->queue_wait_ns);
+    t5_histogram_read(&e->encode_ns, &out->encode_ns);
+    t5_histogram_read(&e->step_ns, &out->step_ns);
+    t5_histogram_read(&e->step_rows, &out->step_rows);
+}
+
+int32_t t5_engine_retry_after_s(t5_engine *e)
+{
+    pthread_mutex_lock(&e->mutex);
+    const double cost = (double)e->queue.cost;
+    const double rate = t5_rate_per_s(&e->rate);
+    pthread_mutex_unlock(&e->mutex);
+    const double seconds = rate > 0 ? cost / rate : 0;
+    if (seconds >= RETRY_S_MAX) return RETRY_S_MAX;
+    return seconds > 1 ? (int32_t)ceil(seconds) : 1;
 }

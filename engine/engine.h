@@ -6,6 +6,7 @@
  * sentence. The queue is bounded; when it is full, submit answers T5_ERR_BUSY at once. First come, first served: a
  * sequence that does not fit yet holds back those behind it, so that none starves. */
 #pragma once
+#include "base/histogram.h"
 #include "model/batch.h"
 
 #include <stdatomic.h>
@@ -49,8 +50,10 @@ struct t5_sequence {
     int32_t n_outputs;
     int64_t submitted_ns, started_ns, finished_ns;
 
-    t5_sequence *next; /* the engine's queue; nobody else's */
+    /* The engine's own. */
+    t5_sequence *next;
     int32_t slot;
+    bool is_late; /* it ended because its deadline passed */
 };
 
 /* Takes over the use of the model's backend (both must outlive the engine) and starts the device thread. T5_ERR_ARG
@@ -73,12 +76,20 @@ void t5_sequence_deinit(t5_sequence *seq); /* frees the results */
 /* A snapshot of counters since start and gauges of now. Any thread. */
 typedef struct {
     int64_t n_sequences; /* accepted */
-    int64_t n_failed;    /* of these, ended by an error other than the next */
-    int64_t n_cancelled; /* of these, cancelled or past their deadline */
+    int64_t n_failed;    /* of these, ended by an error other than the next two */
+    int64_t n_cancelled; /* of these, given up because the client left */
+    int64_t n_late;      /* of these, given up because their deadline passed */
     int64_t n_rejected;  /* not accepted: queue full, stopping, device lost */
-    int64_t n_source_tokens, n_target_tokens, n_steps, n_step_rows, n_encodes;
-    int64_t step_ns, encode_ns, queue_wait_ns; /* sums */
+    int64_t n_source_tokens, n_target_tokens;
+    t5_histogram_counts queue_wait_ns; /* from submission to a place in the batch, one per sequence */
+    t5_histogram_counts encode_ns;     /* one per encoder pass */
+    t5_histogram_counts step_ns;       /* one per decode step */
+    t5_histogram_counts step_rows;     /* hypotheses that a decode step moved on */
     int32_t queue_depth, n_running, n_rows_running;
-    bool is_lost; /* the device failed; nothing more will run */
+    t5_kv_usage kv; /* blocks of T5_KV_BLOCK positions */
+    bool is_lost;   /* the device failed; nothing more will run */
 } t5_engine_stats;
 void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out);
+/* Seconds until what waits now will have been taken up, from the measured speed: when a client that got T5_ERR_BUSY
+ * should try again. 1 to 60. Any thread. */
+int32_t t5_engine_retry_after_s(t5_engine *e);

@@ -2,6 +2,7 @@
  */
 #pragma once
 #include "engine/queue.h"
+#include "engine/rate.h"
 
 #include <pthread.h>
 
@@ -15,6 +16,7 @@ struct t5_engine {
     int32_t n_running, running_max;
     int32_t n_encoded;    /* the first n_encoded of them have been encoded */
     int64_t sweep_now_ms; /* time of the last look through the queue */
+    int64_t turn_cost;    /* what was admitted in this turn */
 
     pthread_t thread;
     pthread_mutex_t mutex;
@@ -26,7 +28,11 @@ struct t5_engine {
     int32_t n_pending; /* accepted sequences whose on_done has not returned */
     bool is_refusing;  /* draining or stopping */
     bool is_stopping;
-    t5_engine_stats stats; /* queue_depth and n_running are filled in by t5_engine_stats_get() */
+    t5_engine_stats stats; /* t5_engine_stats_get() fills in queue_depth, n_running and the histograms */
+    t5_rate rate;          /* of admission */
+
+    /* Atomic. */
+    t5_histogram queue_wait_ns, encode_ns, step_ns, step_rows;
 };
 
 /* The device thread; `arg` is the engine. */

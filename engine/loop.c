@@ -11,6 +11,13 @@
 #include "engine/engine_internal.h"
 #include "engine/results.h"
 
+/* Under the lock: the gauges of the batch. */
+static void show_load(t5_engine *e)
+{
+    e->stats.n_rows_running = t5_batch_n_rows_running(e->batch);
+    e->stats.kv = t5_batch_kv_usage(e->batch);
+}
+
 /* Ends one sequence, which may be gone afterwards. Its slot, if it had one, is free already. */
 static void finish(t5_engine *e, t5_sequence *seq, int32_t n_target_tokens)
 {
@@ -19,11 +26,13 @@ static void finish(t5_engine *e, t5_sequence *seq, int32_t n_target_tokens)
 
     pthread_mutex_lock(&e->mutex);
     e->stats.n_target_tokens += n_target_tokens;
-    if (status == T5_ERR_TIMEOUT)
+    if (status == T5_ERR_TIMEOUT && seq->is_late)
+        e->stats.n_late++;
+    else if (status == T5_ERR_TIMEOUT)
         e->stats.n_cancelled++;
     else if (status != T5_OK)
         e->stats.n_failed++;
-    e->stats.n_rows_running = t5_batch_n_rows_running(e->batch);
+    show_load(e);
     pthread_mutex_unlock(&e->mutex);
 
     seq->on_done(seq, seq->ctx);
@@ -102,7 +111,7 @@ static void retire(t5_engine *e, int64_t now_ms)
     for (int32_t i = 0; i < e->n_running; i++) {
         t5_sequence *seq = e->running[i];
         const bool is_done = t5_batch_is_done(e->batch, seq->slot);
-        if (!is_done && !t5_sequence_is_given_up(seq, now_ms, &seq->error)) {
+        if (!is_done && !t5_sequence_is_given_up(seq, now_ms)) {
             e->running[n_kept++] = seq;
             continue;
         }
@@ -141,15 +150,16 @@ static void queue_pop(t5_engine *e, t5_sequence *seq)
     pthread_mutex_lock(&e->mutex);
     const t5_sequence *head = t5_queue_pop(&e->queue);
     T5_ASSERT(head == seq);
-    e->stats.queue_wait_ns += seq->started_ns - seq->submitted_ns;
     pthread_mutex_unlock(&e->mutex);
+    e->turn_cost += t5_sequence_cost(seq);
+    t5_histogram_add(&e->queue_wait_ns, seq->started_ns - seq->submitted_ns);
 }
 
 /* Moves sequences from the queue into the batch, first come, first served, until one does not fit. */
 static void admit(t5_engine *e, int64_t now_ms)
 {
     for (t5_sequence *seq = queue_head(e); seq != NULL; seq = queue_head(e)) {
-        if (t5_sequence_is_given_up(seq, now_ms, &seq->error)) {
+        if (t5_sequence_is_given_up(seq, now_ms)) {
             queue_pop(e, seq);
             finish(e, seq, 0);
             continue;
@@ -185,10 +195,9 @@ static void encode(t5_engine *e)
         return;
     }
     e->n_encoded = e->n_running;
+    t5_histogram_add(&e->encode_ns, t5_clock_ns() - start_ns);
     pthread_mutex_lock(&e->mutex);
-    e->stats.n_encodes++;
     e->stats.n_source_tokens += n_tokens;
-    e->stats.encode_ns += t5_clock_ns() - start_ns;
     pthread_mutex_unlock(&e->mutex);
 }
 
@@ -202,24 +211,31 @@ static void step(t5_engine *e)
         on_batch_error(e, 0, &err);
         return;
     }
+    t5_histogram_add(&e->step_ns, t5_clock_ns() - start_ns);
+    t5_histogram_add(&e->step_rows, n_rows);
+}
+
+static void end_turn(t5_engine *e, int64_t start_ns)
+{
     pthread_mutex_lock(&e->mutex);
-    e->stats.n_steps++;
-    e->stats.n_step_rows += n_rows;
-    e->stats.n_rows_running = n_rows;
-    e->stats.step_ns += t5_clock_ns() - start_ns;
+    t5_rate_add(&e->rate, e->turn_cost, t5_clock_ns() - start_ns);
+    show_load(e);
     pthread_mutex_unlock(&e->mutex);
+    e->turn_cost = 0;
 }
 
 void *t5_engine_loop(void *arg)
 {
     t5_engine *e = arg;
     while (wait_for_work(e)) {
-        const int64_t now_ms = t5_clock_ms();
+        const int64_t start_ns = t5_clock_ns();
+        const int64_t now_ms = start_ns / 1000000;
         retire(e, now_ms);
         retire_waiting(e, now_ms);
         admit(e, now_ms);
         encode(e);
         step(e);
+        end_turn(e, start_ns);
     }
     t5_error err = {0};
     T5_FAIL(&err, T5_ERR_BUSY, "the server is stopping");

@@ -18,6 +18,7 @@ static void append(t5_queue *q, t5_sequence *seq)
         q->first = seq;
     q->last = seq;
     q->depth++;
+    q->cost += t5_sequence_cost(seq);
 }
 
 t5_status t5_queue_push_all(t5_queue *q, t5_sequence *const *seqs, int32_t n_seqs, t5_error *err)
@@ -40,6 +41,7 @@ t5_sequence *t5_queue_pop(t5_queue *q)
     q->first = seq->next;
     if (q->first == NULL) q->last = NULL;
     q->depth--;
+    q->cost -= t5_sequence_cost(seq);
     seq->next = NULL;
     return seq;
 }
@@ -51,7 +53,7 @@ t5_sequence *t5_queue_take_given_up(t5_queue *q, int64_t now_ms)
     t5_sequence *next = NULL;
     for (t5_sequence *seq = q->first; seq != NULL; seq = next) {
         next = seq->next;
-        append(t5_sequence_is_given_up(seq, now_ms, &seq->error) ? &taken : &kept, seq);
+        append(t5_sequence_is_given_up(seq, now_ms) ? &taken : &kept, seq);
     }
     *q = kept;
     return taken.first;
@@ -64,15 +66,21 @@ t5_sequence *t5_queue_take_all(t5_queue *q)
     return first;
 }
 
-bool t5_sequence_is_given_up(const t5_sequence *seq, int64_t now_ms, t5_error *err)
+bool t5_sequence_is_given_up(t5_sequence *seq, int64_t now_ms)
 {
     if (atomic_load_explicit(&seq->is_cancelled, memory_order_relaxed)) {
-        T5_FAIL(err, T5_ERR_TIMEOUT, "the request was cancelled");
+        T5_FAIL(&seq->error, T5_ERR_TIMEOUT, "the request was cancelled");
         return true;
     }
-    if (seq->deadline_ms != 0 && now_ms > seq->deadline_ms) {
-        T5_FAIL(err, T5_ERR_TIMEOUT, "the deadline passed");
-        return true;
-    }
-    return false;
+    seq->is_late = seq->deadline_ms != 0 && now_ms > seq->deadline_ms;
+    if (seq->is_late) T5_FAIL(&seq->error, T5_ERR_TIMEOUT, "the deadline passed");
+    return seq->is_late;
+}
+
+int64_t t5_sequence_cost(const t5_sequence *seq)
+{
+    const t5_decoding *d = &seq->decoding;
+    if (seq->is_score) return seq->n_input_ids + seq->n_prompt_ids;
+    const int32_t n_rows = d->do_sample ? d->num_return_sequences : d->num_beams;
+    return seq->n_input_ids + (int64_t)n_rows * (seq->n_prompt_ids + d->max_new_tokens);
 }

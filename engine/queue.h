@@ -9,6 +9,7 @@
 typedef struct {
     t5_sequence *first, *last;
     int32_t depth, depth_max;
+    int64_t cost; /* of all that wait, see t5_sequence_cost() */
 } t5_queue;
 
 void t5_queue_init(t5_queue *q, int32_t depth_max);
@@ -21,5 +22,7 @@ t5_sequence *t5_queue_take_given_up(t5_queue *q, int64_t now_ms);
 /* Removes everything; returns it in order, linked by `next`. */
 t5_sequence *t5_queue_take_all(t5_queue *q);
 
-/* True when nobody wants the sequence any more; `err` then says why. */
-bool t5_sequence_is_given_up(const t5_sequence *seq, int64_t now_ms, t5_error *err);
+/* True when nobody wants the sequence any more; its `error` and `is_late` then say why. */
+bool t5_sequence_is_given_up(t5_sequence *seq, int64_t now_ms);
+/* Positions that it computes at most: what it takes from the others. */
+int64_t t5_sequence_cost(const t5_sequence *seq);

@@ -185,6 +185,12 @@ out:
     return status;
 }
 
+t5_kv_usage t5_batch_kv_usage(const t5_batch *b)
+{
+    const int32_t n_used = b->cache.n_blocks - b->cache.n_free;
+    return (t5_kv_usage){.n_blocks = b->cache.n_blocks, .n_reserved = n_used + b->cache.n_reserved, .n_used = n_used};
+}
+
 void t5_batch_destroy(t5_batch *b)
 {
     if (b == NULL) return;

@@ -64,6 +64,13 @@ void t5_batch_release(t5_batch *b, int32_t slot);
 int32_t t5_batch_n_running(const t5_batch *b);      /* slots */
 int32_t t5_batch_n_rows_running(const t5_batch *b); /* rows */
 
+/* Blocks of the KV cache. What is reserved is promised to running sequences; what is used of it holds keys and values.
+ */
+typedef struct {
+    int32_t n_blocks, n_reserved, n_used;
+} t5_kv_usage;
+t5_kv_usage t5_batch_kv_usage(const t5_batch *b);
+
 /* For tests: encoder states of `input_ids` [n, d_model] and teacher-forced logits [n_decoder_ids, vocab_size] in
  * float32. The batch must be idle. */
 t5_status t5_batch_probe(t5_batch *b, const int32_t *input_ids, int32_t n, const int32_t *decoder_ids,

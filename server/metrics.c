@@ -105,12 +105,12 @@ static void print_engine(const t5_engine_stats *e, FILE *file)
     print_value(file, "gauge", "t5serve_batch_rows", e->n_rows_running);
     print_value(file, "counter", "t5serve_sequences_total", (double)e->n_sequences);
     print_value(file, "counter", "t5serve_failed_total", (double)e->n_failed);
-    print_value(file, "counter", "t5serve_cancelled_total", (double)e->n_cancelled);
-    print_value(file, "counter", "t5serve_steps_total", (double)e->n_steps);
-    print_value(file, "counter", "t5serve_step_rows_total", (double)e->n_step_rows);
-    print_value(file, "counter", "t5serve_step_seconds_total", (double)e->step_ns / 1e9);
-    print_value(file, "counter", "t5serve_encode_seconds_total", (double)e->encode_ns / 1e9);
-    print_value(file, "counter", "t5serve_queue_wait_seconds_total", (double)e->queue_wait_ns / 1e9);
+    print_value(file, "counter", "t5serve_cancelled_total", (double)(e->n_cancelled + e->n_late));
+    print_value(file, "counter", "t5serve_steps_total", (double)e->step_ns.count);
+    print_value(file, "counter", "t5serve_step_rows_total", (double)e->step_rows.sum);
+    print_value(file, "counter", "t5serve_step_seconds_total", (double)e->step_ns.sum / 1e9);
+    print_value(file, "counter", "t5serve_encode_seconds_total", (double)e->encode_ns.sum / 1e9);
+    print_value(file, "counter", "t5serve_queue_wait_seconds_total", (double)e->queue_wait_ns.sum / 1e9);
     fprintf(file, "# TYPE t5serve_tokens_total counter\n");
     fprintf(file, "t5serve_tokens_total{kind=\"source\"} %" PRId64 "\n", e->n_source_tokens);
     fprintf(file, "t5serve_tokens_total{kind=\"target\"} %" PRId64 "\n", e->n_target_tokens);

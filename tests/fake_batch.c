@@ -266,3 +266,9 @@ int32_t t5_batch_n_rows_running(const t5_batch *b)
         n += b->slots[i].n_rows;
     return n;
 }
+
+t5_kv_usage t5_batch_kv_usage(const t5_batch *b)
+{
+    const int32_t n = t5_batch_n_running(b); /* a block for each */
+    return (t5_kv_usage){.n_blocks = b->limits.n_rows_max, .n_reserved = n, .n_used = n};
+}

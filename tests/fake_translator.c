@@ -44,7 +44,7 @@ static t5_translation *take_due(int64_t now_ms)
         tr->was_given_up = atomic_load(&tr->is_cancelled) || is_late;
         if (!tr->was_given_up && now_ms < tr->due_ms) continue;
         *link = tr->next;
-        if (tr->was_given_up) fake.stats.n_cancelled++;
+        if (tr->was_given_up) *(is_late ? &fake.stats.n_late : &fake.stats.n_cancelled) += 1;
         return tr;
     }
     return NULL;
@@ -115,6 +115,12 @@ void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
     pthread_mutex_lock(&fake.mutex);
     *out = fake.stats;
     pthread_mutex_unlock(&fake.mutex);
+}
+
+int32_t t5_engine_retry_after_s(t5_engine *e)
+{
+    (void)e;
+    return 1;
 }
 
 t5_status t5_translation_start(t5_translator *t, const t5_translation_request *request, t5_translation **out,

@@ -200,7 +200,7 @@ static void check_batch_equals_alone(bool is_ref)
         free_sequence(&together[i]);
     }
     /* Together took far fewer steps: they really shared them. */
-    assert_true((after.n_steps - before.n_steps) * 3 < before.n_steps);
+    assert_true((after.step_ns.count - before.step_ns.count) * 3 < before.step_ns.count);
     assert_int_equal(after.n_target_tokens, 2 * before.n_target_tokens);
     assert_int_equal(after.n_failed + after.n_cancelled + after.n_rejected, 0);
     close_engine(&f);
@@ -253,7 +253,7 @@ static void impossible_requests_are_refused(void **state)
     }
     t5_engine_stats stats;
     t5_engine_stats_get(f.engine, &stats);
-    assert_int_equal(stats.n_sequences + stats.n_steps, 0);
+    assert_int_equal(stats.n_sequences + stats.step_ns.count, 0);
     close_engine(&f);
 }
 
@@ -266,7 +266,7 @@ static void wait_for_steps(t5_engine *e, int64_t n)
         nanosleep(&nap, NULL);
         t5_engine_stats_get(e, &stats);
         assert_true(t5_clock_ms() < until_ms);
-    } while (stats.n_steps < n);
+    } while (stats.step_ns.count < n);
 }
 
 /* Sequences that run for TGT_LEN_MAX - 1 steps. */

@@ -1,6 +1,7 @@
-/* tests/test_queue.c: the engine's bounded queue. */
+/* tests/test_queue.c: the engine's bounded queue, and its measure of speed. */
 #include "base/clock.h"
 #include "engine/queue.h"
+#include "engine/rate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -113,13 +114,26 @@ static void take_all_empties(void **state)
     assert_ptr_equal(t5_queue_pop(&f.queue), &f.seqs[3]);
 }
 
+/* Claim: the rate is the work of the last seconds over their time, whatever came before. Method: a minute at 1 000 per
+ * second, then a minute at 50, in turns of different length. */
+static void rate_follows_the_speed(void **state)
+{
+    (void)state;
+    t5_rate rate = {0};
+    assert_true(t5_rate_per_s(&rate) == 0);
+    for (int i = 0; i < 6000; i++)
+        t5_rate_add(&rate, 10, 10000000);
+    assert_true(t5_rate_per_s(&rate) > 999 && t5_rate_per_s(&rate) < 1001);
+    for (int i = 0; i < 60; i++)
+        t5_rate_add(&rate, 50, 1000000000);
+    assert_true(t5_rate_per_s(&rate) > 49 && t5_rate_per_s(&rate) < 55);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(order_is_kept),
-        cmocka_unit_test(groups_are_all_or_none),
-        cmocka_unit_test(given_up_leave),
-        cmocka_unit_test(take_all_empties),
+        cmocka_unit_test(order_is_kept),    cmocka_unit_test(groups_are_all_or_none), cmocka_unit_test(given_up_leave),
+        cmocka_unit_test(take_all_empties), cmocka_unit_test(rate_follows_the_speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
