@@ -4,6 +4,7 @@
 #define T5_BEAMS_MAX 32      /* rows of one slot: beams, or sampled sequences; fits the one-byte ancestor table */
 #define T5_KV_BLOCK 16       /* positions in one block of the KV cache */
 #define T5_QUERY_LEN_MAX 8   /* positions of one row that a decode step may process at once */
+#define T5_STABLE_MAX 8      /* tokens of one sequence that a step reports as certain */
 #define T5_SUPPRESS_MAX 64   /* suppressed tokens of one sequence */
 #define T5_TOP_K_MAX 1024    /* tokens that sampling sorts when asked for a number; 0 is all of them */
 #define T5_LAYERS_MAX 128    /* encoder or decoder layers of a model */

@@ -1,0 +1,15 @@
+/* base/log_line.h: how a line of the log looks; private to base/. Pure functions. */
+#pragma once
+#include <stddef.h>
+
+#define T5_LOG_TEXT_MAX 2048
+#define T5_LOG_TIME_BYTES 32
+/* A byte of text becomes three at most: U+FFFD in place of a broken one. */
+#define T5_LOG_LINE_MAX (3 * T5_LOG_TEXT_MAX + 256)
+
+/* Both write one line with its newline into `out` and return its length. `text`: `event key=value key="quoted" ...`,
+ * shorter than T5_LOG_TEXT_MAX, without control characters.
+ * JSON: a bare value that is a plain number, true or false keeps its type, a quoted one is always a string; what is not
+ * of that form from some place on becomes the field "text". Invalid UTF-8 becomes U+FFFD. */
+size_t t5_log_line_text(const char *time, const char *level, const char *text, char out[T5_LOG_LINE_MAX]);
+size_t t5_log_line_json(const char *time, const char *level, const char *text, char out[T5_LOG_LINE_MAX]);
