@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""The page at /, used as a person would, in headless Chromium through Playwright. Usage: test_page.py T5SERVE [FOLDER]
+With FOLDER, screenshots are written there."""
+import json
+import os
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+import unittest
+
+from playwright.sync_api import expect, sync_playwright
+
+from server import Server
+
+PROGRAM = sys.argv.pop(1)
+SHOTS = pathlib.Path(sys.argv.pop(1)) if len(sys.argv) > 1 and os.path.isdir(sys.argv[1]) else None
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WIDE, PHONE = {"width": 1000, "height": 640}, {"width": 375, "height": 740}
+
+
+class Page(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(PROGRAM).__enter__()
+        cls.url = f"http://127.0.0.1:{cls.server.port}/"
+        cls.playwright = sync_playwright().start()
+        cls.browser = cls.playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.browser.close()
+        cls.playwright.stop()
+        cls.server.__exit__(None, None, None)
+
+    def setUp(self):
+        self.context = self.browser.new_context(viewport=WIDE)
+        self.page = self.context.new_page()
+        self.problems, self.requests = [], []
+        self.page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda e: self.problems.append(str(e)))
+        self.page.on("request", lambda r: self.requests.append(r.url))
+
+    def tearDown(self):
+        self.context.close()
+        self.assertEqual(self.problems, [])
+        self.assertEqual([url for url in self.requests if not url.startswith((self.url, "blob:"))], [])
+
+    def open(self, query=""):
+        self.page.goto(self.url + query)
+        expect(self.page.locator("#target")).to_be_enabled()
+
+    def shoot(self, name):
+        if SHOTS is not None:
+            self.page.screenshot(path=SHOTS / f"{name}.png")
+
+    def test_translates_while_typing(self):
+        """Claim: a translation comes without a click, with the language that was detected and other translations."""
+        self.open()
+        self.page.keyboard.type("Where is the station?")
+        expect(self.page.locator("#translation")).to_have_text(re.compile(r"^Wo ist .*\?$"))
+        expect(self.page.locator("#detected")).to_have_text(re.compile(r"^Detected: English \(\d+ %\)$"))
+        self.assertGreaterEqual(self.page.locator("#alternatives li").count(), 1)
+        expect(self.page.locator("#count")).to_have_text("21 characters")
+        self.shoot("page")
+
+    def test_swap(self):
+        """Claim: swapping exchanges languages and texts where the model can, and says so where it cannot."""
+        self.open("?source=en&target=de&q=Hello")
+        expect(self.page.locator("#translation")).not_to_have_text("")
+        self.page.locator("#swap").click()
+        expect(self.page.locator("#state")).to_have_text("There is no translation from German to English.")
+        expect(self.page.locator("#source")).to_have_value("en")
+
+    def test_only_the_newest_text_counts(self):
+        """Claim: typing on cancels the request before. Method: hold every request; the first one must be given up."""
+        held, given_up = [], []
+        self.page.route("**/translate", lambda route: held.append(route))
+        self.page.on("requestfailed", lambda r: given_up.append(json.loads(r.post_data)["q"]))
+        self.open("?source=en&target=de")
+        self.page.locator("#text").fill("one")
+        self.page.wait_for_timeout(700)
+        self.page.locator("#text").fill("one two")
+        self.page.wait_for_timeout(700)
+        self.assertEqual((len(held), given_up), (2, ["one"]))
+        held[1].fulfill(json={"translatedText": "eins zwei", "alternatives": []})
+        expect(self.page.locator("#translation")).to_have_text("eins zwei")
+        self.problems = [text for text in self.problems if "ERR_ABORTED" not in text]
+
+    def test_text_stays_text(self):
+        """Claim: markup in a text or in an answer never becomes markup of the page."""
+        evil = "<img src=x onerror=alert(1)>"
+        self.page.route("**/translate", lambda route: route.fulfill(
+            json={"translatedText": evil, "alternatives": [evil], "detectedLanguage": {"confidence": 90, "language": evil}}))
+        self.open()
+        self.page.locator("#text").fill(evil + "'")
+        expect(self.page.locator("#translation")).to_have_text(evil)
+        expect(self.page.locator("#alternatives li")).to_have_text(evil)
+        self.assertEqual(self.page.locator("main img").count(), 0)
+        self.assertIn("'\\''", self.page.locator("#curl").text_content())
+
+    def test_error_is_shown(self):
+        """Claim: an error of the server stands beside the text, in its words."""
+        self.page.route("**/translate", lambda route: route.fulfill(status=503, json={"error": "the queue is full"}))
+        self.open("?source=en&target=de&q=Hello")
+        expect(self.page.locator("#state")).to_have_text("the queue is full")
+        self.problems = [text for text in self.problems if "503" not in text]
+
+    def test_file_copy_and_curl(self):
+        """Claim: a text file can be opened, the translation copied, and the command shown is what the page sends."""
+        self.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        self.open("?source=en&target=fr")
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "a.txt"
+            path.write_text("Good morning.\n\nI'm tired.", encoding="utf-8")
+            self.page.locator("#file").set_input_files(path)
+            expect(self.page.locator("#copy")).to_be_enabled()
+        text = self.page.locator("#translation").text_content()
+        self.assertEqual(text.count("\n"), 2)
+        self.page.keyboard.press("Alt+C")
+        expect(self.page.locator("#copy")).to_have_text("Copied")
+        self.assertEqual(self.page.evaluate("navigator.clipboard.readText()"), text)
+        self.page.locator("summary").click()
+        self.assertIn("I'\\''m tired.", self.page.locator("#curl").text_content())
+
+    def test_dropped_file(self):
+        """Claim: a text file that is dropped on the page is its text; another kind is refused by name."""
+        self.open("?source=en&target=de")
+        for name, kind in (("a.txt", "text/plain"), ("b.pdf", "application/pdf")):
+            self.page.evaluate("""([name, kind]) => {
+                const data = new DataTransfer();
+                data.items.add(new File(['Thank you.'], name, { type: kind }));
+                document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, cancelable: true }));
+            }""", [name, kind])
+            if kind == "text/plain":
+                expect(self.page.locator("#text")).to_have_value("Thank you.")
+                expect(self.page.locator("#translation")).not_to_have_text("")
+        expect(self.page.locator("#state")).to_have_text("b.pdf is not a text file.")
+
+    def test_keyboard_alone(self):
+        """Claim: everything can be reached with Tab, and every control has a name."""
+        self.open("?source=en&target=de&q=Hello")
+        expect(self.page.locator("#copy")).to_be_enabled()
+        reached = set()
+        self.page.locator("#text").focus()
+        for _ in range(20):
+            self.page.keyboard.press("Tab")
+            reached.add(self.page.evaluate("document.activeElement.id"))
+        self.assertLessEqual({"theme", "source", "target", "swap", "file", "clear", "translation", "copy"}, reached)
+        unnamed = self.page.evaluate("""[...document.querySelectorAll('button, select, textarea, input')].filter((e) =>
+            !(e.ariaLabel || e.textContent.trim() || e.closest('label')?.textContent.trim())).map((e) => e.outerHTML)""")
+        self.assertEqual(unnamed, [])
+
+    def test_dark_and_narrow(self):
+        """Claim: dark mode follows the system and the button; a phone's width needs no scrolling sideways."""
+        self.page.emulate_media(color_scheme="dark")
+        self.page.set_viewport_size(PHONE)
+        self.open("?source=en&target=de&q=" + "Where is the station%3F+" * 5)
+        expect(self.page.locator("#copy")).to_be_enabled()
+        back = "getComputedStyle(document.body).backgroundColor"
+        dark = self.page.evaluate(back)
+        self.assertEqual(self.page.evaluate("document.documentElement.scrollWidth"), PHONE["width"])
+        self.shoot("page-phone-dark")
+        self.page.locator("#theme").click()
+        self.assertNotEqual(self.page.evaluate(back), dark)
+        self.page.reload()
+        self.assertNotEqual(self.page.evaluate(back), dark)
+
+
+if __name__ == "__main__":
+    unittest.main()
