@@ -5,6 +5,7 @@
  * histories, and thread 0 alone writes single values, with barriers between what is read and what is written. */
 #include "cuda/kernels.h"
 #include "cuda/keys.cuh"
+#include "cuda/launch.cuh"
 
 static const int THREADS = 64;
 
@@ -203,6 +204,28 @@ static __device__ void advance_beams(const t5_search_state &s, t5_slot *slot, co
     }
 }
 
+/* The first warp has a lane per row: a token is stable when all lanes see the same one, in the best finished hypothesis
+ * as well. Twin: report_stable. */
+static __device__ void report_stable(const t5_search_state &s, t5_slot *slot)
+{
+    bool is_beam = slot->mode == T5_SEARCH_BEAM;
+    int lane = (int)threadIdx.x, n_stable = slot->n_stable, end = slot->len;
+    bool has_result = is_beam ? slot->n_finished > 0 : s.row_done[slot->row0] != 0;
+    size_t first = row_at(s, slot->row0);
+    size_t mine = row_at(s, slot->row0 + (is_beam && lane < slot->n_rows ? lane : 0));
+    if (has_result && s.fin_lens[slot->row0] < end) end = s.fin_lens[slot->row0];
+    int i = 0;
+    for (; i < T5_STABLE_MAX && n_stable + i < end; i++) {
+        size_t pos = (size_t)(n_stable + i);
+        int token = s.tokens[first + pos];
+        bool is_same = s.tokens[mine + pos] == token && !(is_beam && has_result && s.fin_tokens[first + pos] != token);
+        if (__ballot_sync(0xffffffffu, is_same) != 0xffffffffu) break;
+        if (lane == 0) slot->stable[i] = token;
+    }
+    __syncwarp();
+    if (lane == 0) slot->n_stable = n_stable + i;
+}
+
 static __device__ void finish_score(const t5_search_state &s, t5_slot *slot)
 {
     float sum = 0.0f;
@@ -220,6 +243,7 @@ static __device__ void finish_score(const t5_search_state &s, t5_slot *slot)
 __global__ void __launch_bounds__(THREADS) search_slots_kernel(slot_view v)
 {
     int i_row = (int)blockIdx.x;
+    t5_await_previous();
     int i_slot = v.rows[i_row].slot;
     if (i_slot < 0) return; /* fills a recorded step */
     if (i_row > 0 && v.rows[i_row - 1].slot == i_slot) return;
@@ -241,9 +265,12 @@ __global__ void __launch_bounds__(THREADS) search_slots_kernel(slot_view v)
     } else {
         advance_rows(v.state, slot, v.rows + i_row, n_rows);
     }
+    __syncthreads(); /* thread 0 has written the slot */
+    bool is_first_warp = threadIdx.x < 32;
+    if (is_first_warp && slot->wants_stream && slot->phase == T5_SLOT_RUNNING) report_stable(v.state, slot);
 }
 
-cudaError_t t5_cuda_search_slots(const t5_step *step, cudaStream_t stream)
+cudaError_t t5_cuda_search_slots(const t5_step *step, t5_cuda_stream stream)
 {
     slot_view v = {*step->state, step->rows, step->n_rows};
     return T5_LAUNCH(search_slots_kernel, dim3((unsigned)step->n_rows), dim3(THREADS), 0, stream, v);

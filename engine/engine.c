@@ -21,7 +21,8 @@ t5_batch_request t5_engine_request_of(const t5_sequence *seq)
                               .decoding = seq->is_score ? NULL : &seq->decoding,
                               .vocab_live = seq->vocab_live,
                               .is_score = seq->is_score,
-                              .wants_logprobs = seq->wants_logprobs};
+                              .wants_logprobs = seq->wants_logprobs,
+                              .wants_stream = seq->on_tokens != NULL};
 }
 
 /* Signals are the main thread's business. */

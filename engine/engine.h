@@ -39,6 +39,9 @@ struct t5_sequence {
     int32_t vocab_live;
     bool is_score, wants_logprobs;
     int64_t deadline_ms; /* t5_clock_ms() after which it is given up with T5_ERR_TIMEOUT; 0: none */
+    /* NULL: not wanted. On the device thread after a step, before on_done: the next tokens that outputs[0] is certain
+     * to have behind its prompt. The rest of them is told by on_done alone. Must be short; ids are borrowed. */
+    void (*on_tokens)(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx);
     /* Called once, on the device thread (or in t5_engine_destroy): must be short and must not call the engine. */
     void (*on_done)(t5_sequence *seq, void *ctx);
     void *ctx;
@@ -52,6 +55,8 @@ struct t5_sequence {
 
     /* The engine's own. */
     t5_sequence *next;
+    t5_sequence *group_prev, *group_next; /* of the first that waits of those that were submitted together */
+    double turn;                          /* of that group, see engine/queue.h */
     int32_t slot;
     bool is_late; /* it ended because its deadline passed */
 };

@@ -201,6 +201,17 @@ static void encode(t5_engine *e)
     pthread_mutex_unlock(&e->mutex);
 }
 
+/* Tells those who want to know what the last step made certain. */
+static void tell_tokens(t5_engine *e)
+{
+    for (int32_t i = 0; i < e->n_running; i++) {
+        t5_sequence *seq = e->running[i];
+        const int32_t *ids = NULL;
+        const int32_t n_ids = seq->on_tokens != NULL ? t5_batch_take_stable(e->batch, seq->slot, &ids) : 0;
+        if (n_ids > 0) seq->on_tokens(seq, ids, n_ids, seq->ctx);
+    }
+}
+
 static void step(t5_engine *e)
 {
     if (e->n_running == 0) return;
@@ -213,6 +224,7 @@ static void step(t5_engine *e)
     }
     t5_histogram_add(&e->step_ns, t5_clock_ns() - start_ns);
     t5_histogram_add(&e->step_rows, n_rows);
+    tell_tokens(e);
 }
 
 static void end_turn(t5_engine *e, int64_t start_ns)

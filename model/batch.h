@@ -29,6 +29,7 @@ typedef struct {
     int32_t vocab_live;          /* see t5_slot; 0: no limit */
     bool is_score;
     bool wants_logprobs; /* greedy and sampling: log-probabilities as well */
+    bool wants_stream;   /* t5_batch_take_stable() is called after each step */
 } t5_batch_request;
 
 /* One result. Ids exclude the start token; a forced prompt is included; eos is included when it was generated. */
@@ -53,6 +54,10 @@ t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *request, int32_t *
 t5_status t5_batch_encode(t5_batch *b, t5_error *err);
 /* One decode step over all running slots. */
 t5_status t5_batch_step(t5_batch *b, t5_error *err);
+/* Tokens behind the forced prompt that the first result is now certain to have, whatever comes: those since the last
+ * call, at most T5_STABLE_MAX a step. *out_ids is valid until the next step. 0 once the slot is done: the rest is in
+ * its result. Call after each step; a device that runs behind the host tells a step late. */
+int32_t t5_batch_take_stable(t5_batch *b, int32_t slot, const int32_t **out_ids);
 bool t5_batch_is_done(const t5_batch *b, int32_t slot);
 /* Number of results of a slot that is done. */
 int32_t t5_batch_n_results(const t5_batch *b, int32_t slot);

@@ -11,6 +11,7 @@ typedef struct {
     bool is_encoding;          /* its encoder pass is queued but not done */
     int32_t n_blocks_reserved; /* still to be taken */
     int64_t born;              /* n_steps at admission: outcomes of steps up to that one are not this slot's */
+    int32_t n_fresh;           /* of the mirror's `stable`: came with the last outcome and were not taken */
 } slot_info;
 
 /* What the host reads back of one step. */

@@ -99,9 +99,11 @@ static void fill_slot(const t5_batch *b, const t5_batch_request *r, int32_t row0
         .eos_id = b->model->hp.eos_id,
         .vocab_live = r->vocab_live > 0 ? r->vocab_live : b->model->hp.vocab_size,
         .wants_logprobs = r->wants_logprobs,
+        .wants_stream = r->wants_stream && !r->is_score,
         .src_len = r->n_input_ids,
         .len = 1 + r->n_prompt_ids,
         .phase = T5_SLOT_RUNNING,
+        .n_stable = 1 + r->n_prompt_ids,
     };
     if (r->is_score) return;
     const t5_decoding *d = r->decoding;
@@ -189,6 +191,16 @@ t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *r, int32_t *out_sl
 }
 
 /* ---- results ---- */
+
+int32_t t5_batch_take_stable(t5_batch *b, int32_t slot, const int32_t **out_ids)
+{
+    slot_info *info = &b->infos[slot];
+    T5_ASSERT(info->is_used);
+    int32_t n = info->n_fresh;
+    info->n_fresh = 0;
+    *out_ids = b->slots[slot].stable;
+    return n;
+}
 
 bool t5_batch_is_done(const t5_batch *b, int32_t slot)
 {

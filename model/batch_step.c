@@ -251,6 +251,15 @@ out:
     return status;
 }
 
+/* Takes over what became certain in the step whose outcome `read` is. */
+static void read_stable(slot_info *info, t5_slot *mirror, const t5_slot *read)
+{
+    info->n_fresh = read->n_stable - mirror->n_stable;
+    T5_ASSERT(info->n_fresh >= 0 && info->n_fresh <= T5_STABLE_MAX);
+    mirror->n_stable = read->n_stable;
+    memcpy(mirror->stable, read->stable, sizeof mirror->stable);
+}
+
 /* Reads the outcome of the oldest step that was not read yet: rows that ended, and the results of slots that are done.
  */
 static t5_status read_outcome(t5_batch *b, t5_error *err)
@@ -261,11 +270,13 @@ static t5_status read_outcome(t5_batch *b, t5_error *err)
     if (async != NULL) T5_TRY(async->wait(b->model->backend, (int32_t)(b->n_steps_read % 2), err));
     b->n_steps_read++;
     for (int32_t s = 0; s < b->n_slots_max; s++) {
-        const slot_info *info = &b->infos[s];
+        slot_info *info = &b->infos[s];
         t5_slot *slot = &b->slots[s];
         if (!info->is_used || slot->phase != T5_SLOT_RUNNING || info->born >= b->n_steps_read) continue;
         memcpy(b->row_done + slot->row0, outcome->row_done + slot->row0, (size_t)slot->n_rows * sizeof *b->row_done);
+        if (slot->wants_stream) read_stable(info, slot, &outcome->slots[s]);
         if (outcome->slots[s].phase != T5_SLOT_DONE) continue;
+        info->n_fresh = 0; /* the result has them all */
         slot->phase = T5_SLOT_DONE;
         slot->n_finished = outcome->slots[s].n_finished;
         T5_TRY(read_results(b, slot, err));

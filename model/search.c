@@ -437,6 +437,28 @@ static void finish_score(t5_search_state *s, t5_slot *slot)
     slot->phase = T5_SLOT_DONE;
 }
 
+/* Token `pos` is the same in all that may be returned first: sampling returns row 0 first; a beam search its best
+ * finished hypothesis or what becomes of a running row. */
+static bool is_stable(const t5_search_state *s, const t5_slot *slot, int32_t pos)
+{
+    if (slot->mode != T5_SEARCH_BEAM) return !s->row_done[slot->row0] || pos < s->fin_lens[slot->row0];
+    size_t first = at(s, slot->row0) + (size_t)pos;
+    int32_t token = s->tokens[first];
+    if (slot->n_finished > 0 && (pos >= s->fin_lens[slot->row0] || s->fin_tokens[first] != token)) return false;
+    for (int32_t i = 1; i < slot->n_rows; i++) {
+        if (s->tokens[first + (size_t)i * (size_t)s->stride] != token) return false;
+    }
+    return true;
+}
+
+static void report_stable(const t5_search_state *s, t5_slot *slot)
+{
+    const int32_t *tokens = s->tokens + at(s, slot->row0);
+    int32_t i = 0;
+    for (; i < T5_STABLE_MAX && slot->n_stable < slot->len && is_stable(s, slot, slot->n_stable); i++)
+        slot->stable[i] = tokens[slot->n_stable++];
+}
+
 void t5_search_slots(t5_search_state *s, const t5_step_row *rows, int32_t n_rows)
 {
     for (int32_t i = 0, n = 0; i < n_rows; i += n) {
@@ -465,4 +487,5 @@ void t5_search_slot(t5_search_state *s, int32_t i_slot, const t5_step_row *rows,
     } else {
         advance_rows(s, slot, rows, n_rows);
     }
+    if (slot->wants_stream && slot->phase == T5_SLOT_RUNNING) report_stable(s, slot);
 }

@@ -41,12 +41,18 @@ typedef struct {
     int32_t suppress_tokens[T5_SUPPRESS_MAX];
     float length_penalty, repetition_penalty, temperature, top_p;
     uint64_t seed;
-    int32_t src_len; /* tokens of the source: positions of its cross-attention cache */
+    int32_t src_len;      /* tokens of the source: positions of its cross-attention cache */
+    int32_t wants_stream; /* the two last fields are wanted */
     /* Progress: written by the search. */
     int32_t len;        /* tokens in each running row, prompt included */
     int32_t n_computed; /* positions of each row that are in the KV cache */
     int32_t n_finished; /* results in fin_*: beams that ended; greedy and sampling: rows that ended */
     int32_t phase;      /* t5_slot_phase */
+    /* Streaming. Every hypothesis that may still be returned first shares its first n_stable tokens, prompt included;
+     * the number never shrinks, and starts as n_prompt. It grows by at most T5_STABLE_MAX in a step, whose tokens these
+     * are; what is left when the slot is done is in its result. */
+    int32_t n_stable;
+    int32_t stable[T5_STABLE_MAX];
 } t5_slot;
 
 /* A candidate continuation of one row. */

@@ -12,7 +12,8 @@ typedef enum { SLOT_FREE, SLOT_ADMITTED, SLOT_RUNNING } slot_phase;
 
 typedef struct {
     slot_phase phase;
-    int32_t n_rows, n_target, n_generated;
+    int32_t n_rows, n_target, n_generated, n_told;
+    bool wants_stream;
     int32_t *ids; /* [n_target] the result */
 } fake_slot;
 
@@ -175,7 +176,11 @@ t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *request, int32_t *
     T5_ASSERT(ids != NULL);
     for (int32_t i = 0; i < n; i++)
         ids[i] = request->input_ids[n - 1 - i];
-    b->slots[slot] = (fake_slot){.phase = SLOT_ADMITTED, .n_rows = n_rows_of(request), .n_target = n, .ids = ids};
+    b->slots[slot] = (fake_slot){.phase = SLOT_ADMITTED,
+                                 .n_rows = n_rows_of(request),
+                                 .n_target = n,
+                                 .ids = ids,
+                                 .wants_stream = request->wants_stream};
     b->n_gathered_tokens += n;
     *out_slot = slot;
     return T5_OK;
@@ -221,6 +226,17 @@ t5_status t5_batch_step(t5_batch *b, t5_error *err)
         if (slot->phase == SLOT_RUNNING && slot->n_generated < slot->n_target) slot->n_generated++;
     }
     return T5_OK;
+}
+
+int32_t t5_batch_take_stable(t5_batch *b, int32_t slot, const int32_t **out_ids)
+{
+    check_owner(b);
+    fake_slot *s = used_slot(b, slot);
+    T5_ASSERT(s->wants_stream);
+    const int32_t n = s->n_generated < s->n_target ? s->n_generated - s->n_told : 0;
+    *out_ids = s->ids + s->n_told;
+    s->n_told += n;
+    return n;
 }
 
 bool t5_batch_is_done(const t5_batch *b, int32_t slot)

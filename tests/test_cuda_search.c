@@ -49,6 +49,8 @@ static t5_slot *add_slot(race *r, t5_search_mode mode, int32_t n_rows, int32_t n
                       .n_rows = n_rows,
                       .n_prompt = n_prompt,
                       .len = n_prompt,
+                      .n_stable = n_prompt,
+                      .wants_stream = mode != T5_SEARCH_SCORE,
                       .len_max = n_prompt + 16,
                       .eos_id = 1,
                       .top_k = 50,
@@ -63,10 +65,10 @@ static t5_slot *add_slot(race *r, t5_search_mode mode, int32_t n_rows, int32_t n
     return slot;
 }
 
-/* Every mode and every processor, several prompts. */
+/* Every mode and every processor, several prompts; the first slot does not stream. */
 static void add_all_settings(race *r)
 {
-    add_slot(r, T5_SEARCH_GREEDY, 1, 1);
+    add_slot(r, T5_SEARCH_GREEDY, 1, 1)->wants_stream = 0;
     t5_slot *s = add_slot(r, T5_SEARCH_GREEDY, 1, 5);
     s->wants_logprobs = 1;
     s->repetition_penalty = 1.7f;

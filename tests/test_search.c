@@ -85,27 +85,33 @@ static void start_slot(t5_search_state *s, int32_t i_slot, const t5_slot *slot)
     }
 }
 
-/* Steps the slot until it is done, with the plain vocabulary operations. */
-static void run_slot(t5_search_state *s, int32_t i_slot)
+/* One step of the slot, with the plain vocabulary operations. */
+static void step_slot(t5_search_state *s, int32_t i_slot)
 {
-    t5_slot *slot = &s->slots[i_slot];
+    const t5_slot *slot = &s->slots[i_slot];
     t5_candidate scratch[VOCAB];
     float logits[T5_BEAMS_MAX * VOCAB];
-    for (int32_t i = 0; slot->phase == T5_SLOT_RUNNING; i++) {
+    t5_step_row rows[T5_BEAMS_MAX];
+    bool is_one = slot->mode == T5_SEARCH_BEAM && slot->len == slot->n_prompt;
+    int32_t n_rows = 0;
+    for (int32_t r = 0; r < (is_one ? 1 : slot->n_rows); r++) {
+        int32_t row = slot->row0 + r;
+        if (s->row_done[row]) continue;
+        fake_logits(s->tokens[row * s->stride + slot->n_computed], logits + n_rows * VOCAB);
+        rows[n_rows] = (t5_step_row){.slot = i_slot, .row = row, .q0 = n_rows, .q_len = 1};
+        n_rows++;
+    }
+    for (int32_t r = 0; r < n_rows; r++)
+        t5_search_row(s, &rows[r], logits, VOCAB, &t5_vocab_ops_plain, scratch);
+    t5_search_slot(s, i_slot, rows, n_rows);
+}
+
+/* Steps the slot until it is done. */
+static void run_slot(t5_search_state *s, int32_t i_slot)
+{
+    for (int32_t i = 0; s->slots[i_slot].phase == T5_SLOT_RUNNING; i++) {
         assert_true(i < 64);
-        t5_step_row rows[T5_BEAMS_MAX];
-        bool is_one = slot->mode == T5_SEARCH_BEAM && slot->len == slot->n_prompt;
-        int32_t n_rows = 0;
-        for (int32_t r = 0; r < (is_one ? 1 : slot->n_rows); r++) {
-            int32_t row = slot->row0 + r;
-            if (s->row_done[row]) continue;
-            fake_logits(s->tokens[row * s->stride + slot->n_computed], logits + n_rows * VOCAB);
-            rows[n_rows] = (t5_step_row){.slot = i_slot, .row = row, .q0 = n_rows, .q_len = 1};
-            n_rows++;
-        }
-        for (int32_t r = 0; r < n_rows; r++)
-            t5_search_row(s, &rows[r], logits, VOCAB, &t5_vocab_ops_plain, scratch);
-        t5_search_slot(s, i_slot, rows, n_rows);
+        step_slot(s, i_slot);
     }
 }
 
@@ -342,6 +348,64 @@ static void top_k_sorts(void **state)
     }
 }
 
+/* Steps a slot to its end; what it reports as certain must be the start of its first result. Returns how much that was.
+ */
+static int32_t follow_stable(t5_search_state *s, int32_t i_slot)
+{
+    const t5_slot *slot = &s->slots[i_slot];
+    int32_t told[64];
+    int32_t n_told = slot->n_stable;
+    memcpy(told, s->tokens + slot->row0 * s->stride, (size_t)n_told * sizeof *told);
+    while (slot->phase == T5_SLOT_RUNNING) {
+        step_slot(s, i_slot);
+        int32_t n_new = slot->n_stable - n_told;
+        assert_in_range(n_new, 0, T5_STABLE_MAX);
+        memcpy(told + n_told, slot->stable, (size_t)n_new * sizeof *told);
+        n_told += n_new;
+        bool is_greedy = slot->mode == T5_SEARCH_GREEDY && slot->phase == T5_SLOT_RUNNING;
+        if (is_greedy) assert_int_equal(slot->n_stable, slot->len);
+    }
+    assert_true(n_told <= s->fin_lens[slot->row0]);
+    assert_memory_equal(told, s->fin_tokens + slot->row0 * s->stride, (size_t)n_told * sizeof *told);
+    return n_told - slot->n_prompt;
+}
+
+/* Claim: what is told while a search runs is the start of its first result, in every mode; greedy tells each token at
+ * once, beams tell something before their end. Method: many prompts, penalties and numbers of rows. */
+static void told_tokens_begin_the_result(void **state)
+{
+    t5_search_state *s = *state;
+    static const float penalties[] = {0.0f, 1.0f, 2.0f, -1.0f};
+    int32_t n_by_beams = 0;
+    for (int32_t i = 0; i < 400; i++) {
+        t5_search_mode mode = i % 4 == 0 ? T5_SEARCH_GREEDY : i % 4 == 1 ? T5_SEARCH_SAMPLE : T5_SEARCH_BEAM;
+        t5_slot slot = neutral_slot(mode, 0, mode == T5_SEARCH_GREEDY ? 1 : 1 + i % 5);
+        slot.wants_stream = 1;
+        slot.n_stable = 1;
+        slot.length_penalty = penalties[i / 4 % 4];
+        slot.early_stopping = i / 16 % 3;
+        slot.seed = (uint64_t)i;
+        slot.temperature = 2.0f;
+        start_slot(s, 0, &slot);
+        for (int32_t r = 0; r < slot.n_rows; r++)
+            s->tokens[r * s->stride] = 2 + i % (VOCAB - 2);
+        int32_t n_told = follow_stable(s, 0);
+        if (mode == T5_SEARCH_BEAM && slot.n_rows > 1) n_by_beams += n_told;
+    }
+    assert_true(n_by_beams > 100);
+}
+
+/* Claim: nothing is told to who does not ask. Method: the same slot without wants_stream. */
+static void nothing_is_told_unasked(void **state)
+{
+    t5_search_state *s = *state;
+    t5_slot slot = neutral_slot(T5_SEARCH_GREEDY, 0, 1);
+    slot.n_stable = 1;
+    start_slot(s, 0, &slot);
+    run_slot(s, 0);
+    assert_int_equal(s->slots[0].n_stable, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +418,8 @@ int main(void)
         cmocka_unit_test(bans_hold),
         cmocka_unit_test(all_banned_ends),
         cmocka_unit_test(top_k_sorts),
+        cmocka_unit_test(told_tokens_begin_the_result),
+        cmocka_unit_test(nothing_is_told_unasked),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
