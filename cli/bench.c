@@ -1,8 +1,10 @@
 /* cli/bench.c: `t5 bench`: how fast a model runs here. Sources are random token ids of one length, and every result has
  * exactly the wanted number of tokens (min_new_tokens = max_new_tokens), so that runs are comparable between models,
- * machines and versions whatever the weights say. All sources of a round are submitted at once; the first round warms
- * up and is not counted. */
+ * machines and versions whatever the weights say. With --sentences they are real ones with results of their own length
+ * and the limits of a server: the engine's own speed, beside which bench/bench_serve sets the server's. All sources of
+ * a round are submitted at once; the first round warms up and is not counted. */
 #include "base/clock.h"
+#include "cli/bench_sources.h"
 #include "cli/commands.h"
 #include "cli/request_lines.h"
 
@@ -12,13 +14,14 @@
 
 typedef struct {
     int32_t n_sources, src_len, n_new_tokens, n_rounds;
+    const char *sentences, *source, *target; /* a file of real ones and their languages; NULL: random ids */
 } load;
 
 typedef struct {
     t5_translator *translator;
     load load;
     t5_decoding decoding;
-    int32_t *ids;      /* [n_sources, src_len] */
+    t5_bench_sources sources;
     t5_sequence *seqs; /* [n_sources] */
     t5_sequence **pointers;
     double *round_ms;    /* [n_rounds] */
@@ -28,52 +31,29 @@ typedef struct {
     int32_t n_waiting; /* guarded by mutex */
 } bench;
 
-static uint64_t random_next(uint64_t *state)
-{
-    *state += 0x9e3779b97f4a7c15U; /* splitmix64 */
-    uint64_t z = *state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
-    return z ^ (z >> 31);
-}
-
-/* Random ids above the special ones, each source ending with eos. */
-static void fill_ids(bench *b)
-{
-    const t5_hparams *hp = t5_translator_hparams(b->translator);
-    int32_t first = hp->eos_id + 1, live = t5_tokenizer_vocab_live(t5_translator_tokenizer(b->translator));
-    uint64_t n_choices = (uint64_t)(live > first ? live - first : 1);
-    uint64_t state = 1;
-    for (int32_t i = 0; i < b->load.n_sources; i++) {
-        int32_t *ids = b->ids + (size_t)i * (size_t)b->load.src_len;
-        for (int32_t j = 0; j < b->load.src_len; j++)
-            ids[j] = first + (int32_t)(random_next(&state) % n_choices);
-        ids[b->load.src_len - 1] = hp->eos_id;
-    }
-}
-
 static t5_status bench_init(bench *b, t5_error *err)
 {
     size_t n = (size_t)b->load.n_sources, n_rounds = (size_t)b->load.n_rounds;
-    b->ids = calloc(n * (size_t)b->load.src_len, sizeof *b->ids);
     b->seqs = calloc(n, sizeof *b->seqs);
     b->pointers = calloc(n, sizeof *b->pointers);
     b->round_ms = calloc(n_rounds, sizeof *b->round_ms);
     b->sentence_ms = calloc(n_rounds * n, sizeof *b->sentence_ms);
     pthread_mutex_init(&b->mutex, NULL);
     pthread_cond_init(&b->done, NULL);
-    if (!b->ids || !b->seqs || !b->pointers || !b->round_ms || !b->sentence_ms)
+    if (!b->seqs || !b->pointers || !b->round_ms || !b->sentence_ms)
         return T5_FAIL(err, T5_ERR_NOMEM, "%zu sources, %zu rounds", n, n_rounds);
-    fill_ids(b);
-    b->decoding.min_new_tokens = b->decoding.max_new_tokens = b->load.n_new_tokens;
-    return T5_OK;
+    const load *l = &b->load;
+    if (l->sentences != NULL)
+        return t5_bench_sources_read(b->translator, l->sentences, l->source, l->target, l->n_sources, &b->sources, err);
+    b->decoding.min_new_tokens = b->decoding.max_new_tokens = l->n_new_tokens;
+    return t5_bench_sources_random(b->translator, l->n_sources, l->src_len, &b->sources, err);
 }
 
 static void bench_deinit(bench *b)
 {
     pthread_cond_destroy(&b->done);
     pthread_mutex_destroy(&b->mutex);
-    free(b->ids);
+    t5_bench_sources_deinit(&b->sources);
     free(b->seqs);
     free(b->pointers);
     free(b->round_ms);
@@ -101,16 +81,29 @@ static t5_status take_result(bench *b, int32_t i_round, int32_t i, t5_error *err
     return status;
 }
 
+static void prepare_sequence(bench *b, int32_t i)
+{
+    const t5_bench_sources *s = &b->sources;
+    t5_sequence *seq = &b->seqs[i];
+    *seq = (t5_sequence){.input_ids = s->ids + s->begin[i],
+                         .n_input_ids = s->begin[i + 1] - s->begin[i],
+                         .decoding = b->decoding,
+                         .on_done = on_sequence_done,
+                         .ctx = b};
+    if (b->load.sentences == NULL) return;
+    const int32_t n_live = t5_tokenizer_vocab_live(t5_translator_tokenizer(b->translator));
+    const int32_t vocab_size = t5_translator_hparams(b->translator)->vocab_size;
+    seq->vocab_live = n_live < vocab_size ? n_live : vocab_size;
+    const int32_t n_max = t5_translator_tgt_len_max(b->translator) - 1, n = t5_new_tokens_max(seq->n_input_ids);
+    seq->decoding.max_new_tokens = n < n_max ? n : n_max;
+}
+
 /* Runs all sources once. Round -1 is the warm-up. */
 static t5_status run_round(bench *b, int32_t i_round, t5_error *err)
 {
     int32_t n = b->load.n_sources;
     for (int32_t i = 0; i < n; i++) {
-        b->seqs[i] = (t5_sequence){.input_ids = b->ids + (size_t)i * (size_t)b->load.src_len,
-                                   .n_input_ids = b->load.src_len,
-                                   .decoding = b->decoding,
-                                   .on_done = on_sequence_done,
-                                   .ctx = b};
+        prepare_sequence(b, i);
         b->pointers[i] = &b->seqs[i];
     }
     b->n_waiting = n;
@@ -158,19 +151,20 @@ static json_t *percentiles_json(double *x, size_t n)
 static json_t *report_json(bench *b, const t5_model_flags *model, const t5_engine_stats *before,
                            const t5_engine_stats *after)
 {
-    double n_results = (double)b->load.n_sources;
+    double n_results = (double)b->load.n_sources, n_rounds = (double)b->load.n_rounds;
+    double n_tokens = (double)(after->n_target_tokens - before->n_target_tokens) / n_rounds;
     double step_ms = (double)(after->step_ns.sum - before->step_ns.sum) / 1e6,
            encode_ms = (double)(after->encode_ns.sum - before->encode_ns.sum) / 1e6;
     double n_steps = (double)(after->step_ns.count - before->step_ns.count);
     json_t *round_ms = percentiles_json(b->round_ms, (size_t)b->load.n_rounds);
     double median_s = json_real_value(json_object_get(round_ms, "p50")) / 1e3;
     return json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:o, s:o}", "model",
+        "{s:s, s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:o, s:o}", "model",
         t5_translator_profile(b->translator)->name, "device", t5_translator_device(b->translator), "compute_type",
         model->compute_type, "threads", model->n_threads, "num_beams", b->decoding.num_beams, "batch",
-        b->load.n_sources, "src_len", b->load.src_len, "new_tokens", b->load.n_new_tokens, "repeat", b->load.n_rounds,
-        "tokens_per_s", n_results * (double)b->load.n_new_tokens / median_s, "sentences_per_s", n_results / median_s,
-        "ms_per_step", step_ms / n_steps, "rows_per_step",
+        b->load.n_sources, "src_len", (double)b->sources.begin[b->load.n_sources] / n_results, "new_tokens",
+        n_tokens / n_results, "repeat", b->load.n_rounds, "tokens_per_s", n_tokens / median_s, "sentences_per_s",
+        n_results / median_s, "ms_per_step", step_ms / n_steps, "rows_per_step",
         (double)(after->step_rows.sum - before->step_rows.sum) / n_steps, "encoder_tokens_per_s",
         (double)(after->n_source_tokens - before->n_source_tokens) / encode_ms * 1e3, "ms_per_round", round_ms,
         "ms_per_sentence", percentiles_json(b->sentence_ms, (size_t)b->load.n_rounds * (size_t)b->load.n_sources));
@@ -189,9 +183,10 @@ static t5_status run(bench *b, const t5_model_flags *model, t5_error *err)
     return t5_json_put(stdout, report_json(b, model, &before, &after), err);
 }
 
-/* The engine's limits follow from the load. */
+/* The engine's limits follow from the load; real sentences run within a server's. */
 static void fit_limits(t5_model_flags *model, const load *l, int32_t num_beams)
 {
+    if (l->sentences != NULL) return;
     int64_t n_rows = (int64_t)l->n_sources * num_beams;
     if (model->n_rows_max == 0)
         model->n_rows_max = (int32_t)(n_rows < T5_BEAMS_MAX ? T5_BEAMS_MAX : n_rows > 1024 ? 1024 : n_rows);
@@ -210,6 +205,10 @@ static int run_bench(t5_model_flags *model, const t5_decoding_flags *flags, cons
     exit_code = T5_EXIT_FAILED;
     fit_limits(model, l, b.decoding.num_beams);
     T5_TRY(t5_model_flags_open(model, &b.translator, &err));
+    if (l->sentences != NULL) {
+        b.decoding = t5_translator_profile(b.translator)->defaults;
+        T5_TRY(t5_decoding_flags_apply(flags, t5_translator_hparams(b.translator)->vocab_size, &b.decoding, &err));
+    }
     status = bench_init(&b, &err);
     if (status == T5_OK) status = run(&b, model, &err);
     bench_deinit(&b);
@@ -218,46 +217,65 @@ out:
     return status == T5_OK ? T5_EXIT_OK : t5_command_fail("bench", exit_code, &err);
 }
 
+#define BENCH_FLAGS 7
+
+static void list_flags(load *l, t5_flag *out)
+{
+    const t5_flag flags[BENCH_FLAGS] = {
+        {.name = "--batch",
+         .value_name = "N",
+         .help = "sources at once (default 1)",
+         .number = &l->n_sources,
+         .min = 1,
+         .max = 65536},
+        {.name = "--src-len",
+         .value_name = "N",
+         .help = "tokens of each source (default 32)",
+         .number = &l->src_len,
+         .min = 1,
+         .max = T5_SEQ_LEN_MAX},
+        {.name = "--new-tokens",
+         .value_name = "N",
+         .help = "tokens of each result (default 64)",
+         .number = &l->n_new_tokens,
+         .min = 1,
+         .max = T5_SEQ_LEN_MAX - 1},
+        {.name = "--repeat",
+         .value_name = "N",
+         .help = "rounds measured, after one to warm up (default 5)",
+         .number = &l->n_rounds,
+         .min = 1,
+         .max = 100000},
+        {.name = "--sentences",
+         .value_name = "FILE",
+         .help = "translate the first --batch lines of FILE, up to a tab each, instead of random ids",
+         .text = &l->sentences},
+        {.name = "--source", .value_name = "CODE", .help = "their language (default en)", .text = &l->source},
+        {.name = "--target",
+         .value_name = "CODE",
+         .help = "language to translate into (default de)",
+         .text = &l->target},
+    };
+    memcpy(out, flags, sizeof flags);
+}
+
 int t5_command_bench(int argc, char **argv)
 {
     t5_model_flags model;
     t5_model_flags_init(&model);
     t5_decoding_flags decoding = {0};
     static const char *const fixed[] = {"max_new_tokens", "min_new_tokens", "num_return_sequences"};
-    load l = {.n_sources = 1, .src_len = 32, .n_new_tokens = 64, .n_rounds = 5};
-    const t5_flag flags[] = {
-        {.name = "--batch",
-         .value_name = "N",
-         .help = "sources at once (default 1)",
-         .number = &l.n_sources,
-         .min = 1,
-         .max = 65536},
-        {.name = "--src-len",
-         .value_name = "N",
-         .help = "tokens of each source (default 32)",
-         .number = &l.src_len,
-         .min = 1,
-         .max = T5_SEQ_LEN_MAX},
-        {.name = "--new-tokens",
-         .value_name = "N",
-         .help = "tokens of each result (default 64)",
-         .number = &l.n_new_tokens,
-         .min = 1,
-         .max = T5_SEQ_LEN_MAX - 1},
-        {.name = "--repeat",
-         .value_name = "N",
-         .help = "rounds measured, after one to warm up (default 5)",
-         .number = &l.n_rounds,
-         .min = 1,
-         .max = 100000},
-    };
+    load l = {.n_sources = 1, .src_len = 32, .n_new_tokens = 64, .n_rounds = 5, .source = "en", .target = "de"};
+    t5_flag flags[BENCH_FLAGS];
+    list_flags(&l, flags);
     const t5_command_line line = {
         .name = "bench",
         .operands = "",
         .about =
             "Measures a model on this machine with random sources of one length and results of exactly --new-tokens\n"
             "tokens, and prints one JSON object: tokens_per_s (of the median round), ms_per_step, and percentiles of\n"
-            "ms_per_round and ms_per_sentence (from submission to result).",
+            "ms_per_round and ms_per_sentence (from submission to result). With --sentences: real sentences, results\n"
+            "of their own length, the model's decoding defaults and the limits of a server.",
         .flags = flags,
         .n_flags = T5_COUNT(flags),
         .shared = model.table,

@@ -40,11 +40,16 @@ static void ask_for_results(t5_decoding *d, int32_t n_results)
     if (!d->do_sample && d->num_beams >= 1 && d->num_beams < n_results) d->num_beams = n_results;
 }
 
+int32_t t5_new_tokens_max(int32_t n_source_tokens)
+{
+    return NEW_TOKENS_PER_SOURCE_TOKEN * n_source_tokens + NEW_TOKENS_EXTRA;
+}
+
 static int32_t max_new_tokens_of(const t5_translation *tr, const t5_unit *unit)
 {
     const t5_decoding *d = &tr->request.decoding;
     if (tr->request.has_max_new_tokens) return d->max_new_tokens; /* too many: the engine says so */
-    int32_t wanted = NEW_TOKENS_PER_SOURCE_TOKEN * unit->n_ids + NEW_TOKENS_EXTRA;
+    int32_t wanted = t5_new_tokens_max(unit->n_ids);
     if (wanted < d->min_new_tokens) wanted = d->min_new_tokens;
     return wanted < d->max_new_tokens ? wanted : d->max_new_tokens;
 }

@@ -56,6 +56,9 @@ typedef struct {
     void *ctx;
 } t5_translation_request;
 
+/* Most tokens of a sentence's translation when the client sets no limit. */
+int32_t t5_new_tokens_max(int32_t n_source_tokens);
+
 typedef struct t5_translation t5_translation;
 
 /* Result of one text; strings are malloc'ed by the translation and live until it is destroyed. */

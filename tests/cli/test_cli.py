@@ -369,6 +369,24 @@ class BenchTest(unittest.TestCase):
             self.assertLessEqual(report[key]["min"], report[key]["p50"])
             self.assertLessEqual(report[key]["p50"], report[key]["p99"])
 
+    def test_sentences(self):
+        """Claim: --sentences runs the file's own sentences under the model's defaults. Method: the mean lengths of source
+        and result are those that t5 tokenize and t5 translate give for the same two lines; a third line is too many."""
+        with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
+            file.write("I realized Tom was right.\tsomething\n\nDo like I said, OK?\n")
+            file.flush()
+            run = ["bench", "--sentences", file.name, "--repeat", "1", "--threads", "1", "--batch"]
+            report = json.loads(t5(*run, "2"))
+            self.assertEqual((report["batch"], report["num_beams"]), (2, 4))
+            lines = ["I realized Tom was right.", "Do like I said, OK?"]
+            prompt = "translate English to German: "
+            tokens = t5("tokenize", stdin="".join(prompt + line + "\n" for line in lines)).splitlines()
+            self.assertEqual(report["src_len"], sum(len(line.split("\t")[0].split()) for line in tokens) / 2)
+            results = t5("translate", "--target", "de", stdin="\n".join(lines) + "\n")
+            self.assertGreater(report["new_tokens"], len(results.split()) / 2)
+            self.assertIn("2 sentences, 3 are wanted", t5(*run, "3", expect=1)[1])
+            self.assertIn("does not translate en to xx", t5(*run, "2", "--target", "xx", expect=1)[1])
+
 
 if __name__ == "__main__":
     PROGRAM, SOURCE = sys.argv[1], Path(sys.argv[2])
