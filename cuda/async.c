@@ -32,7 +32,7 @@ static void abandon_recording(t5_cuda_backend *cuda)
     cudaGraph_t graph = NULL;
     if (cuda->recording == NULL) return;
     cuda->recording = NULL;
-    if (cudaStreamEndCapture(cuda->lanes[T5_CUDA_DECODE].stream, &graph) == cudaSuccess) cudaGraphDestroy(graph);
+    if (cudaStreamEndCapture(cuda->lanes[T5_CUDA_DECODE].stream.handle, &graph) == cudaSuccess) cudaGraphDestroy(graph);
 }
 
 void t5_cuda_drop_graphs(t5_cuda_backend *cuda)
@@ -48,7 +48,8 @@ t5_status t5_cuda_wait_all(t5_cuda_backend *cuda, t5_error *err)
 {
     t5_status status = T5_OK;
     for (int i = 0; i < T5_CUDA_N_LANES; i++) {
-        if (cuda->lanes[i].stream != NULL) T5_TRY(T5_CUDA(err, cudaStreamSynchronize(cuda->lanes[i].stream)));
+        if (cuda->lanes[i].stream.handle != NULL)
+            T5_TRY(T5_CUDA(err, cudaStreamSynchronize(cuda->lanes[i].stream.handle)));
     }
 out:
     return status;
@@ -63,10 +64,10 @@ static t5_status step_begin(t5_backend *b, int32_t n_queries, bool *out_is_queue
     if (graph == NULL) return T5_OK;
     T5_TRY(t5_cuda_enter(cuda, err));
     if (graph->exec != NULL) {
-        T5_TRY(T5_CUDA(err, cudaGraphLaunch(graph->exec, cuda->lane->stream)));
+        T5_TRY(T5_CUDA(err, cudaGraphLaunch(graph->exec, cuda->lane->stream.handle)));
         *out_is_queued = true;
     } else if (graph->was_run) {
-        T5_TRY(T5_CUDA(err, cudaStreamBeginCapture(cuda->lane->stream, cudaStreamCaptureModeThreadLocal)));
+        T5_TRY(T5_CUDA(err, cudaStreamBeginCapture(cuda->lane->stream.handle, cudaStreamCaptureModeThreadLocal)));
         cuda->recording = graph;
     }
     graph->was_run = true;
@@ -86,9 +87,9 @@ static t5_status step_end(t5_backend *b, bool is_whole, t5_error *err)
         return T5_OK;
     }
     cuda->recording = NULL;
-    T5_TRY(T5_CUDA(err, cudaStreamEndCapture(cuda->lane->stream, &graph)));
+    T5_TRY(T5_CUDA(err, cudaStreamEndCapture(cuda->lane->stream.handle, &graph)));
     T5_TRY(T5_CUDA(err, cudaGraphInstantiate(&recorded->exec, graph, 0)));
-    T5_TRY(T5_CUDA(err, cudaGraphLaunch(recorded->exec, cuda->lane->stream)));
+    T5_TRY(T5_CUDA(err, cudaGraphLaunch(recorded->exec, cuda->lane->stream.handle)));
 out:
     if (graph != NULL) cudaGraphDestroy(graph);
     return status;
@@ -119,7 +120,7 @@ static t5_status fetch(t5_backend *b, void *dst, const void *src, size_t n_bytes
     t5_status status = T5_OK;
     t5_cuda_backend *cuda = t5_cuda_of(b);
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, cudaMemcpyAsync(dst, src, n_bytes, cudaMemcpyDeviceToHost, cuda->lane->stream)));
+    T5_TRY(T5_CUDA(err, cudaMemcpyAsync(dst, src, n_bytes, cudaMemcpyDeviceToHost, cuda->lane->stream.handle)));
 out:
     return status;
 }
@@ -129,7 +130,7 @@ static t5_status mark(t5_backend *b, int32_t i_mark, t5_error *err)
     t5_status status = T5_OK;
     t5_cuda_backend *cuda = t5_cuda_of(b);
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, cudaEventRecord(cuda->marks[i_mark], cuda->lane->stream)));
+    T5_TRY(T5_CUDA(err, cudaEventRecord(cuda->marks[i_mark], cuda->lane->stream.handle)));
 out:
     return status;
 }
@@ -156,8 +157,8 @@ static t5_status encode_begin(t5_backend *b, t5_error *err)
     t5_cuda_backend *cuda = t5_cuda_of(b);
     t5_cuda_lane *encode = &cuda->lanes[T5_CUDA_ENCODE];
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, cudaEventRecord(cuda->decoded, cuda->lanes[T5_CUDA_DECODE].stream)));
-    T5_TRY(T5_CUDA(err, cudaStreamWaitEvent(encode->stream, cuda->decoded, 0)));
+    T5_TRY(T5_CUDA(err, cudaEventRecord(cuda->decoded, cuda->lanes[T5_CUDA_DECODE].stream.handle)));
+    T5_TRY(T5_CUDA(err, cudaStreamWaitEvent(encode->stream.handle, cuda->decoded, 0)));
     cuda->lane = encode;
 out:
     return status;
@@ -167,7 +168,7 @@ static t5_status encode_end(t5_backend *b, t5_error *err)
 {
     t5_cuda_backend *cuda = t5_cuda_of(b);
     cuda->lane = &cuda->lanes[T5_CUDA_DECODE];
-    return T5_CUDA(err, cudaEventRecord(cuda->encoded, cuda->lanes[T5_CUDA_ENCODE].stream));
+    return T5_CUDA(err, cudaEventRecord(cuda->encoded, cuda->lanes[T5_CUDA_ENCODE].stream.handle));
 }
 
 static t5_status encode_poll(t5_backend *b, bool waits, bool *out_is_done, t5_error *err)

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CAPABILITY_MAJOR_MIN 8 /* mma.m16n8k16, cp.async, bfloat16 */
+#define CAPABILITY_MAJOR_MIN 8     /* mma.m16n8k16, cp.async, bfloat16 */
+#define CAPABILITY_MAJOR_OVERLAP 9 /* programmatic dependent launch */
 
 t5_status t5_cuda_enter(t5_cuda_backend *cuda, t5_error *err)
 {
@@ -30,7 +31,7 @@ static void close_lane(t5_cuda_backend *cuda, t5_cuda_lane *lane)
     cudaFree(lane->blas_workspace);
     cudaFree(lane->normalized);
     cudaFree(lane->wide);
-    if (lane->stream != NULL) cudaStreamDestroy(lane->stream);
+    if (lane->stream.handle != NULL) cudaStreamDestroy(lane->stream.handle);
 }
 
 static void cuda_destroy(t5_backend *b)
@@ -204,13 +205,14 @@ static t5_status find_device(int device, struct cudaDeviceProp *out, t5_error *e
 static t5_status open_lane(t5_cuda_backend *cuda, t5_cuda_lane *lane, t5_error *err)
 {
     t5_status status = T5_OK;
-    T5_TRY(T5_CUDA(err, cudaStreamCreateWithFlags(&lane->stream, cudaStreamNonBlocking)));
+    T5_TRY(T5_CUDA(err, cudaStreamCreateWithFlags(&lane->stream.handle, cudaStreamNonBlocking)));
+    lane->stream.overlaps = cuda->overlaps;
     T5_TRY(T5_CUDA(err, cudaMalloc(&lane->normalized, T5_CUDA_NORMALIZED_BYTES)));
     if (cuda->is_deterministic) goto out;
     T5_TRY(T5_CUDA(err, cudaMalloc((void **)&lane->wide, T5_CUDA_WIDE_BYTES)));
     T5_TRY(T5_CUDA(err, cudaMalloc(&lane->blas_workspace, T5_CUDA_BLAS_WORKSPACE_BYTES)));
     T5_TRY(T5_CUBLAS(err, cuda->cublas.create(&lane->blas)));
-    T5_TRY(T5_CUBLAS(err, cuda->cublas.set_stream(lane->blas, lane->stream)));
+    T5_TRY(T5_CUBLAS(err, cuda->cublas.set_stream(lane->blas, lane->stream.handle)));
     T5_TRY(T5_CUBLAS(err, cuda->cublas.set_workspace(lane->blas, lane->blas_workspace, T5_CUDA_BLAS_WORKSPACE_BYTES)));
 out:
     return status;
@@ -248,6 +250,7 @@ t5_status t5_cuda_create(const t5_cuda_options *options, t5_backend **out, t5_er
     cuda->thread = pthread_self();
     cuda->lane = &cuda->lanes[T5_CUDA_DECODE];
     T5_TRY(find_device(options->device, &device, err));
+    cuda->overlaps = device.major >= CAPABILITY_MAJOR_OVERLAP;
     T5_TRY(take_resources(cuda, err));
     snprintf(cuda->base.device, sizeof cuda->base.device, "cuda:%d (%.60s, %s)", options->device, device.name,
              t5_dtype_name(options->type));

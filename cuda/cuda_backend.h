@@ -16,7 +16,7 @@ typedef struct {
 
 /* A stream with what its products need: decode steps run on one, encoder passes on another beside them. */
 typedef struct {
-    cudaStream_t stream;
+    t5_cuda_stream stream;
     cublasHandle_t blas;
     void *blas_workspace; /* [dev] */
     void *normalized;     /* [dev] rows that wait for a product */
@@ -38,6 +38,7 @@ typedef struct {
     int device;
     t5_dtype type;
     bool is_deterministic;
+    bool overlaps;    /* kernels on our streams do, see cuda/stream.h */
     pthread_t thread; /* whose current device is ours */
     t5_cublas cublas;
     t5_cuda_lane lanes[T5_CUDA_N_LANES];

@@ -83,6 +83,7 @@ static __device__ __forceinline__ void store_kv(const t5_paged<T, VEC> &paged, i
 template <class T, int VEC> __global__ void __launch_bounds__(T5_ATTEND_THREADS) self_attention_kernel(attention_view a)
 {
     int head = (int)blockIdx.x, q = (int)blockIdx.y;
+    t5_await_previous();
     int row = a.row[q], pos = a.pos[q], n_before = 0;
     if (row < 0) return; /* fills a recorded step */
     while (n_before < q && a.row[q - n_before - 1] == row)
@@ -136,6 +137,7 @@ template <class T, int VEC>
 __global__ void __launch_bounds__(T5_ATTEND_THREADS) cross_attention_kernel(attention_view a)
 {
     int head = (int)blockIdx.x, q = (int)blockIdx.y;
+    t5_await_previous();
     int i_slot = a.slot[q];
     if (i_slot < 0) return; /* fills a recorded step */
     int n_before = 0, n_queries = 1;
@@ -163,6 +165,7 @@ static const int STORE_POSITIONS = 4;
 template <class T, int VEC> __global__ void __launch_bounds__(128) store_cross_kv_kernel(store_view a)
 {
     int head = (int)blockIdx.y, seq = (int)blockIdx.z;
+    t5_await_previous();
     int first = a.first[seq], len = a.first[seq + 1] - first;
     const int32_t *blocks = a.kv.cross_blocks + (size_t)a.slots[seq] * (size_t)a.kv.cross_stride;
     t5_paged<T, VEC> paged = {(char *)a.kv.pool, a.kv.block_bytes, a.kv.n_heads, a.kv.d_kv, a.layer};
@@ -181,7 +184,7 @@ template <class T> static bool has_vectors(int d_kv)
     return d_kv % t5_vector<T>::LEN == 0;
 }
 
-template <class T, int VEC> static cudaError_t launch_self_with(const attention_view &a, cudaStream_t stream)
+template <class T, int VEC> static cudaError_t launch_self_with(const attention_view &a, t5_cuda_stream stream)
 {
     size_t shared_bytes = t5_attend_shared_bytes<VEC, 1>(a.kv.d_kv);
     dim3 grid((unsigned)a.kv.n_heads, (unsigned)a.n_queries);
@@ -189,14 +192,14 @@ template <class T, int VEC> static cudaError_t launch_self_with(const attention_
 }
 
 template <class T> struct launch_self {
-    static cudaError_t run(const attention_view &a, cudaStream_t stream)
+    static cudaError_t run(const attention_view &a, t5_cuda_stream stream)
     {
         return has_vectors<T>(a.kv.d_kv) ? launch_self_with<T, t5_vector<T>::LEN>(a, stream)
                                          : launch_self_with<T, 1>(a, stream);
     }
 };
 
-template <class T, int VEC> static cudaError_t launch_cross_with(const attention_view &a, cudaStream_t stream)
+template <class T, int VEC> static cudaError_t launch_cross_with(const attention_view &a, t5_cuda_stream stream)
 {
     size_t shared_bytes = t5_attend_shared_bytes<VEC, CROSS_QUERIES>(a.kv.d_kv);
     dim3 grid((unsigned)a.kv.n_heads, (unsigned)a.n_queries);
@@ -204,7 +207,7 @@ template <class T, int VEC> static cudaError_t launch_cross_with(const attention
 }
 
 template <class T> struct launch_cross {
-    static cudaError_t run(const attention_view &a, cudaStream_t stream)
+    static cudaError_t run(const attention_view &a, t5_cuda_stream stream)
     {
         return has_vectors<T>(a.kv.d_kv) ? launch_cross_with<T, t5_vector<T>::LEN>(a, stream)
                                          : launch_cross_with<T, 1>(a, stream);
@@ -217,7 +220,7 @@ struct store_launch {
 };
 
 template <class T> struct launch_store {
-    static cudaError_t run(const store_launch &a, cudaStream_t stream)
+    static cudaError_t run(const store_launch &a, t5_cuda_stream stream)
     {
         dim3 grid((unsigned)((a.len_max + STORE_POSITIONS - 1) / STORE_POSITIONS), (unsigned)a.view.kv.n_heads,
                   (unsigned)a.n_seqs);
@@ -242,7 +245,7 @@ static attention_view view_of(const t5_step *step, const t5_kv_view *kv, int lay
     return a;
 }
 
-cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *args, cudaStream_t stream)
+cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *args, t5_cuda_stream stream)
 {
     attention_view a = view_of(args->step, args->kv, args->layer);
     a.x = args->qkv;
@@ -252,7 +255,7 @@ cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *
     return t5_dispatch<launch_self>(type, a, stream);
 }
 
-cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args *args, cudaStream_t stream)
+cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args *args, t5_cuda_stream stream)
 {
     attention_view a = view_of(args->step, args->kv, args->layer);
     a.x = args->q;
@@ -261,7 +264,7 @@ cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args
 }
 
 cudaError_t t5_cuda_store_cross_kv(t5_dtype type, const t5_packed *packed, const t5_kv_view *kv, int32_t layer,
-                                   const void *kv_rows, cudaStream_t stream)
+                                   const void *kv_rows, t5_cuda_stream stream)
 {
     store_launch a = {{*kv, layer, packed->first, packed->slots, kv_rows}, packed->n_seqs, packed->len_max};
     return t5_dispatch<launch_store>(type, a, stream);

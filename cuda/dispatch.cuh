@@ -1,11 +1,11 @@
 /* cuda/dispatch.cuh: from the activation type at run time to the instantiation of a launcher. */
 #pragma once
-#include "cuda/t5_cuda.h"
+#include "cuda/launch.cuh"
 #include "model/tensor.h"
 
 /* Calls launcher<T>::run(args, stream) for float, half or bfloat16. */
 template <template <class> class launcher, class A>
-static inline cudaError_t t5_dispatch(t5_dtype type, const A &args, cudaStream_t stream)
+static inline cudaError_t t5_dispatch(t5_dtype type, const A &args, t5_cuda_stream stream)
 {
     switch (type) {
     case T5_F32:

@@ -168,6 +168,7 @@ template <class T, int D> __global__ void __launch_bounds__(THREADS) encoder_att
     typedef encoder_shared<T, D> shared_type;
     T5_DYNAMIC_SHARED(shared_type, shared);
     int seq = (int)blockIdx.z, lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    t5_await_previous();
     block_place p = {a.first[seq], a.first[seq + 1] - a.first[seq], (int)blockIdx.x * TILE_Q, (int)blockIdx.y};
     if (p.q0 >= p.len) return; /* the whole block: no barrier is split */
     const float *bias = a.bias + (size_t)p.head * (size_t)(2 * a.bias_len - 1) + (a.bias_len - 1);
@@ -239,6 +240,7 @@ template <class T, int VEC>
 __global__ void __launch_bounds__(T5_ATTEND_THREADS) encoder_fallback_kernel(encoder_view a, int d_kv)
 {
     int seq = (int)blockIdx.z, q0 = (int)blockIdx.x * FALLBACK_QUERIES;
+    t5_await_previous();
     int first = a.first[seq], len = a.first[seq + 1] - first;
     if (q0 >= len) return; /* the whole block: no barrier is split */
     packed_source<T> source = {a, d_kv, first, q0, (int)blockIdx.y};
@@ -255,14 +257,14 @@ static dim3 grid_of(const encoder_launch &a, int tile)
     return dim3((unsigned)((a.len_max + tile - 1) / tile), (unsigned)a.view.n_heads, (unsigned)a.n_seqs);
 }
 
-template <class T, int VEC> static cudaError_t launch_fallback(const encoder_launch &a, cudaStream_t stream)
+template <class T, int VEC> static cudaError_t launch_fallback(const encoder_launch &a, t5_cuda_stream stream)
 {
     size_t shared_bytes = t5_attend_shared_bytes<VEC, FALLBACK_QUERIES>(a.d_kv);
     return T5_LAUNCH((encoder_fallback_kernel<T, VEC>), grid_of(a, FALLBACK_QUERIES), dim3(T5_ATTEND_THREADS),
                      shared_bytes, stream, a.view, a.d_kv);
 }
 
-template <class T, int D> static cudaError_t launch_tensor(const encoder_launch &a, cudaStream_t stream)
+template <class T, int D> static cudaError_t launch_tensor(const encoder_launch &a, t5_cuda_stream stream)
 {
     size_t shared_bytes = sizeof(encoder_shared<T, D>);
     cudaError_t error = t5_allow_shared(encoder_attention_kernel<T, D>, shared_bytes);
@@ -272,7 +274,7 @@ template <class T, int D> static cudaError_t launch_tensor(const encoder_launch 
 
 /* Instantiations: {half, bfloat16} x {16, 32, 64, 128}; 3 types x {vectors, elements} of the fallback. */
 template <class T> struct launch_encoder {
-    static cudaError_t run(const encoder_launch &a, cudaStream_t stream)
+    static cudaError_t run(const encoder_launch &a, t5_cuda_stream stream)
     {
         switch (a.d_kv) {
         case 16:
@@ -290,13 +292,13 @@ template <class T> struct launch_encoder {
 };
 
 template <> struct launch_encoder<float> {
-    static cudaError_t run(const encoder_launch &a, cudaStream_t stream)
+    static cudaError_t run(const encoder_launch &a, t5_cuda_stream stream)
     {
         return a.d_kv % 4 == 0 ? launch_fallback<float, 4>(a, stream) : launch_fallback<float, 1>(a, stream);
     }
 };
 
-cudaError_t t5_cuda_encoder_attention(t5_dtype type, const t5_encoder_attention_args *args, cudaStream_t stream)
+cudaError_t t5_cuda_encoder_attention(t5_dtype type, const t5_encoder_attention_args *args, t5_cuda_stream stream)
 {
     encoder_launch a = {{args->packed->first, args->qkv, args->bias, args->bias_len, args->n_heads, args->ctx},
                         args->d_kv,

@@ -5,8 +5,8 @@
  * layer are stored in half as value / T5_CUDA_FFN_SCALE: trained in bfloat16, FLAN, mT5, UMT5 and MADLAD leave the
  * range of half there. A power of two changes no bits of the mantissa; subnormals begin at 2^-14 * 64 = 0.004. */
 #pragma once
+#include "cuda/stream.h"
 #include "model/backend.h"
-#include <cuda_runtime_api.h>
 
 T5_C_BEGIN
 
@@ -26,7 +26,7 @@ typedef struct {
     int32_t stride;
     float *x;
 } t5_cuda_embed_args;
-cudaError_t t5_cuda_embed(t5_dtype type, const t5_cuda_embed_args *args, cudaStream_t stream);
+cudaError_t t5_cuda_embed(t5_dtype type, const t5_cuda_embed_args *args, t5_cuda_stream stream);
 
 /* y[n_rows, d] = x * rsqrt(mean(x^2) + eps) * gain, x float. */
 typedef struct {
@@ -35,7 +35,7 @@ typedef struct {
     int32_t n_rows, d;
     void *y;
 } t5_cuda_norm_args;
-cudaError_t t5_cuda_rms_norm(t5_dtype type, const t5_cuda_norm_args *args, cudaStream_t stream);
+cudaError_t t5_cuda_rms_norm(t5_dtype type, const t5_cuda_norm_args *args, t5_cuda_stream stream);
 
 typedef enum {
     T5_CUDA_STORE,     /* y = value, activations */
@@ -57,21 +57,21 @@ typedef struct {
     void *y; /* [n_rows, d_out] */
 } t5_cuda_linear_args;
 /* Any number of rows; made for few. An element of y does not depend on how many there are. */
-cudaError_t t5_cuda_linear(t5_dtype type, const t5_cuda_linear_args *args, cudaStream_t stream);
+cudaError_t t5_cuda_linear(t5_dtype type, const t5_cuda_linear_args *args, t5_cuda_stream stream);
 /* Whether t5_cuda_linear() can normalize rows by itself, or wants t5_cuda_rms_norm() to have done it. */
 bool t5_cuda_linear_normalizes(t5_dtype type, int32_t n_rows, int32_t d_in);
 /* y[n] = act(gate[n]) * (up[n] when given) * y_scale: what follows a product by cuBLAS. */
 cudaError_t t5_cuda_activate(t5_dtype type, const float *gate, const float *up, int32_t has_act, t5_act act,
-                             float y_scale, size_t n, void *y, cudaStream_t stream);
+                             float y_scale, size_t n, void *y, t5_cuda_stream stream);
 
-cudaError_t t5_cuda_encoder_attention(t5_dtype type, const t5_encoder_attention_args *args, cudaStream_t stream);
-cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *args, cudaStream_t stream);
-cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args *args, cudaStream_t stream);
+cudaError_t t5_cuda_encoder_attention(t5_dtype type, const t5_encoder_attention_args *args, t5_cuda_stream stream);
+cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *args, t5_cuda_stream stream);
+cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args *args, t5_cuda_stream stream);
 cudaError_t t5_cuda_store_cross_kv(t5_dtype type, const t5_packed *packed, const t5_kv_view *kv, int32_t layer,
-                                   const void *kv_rows, cudaStream_t stream);
+                                   const void *kv_rows, t5_cuda_stream stream);
 
 /* The two halves of a search step; they change the logits. */
-cudaError_t t5_cuda_search_rows(const t5_step *step, float *logits, int32_t vocab_size, cudaStream_t stream);
-cudaError_t t5_cuda_search_slots(const t5_step *step, cudaStream_t stream);
+cudaError_t t5_cuda_search_rows(const t5_step *step, float *logits, int32_t vocab_size, t5_cuda_stream stream);
+cudaError_t t5_cuda_search_slots(const t5_step *step, t5_cuda_stream stream);
 
 T5_C_END

@@ -148,6 +148,7 @@ __global__ void __launch_bounds__(32 * WARPS_MAX) linear_kernel(t5_cuda_linear_a
     int first_row = (int)blockIdx.y * N_TILES * TILE_ROWS;
     int n_rows = min(args.n_rows - first_row, N_TILES * TILE_ROWS);
     int n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS;
+    t5_await_previous();
     const T *x = (const T *)args.x + (size_t)first_row * (size_t)args.d_in;
     int x_stride = args.d_in, x_len = args.d_in;
     bool is_fused = N_TILES == 1 && args.norm_gain != NULL;
@@ -192,6 +193,7 @@ __global__ void __launch_bounds__(TILE_OUT *TILE_ROWS) linear_f32_kernel(t5_cuda
 {
     int row = (int)(blockIdx.y * TILE_ROWS + threadIdx.x / TILE_OUT);
     int out = (int)(blockIdx.x * TILE_OUT + threadIdx.x % TILE_OUT);
+    t5_await_previous();
     if (row >= args.n_rows || out >= args.d_out) return;
     const float *x = (const float *)args.x + (size_t)row * (size_t)args.d_in;
     const float *w = (const float *)args.w + (size_t)out * (size_t)args.ld;
@@ -211,6 +213,7 @@ __global__ void __launch_bounds__(256)
     activate_kernel(const float *gate, const float *up, int has_act, t5_act act, float y_scale, size_t n, T *y)
 {
     size_t i = (size_t)blockIdx.x * 256 + threadIdx.x;
+    t5_await_previous();
     if (i >= n) return;
     float value = has_act ? t5_activate(act, gate[i]) : gate[i];
     if (up != NULL) value *= up[i];
@@ -219,7 +222,7 @@ __global__ void __launch_bounds__(256)
 
 /* Instantiations: {half, bfloat16} x {8, 64 rows} x {plain, gated}. */
 template <class T, int N_TILES, bool IS_GATED>
-static cudaError_t launch_linear_tiles(const t5_cuda_linear_args &args, cudaStream_t stream)
+static cudaError_t launch_linear_tiles(const t5_cuda_linear_args &args, t5_cuda_stream stream)
 {
     int n_warps = warps_for(args.d_in);
     size_t sums_bytes = (size_t)n_warps * (IS_GATED + 1) * TILE_OUT * (size_t)sums_stride<N_TILES>() * sizeof(float);
@@ -234,7 +237,7 @@ static cudaError_t launch_linear_tiles(const t5_cuda_linear_args &args, cudaStre
 }
 
 template <class T> struct launch_linear {
-    static cudaError_t run(const t5_cuda_linear_args &args, cudaStream_t stream)
+    static cudaError_t run(const t5_cuda_linear_args &args, t5_cuda_stream stream)
     {
         bool is_gated = args.w_up != NULL;
         if (args.n_rows <= TILE_ROWS) {
@@ -247,7 +250,7 @@ template <class T> struct launch_linear {
 };
 
 template <> struct launch_linear<float> {
-    static cudaError_t run(const t5_cuda_linear_args &args, cudaStream_t stream)
+    static cudaError_t run(const t5_cuda_linear_args &args, t5_cuda_stream stream)
     {
         dim3 grid((unsigned)((args.d_out + TILE_OUT - 1) / TILE_OUT),
                   (unsigned)((args.n_rows + TILE_ROWS - 1) / TILE_ROWS));
@@ -261,7 +264,7 @@ bool t5_cuda_linear_normalizes(t5_dtype type, int32_t n_rows, int32_t d_in)
            TILE_ROWS * staged_stride(d_in) * (int)sizeof(half) <= FUSED_NORM_BYTES_MAX;
 }
 
-cudaError_t t5_cuda_linear(t5_dtype type, const t5_cuda_linear_args *args, cudaStream_t stream)
+cudaError_t t5_cuda_linear(t5_dtype type, const t5_cuda_linear_args *args, t5_cuda_stream stream)
 {
     return t5_dispatch<launch_linear>(type, *args, stream);
 }
@@ -276,7 +279,7 @@ struct activate_args {
 };
 
 template <class T> struct launch_activate {
-    static cudaError_t run(const activate_args &a, cudaStream_t stream)
+    static cudaError_t run(const activate_args &a, t5_cuda_stream stream)
     {
         dim3 grid((unsigned)((a.n + 255) / 256));
         return T5_LAUNCH(activate_kernel<T>, grid, dim3(256), 0, stream, a.gate, a.up, a.has_act, a.act, a.y_scale, a.n,
@@ -285,7 +288,7 @@ template <class T> struct launch_activate {
 };
 
 cudaError_t t5_cuda_activate(t5_dtype type, const float *gate, const float *up, int32_t has_act, t5_act act,
-                             float y_scale, size_t n, void *y, cudaStream_t stream)
+                             float y_scale, size_t n, void *y, t5_cuda_stream stream)
 {
     activate_args args = {gate, up, has_act, act, y_scale, n, y};
     return t5_dispatch<launch_activate>(type, args, stream);

@@ -26,7 +26,7 @@ t5_status t5_cuda_alloc(t5_backend *b, size_t n_bytes, void **out, t5_error *err
                        megabytes(n_bytes), megabytes(free_bytes), megabytes(total_bytes));
     }
     T5_TRY(t5_cuda_check(error, "cudaMalloc", __FILE__, __LINE__, err));
-    T5_TRY(T5_CUDA(err, cudaMemsetAsync(p, 0, n_bytes, cuda->lane->stream)));
+    T5_TRY(T5_CUDA(err, cudaMemsetAsync(p, 0, n_bytes, cuda->lane->stream.handle)));
     *out = p;
     p = NULL;
 out:
@@ -58,7 +58,7 @@ t5_status t5_cuda_stage(t5_cuda_backend *cuda, size_t n_bytes, void **out, t5_er
 
 t5_status t5_cuda_send(t5_cuda_backend *cuda, void *dst, const void *staged, size_t n_bytes, t5_error *err)
 {
-    return T5_CUDA(err, cudaMemcpyAsync(dst, staged, n_bytes, cudaMemcpyHostToDevice, cuda->lane->stream));
+    return T5_CUDA(err, cudaMemcpyAsync(dst, staged, n_bytes, cudaMemcpyHostToDevice, cuda->lane->stream.handle));
 }
 
 t5_status t5_cuda_upload(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err)
@@ -96,5 +96,5 @@ out:
 
 t5_status t5_cuda_download(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err)
 {
-    return t5_cuda_land(t5_cuda_of(b), t5_cuda_of(b)->lane->stream, dst, src, n_bytes, err);
+    return t5_cuda_land(t5_cuda_of(b), t5_cuda_of(b)->lane->stream.handle, dst, src, n_bytes, err);
 }

@@ -10,6 +10,7 @@ static const int WARPS = 4;
 template <class T> __global__ void __launch_bounds__(32 * WARPS) embed_kernel(t5_cuda_embed_args args)
 {
     int i = (int)(blockIdx.x * WARPS + threadIdx.x / 32);
+    t5_await_previous();
     if (i >= args.n) return;
     if (args.row != NULL && args.row[i] < 0) return; /* fills a recorded step */
     int token = args.tokens != NULL ? args.tokens[i]
@@ -26,6 +27,7 @@ template <class T> __global__ void __launch_bounds__(32 * WARPS) embed_kernel(t5
 template <class T> __global__ void __launch_bounds__(32 * WARPS) rms_norm_kernel(t5_cuda_norm_args args)
 {
     int r = (int)(blockIdx.x * WARPS + threadIdx.x / 32);
+    t5_await_previous();
     if (r >= args.n_rows) return;
     const float *x = args.x + (size_t)r * (size_t)args.d;
     T *y = (T *)args.y + (size_t)r * (size_t)args.d;
@@ -40,25 +42,25 @@ static dim3 blocks_of_warps(int n)
 }
 
 template <class T> struct launch_embed {
-    static cudaError_t run(const t5_cuda_embed_args &args, cudaStream_t stream)
+    static cudaError_t run(const t5_cuda_embed_args &args, t5_cuda_stream stream)
     {
         return T5_LAUNCH(embed_kernel<T>, blocks_of_warps(args.n), dim3(32 * WARPS), 0, stream, args);
     }
 };
 
 template <class T> struct launch_rms_norm {
-    static cudaError_t run(const t5_cuda_norm_args &args, cudaStream_t stream)
+    static cudaError_t run(const t5_cuda_norm_args &args, t5_cuda_stream stream)
     {
         return T5_LAUNCH(rms_norm_kernel<T>, blocks_of_warps(args.n_rows), dim3(32 * WARPS), 0, stream, args);
     }
 };
 
-cudaError_t t5_cuda_embed(t5_dtype type, const t5_cuda_embed_args *args, cudaStream_t stream)
+cudaError_t t5_cuda_embed(t5_dtype type, const t5_cuda_embed_args *args, t5_cuda_stream stream)
 {
     return t5_dispatch<launch_embed>(type, *args, stream);
 }
 
-cudaError_t t5_cuda_rms_norm(t5_dtype type, const t5_cuda_norm_args *args, cudaStream_t stream)
+cudaError_t t5_cuda_rms_norm(t5_dtype type, const t5_cuda_norm_args *args, t5_cuda_stream stream)
 {
     return t5_dispatch<launch_rms_norm>(type, *args, stream);
 }

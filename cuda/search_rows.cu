@@ -2,6 +2,7 @@
  * continuations or its sample. Twin: t5_search_row in model/search.c, function by function; what is different is that
  * a block works on a row, and that sums over the vocabulary are float where search.c uses double. */
 #include "cuda/kernels.h"
+#include "cuda/launch.cuh"
 #include "cuda/vocab.cuh"
 
 static const int SORTED_DRAW_MAX = 2 * T5_BEAMS_MAX; /* largest top_k whose tokens are drawn from a sorted list */
@@ -245,6 +246,7 @@ __global__ void __launch_bounds__(1024) search_rows_kernel(search_view v)
 {
     T5_DYNAMIC_SHARED(t5_key, lists);
     T5_SHARED(t5_key, keys, [2 * T5_BEAMS_MAX]);
+    t5_await_previous();
     const t5_step_row row = v.rows[blockIdx.x];
     if (row.row < 0) return; /* fills a recorded step */
     const t5_slot *slot = &v.state.slots[row.slot];
@@ -262,7 +264,7 @@ __global__ void __launch_bounds__(1024) search_rows_kernel(search_view v)
     }
 }
 
-cudaError_t t5_cuda_search_rows(const t5_step *step, float *logits, int32_t vocab_size, cudaStream_t stream)
+cudaError_t t5_cuda_search_rows(const t5_step *step, float *logits, int32_t vocab_size, t5_cuda_stream stream)
 {
     search_view v = {*step->state, step->rows, logits, vocab_size};
     unsigned n_threads = (unsigned)vocab_size / 32 / 32 * 32;

@@ -23,39 +23,6 @@
 #define T5_DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(simt_dynamic_shared())
 #endif
 
-/* ---- launching ---- */
-
-template <class T> struct t5_same {
-    typedef T type;
-};
-
-/* T5_LAUNCH((kernel<64, 4>), grid, block, shared_bytes, stream, args...): the macro only adds the kernel's name; the
- * function checks and converts the arguments and returns the launch error. */
-template <class... P>
-static inline cudaError_t t5_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
-                                    cudaStream_t stream, typename t5_same<P>::type... args)
-{
-#ifdef __CUDACC__
-    (void)name;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared_bytes;
-    config.stream = stream;
-    return cudaLaunchKernelEx(&config, kernel, args...);
-#else
-    return simt_launch(grid, block, shared_bytes, stream, name, [=] { kernel(args...); });
-#endif
-}
-#define T5_LAUNCH(kernel, ...) t5_launch(#kernel, kernel, __VA_ARGS__)
-
-/* Dynamic shared memory beyond 48 KiB has to be asked for, once per kernel. */
-template <class F> static inline cudaError_t t5_allow_shared(F *kernel, size_t shared_bytes)
-{
-    if (shared_bytes <= 48 << 10) return cudaSuccess;
-    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
-}
-
 /* ---- activation types: float, half, bfloat16 ---- */
 
 template <class T> struct t5_pair; /* two neighbours in 32 bits */

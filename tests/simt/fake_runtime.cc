@@ -1,7 +1,8 @@
 /* tests/simt/fake_runtime.cc: the CUDA runtime on the host. Streams are queues of operations: eager by default, lazy on
  * request (then nothing runs until something waits, which shows missing waits and host buffers that are freed too
- * early). Fresh device memory is 0xff, NaN in every float type; each allocation is a heap block, so that
- * AddressSanitizer sees every overrun, use after free and leak. Any call can be made to fail. */
+ * early). Kernels that may overlap do, as far as the rules of the device allow. Fresh device memory is 0xff, NaN in
+ * every float type; each allocation is a heap block, so that AddressSanitizer sees every overrun, use after free and
+ * leak. Any call can be made to fail. */
 #include "tests/simt/fake_runtime.h"
 #include "tests/simt/simt.h"
 
@@ -14,9 +15,12 @@
 #include <set>
 #include <vector>
 
-#include "tests/simt/fiber.h"
+#include "tests/simt/grid.h"
 
-typedef std::function<void()> operation;
+struct operation {
+    std::function<void()> run;                       /* what is no kernel */
+    std::shared_ptr<const simt::kernel_call> kernel; /* else NULL */
+};
 
 struct CUgraph_st {
     std::vector<operation> operations;
@@ -26,6 +30,7 @@ struct CUgraphExec_st {
 };
 struct CUstream_st {
     std::deque<operation> queue;
+    std::deque<simt::grid *> chain; /* kernels one after the other that are under way */
     CUgraph_st *capture = nullptr;
 };
 struct CUevent_st {
@@ -61,18 +66,51 @@ cudaError_t count_call()
     return fault.error;
 }
 
+/* The oldest kernel of a chain ends, while those behind it that may overlap have begun. */
+static void finish_one(CUstream_st *stream)
+{
+    for (size_t i = 1; i < stream->chain.size(); i++)
+        grid_begin(stream->chain[i]);
+    grid *oldest = stream->chain.front();
+    stream->chain.pop_front();
+    grid_finish(oldest);
+}
+
+static void finish_chain(CUstream_st *stream)
+{
+    while (!stream->chain.empty())
+        finish_one(stream);
+}
+
+/* Kernels that overlap form chains of up to three: the third may begin when the second has, which may be before the
+ * first is done. Everything else runs when what is before it is done. */
+static void execute(CUstream_st *stream, const operation &op)
+{
+    const size_t CHAIN_MAX = 3;
+    bool overlaps = op.kernel != nullptr && op.kernel->config.overlaps && !config.is_serial;
+    if (!overlaps) finish_chain(stream);
+    if (op.kernel == nullptr) {
+        op.run();
+        return;
+    }
+    stream->chain.push_back(grid_create(op.kernel));
+    if (stream->chain.size() == CHAIN_MAX) finish_one(stream);
+    if (config.is_serial) finish_chain(stream);
+}
+
 static void run_one(CUstream_st *stream)
 {
     if (stream->queue.empty()) return;
     operation next = std::move(stream->queue.front());
     stream->queue.pop_front();
-    next();
+    execute(stream, next);
 }
 
 static void drain(CUstream_st *stream)
 {
     while (!stream->queue.empty())
         run_one(stream);
+    finish_chain(stream);
 }
 
 static void run_until_done(CUevent_st *event)
@@ -87,7 +125,7 @@ static void drain_all()
         drain(stream);
 }
 
-void enqueue(cudaStream_t stream, operation op)
+static void append(cudaStream_t stream, operation op)
 {
     guard lock(mutex);
     if (stream == nullptr) fail("the null stream waits for all others: name a stream");
@@ -96,8 +134,18 @@ void enqueue(cudaStream_t stream, operation op)
     } else if (config.streams_lazy) {
         stream->queue.push_back(std::move(op));
     } else {
-        op();
+        execute(stream, op);
     }
+}
+
+void enqueue(cudaStream_t stream, std::function<void()> run)
+{
+    append(stream, {std::move(run), nullptr});
+}
+
+void enqueue_kernel(cudaStream_t stream, std::shared_ptr<const kernel_call> call)
+{
+    append(stream, {nullptr, std::move(call)});
 }
 
 /* Both ends of what is large: touching all of it would take most of the time of a test. */
@@ -219,7 +267,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device)
     if (device != 0) return cudaErrorInvalidDevice;
     *out = cudaDeviceProp{};
     snprintf(out->name, sizeof out->name, "host fibers");
-    out->major = 8;
+    out->major = 9;
     out->multiProcessorCount = 2;
     out->sharedMemPerBlock = 48 << 10;
     out->sharedMemPerBlockOptin = SHARED_BYTES_OPT_IN;
@@ -428,9 +476,10 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     COUNT_CALL();
-    enqueue(stream, [exec] {
+    enqueue(stream, [exec, stream] {
         for (const operation &op : exec->operations)
-            op();
+            execute(stream, op);
+        finish_chain(stream);
     });
     return cudaSuccess;
 }

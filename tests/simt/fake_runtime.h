@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <functional>
+#include <memory>
 
 namespace simt
 {
@@ -13,5 +14,8 @@ static const size_t SHARED_BYTES_OPT_IN = 99 << 10; /* what the smallest of our 
 cudaError_t count_call();
 /* Appends an operation to a stream, or to the graph that the stream captures, or runs it at once. */
 void enqueue(cudaStream_t stream, std::function<void()> operation);
+/* The same for a kernel, which ends at the latest when something on the stream needs it to be done. */
+struct kernel_call;
+void enqueue_kernel(cudaStream_t stream, std::shared_ptr<const kernel_call> call);
 
 } // namespace simt

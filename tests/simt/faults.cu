@@ -1,7 +1,7 @@
-/* tests/simt/faults.cu N: kernels with one deliberate mistake each, and two that are right. Each must be caught: by a
+/* tests/simt/faults.cu N: kernels with one deliberate mistake each, and three that are right. Each must be caught: by a
  * sanitizer, by the runtime, or because the result differs from the right one in some thread order or holds NaN. Exit
  * code 0: nothing was noticed. */
-#include "cuda/t5_cuda.h"
+#include "cuda/launch.cuh"
 #include "tests/simt/simt.h"
 
 #include <stdio.h>
@@ -146,7 +146,50 @@ static __global__ void last_block(int *x, unsigned *count, bool fences)
     atomicAdd(x, sum);
 }
 
-static cudaError_t launch(int fault, int *x, unsigned *count, cudaStream_t stream)
+/* ---- kernels that begin while those before them run ---- */
+
+static __global__ void fill_upper(int *x)
+{
+    t5_await_previous();
+    int t = (int)threadIdx.x;
+    x[N / 2 + t] = 2 * x[t];
+}
+
+static __global__ void double_all(int *x, bool waits_first)
+{
+    int t = (int)threadIdx.x;
+    int early = x[t];
+    t5_await_previous();
+    x[t] = 2 * (waits_first ? x[t] : early);
+}
+
+static __global__ void overwrite_lower(int *x, bool waits_first)
+{
+    int t = (int)threadIdx.x;
+    if (!waits_first) x[t] = 7;
+    t5_await_previous();
+    x[t] = 7;
+}
+
+static __global__ void touch_nothing(bool waits)
+{
+    if (waits) t5_await_previous();
+}
+
+/* fill_upper, and then what uses its output, or overwrites its input. */
+static cudaError_t launch_chain(int fault, int *x, t5_cuda_stream stream)
+{
+    bool is_right = fault == 19;
+    cudaError_t error = T5_LAUNCH(fill_upper, 1, N / 2, 0, stream, x);
+    if (error != cudaSuccess) return error;
+    if (fault == 22 || fault == 23) error = T5_LAUNCH(touch_nothing, 1, 32, 0, stream, fault == 22);
+    if (error != cudaSuccess) return error;
+    if (fault != 21) error = T5_LAUNCH(double_all, 1, N, 0, stream, x, is_right);
+    if (error != cudaSuccess) return error;
+    return T5_LAUNCH(overwrite_lower, 1, N / 2, 0, stream, x, fault != 21);
+}
+
+static cudaError_t launch(int fault, int *x, unsigned *count, t5_cuda_stream stream)
 {
     switch (fault) {
     case 0:
@@ -188,6 +231,12 @@ static cudaError_t launch(int fault, int *x, unsigned *count, cudaStream_t strea
     case 18: /* use after free */
         cudaFree(x);
         return T5_LAUNCH(reverse, 1, N, 0, stream, x, true);
+    case 19: /* right */
+    case 20: /* reads before it waits */
+    case 21: /* writes before it waits */
+    case 22: /* reads before it waits what the kernel before the one before wrote */
+    case 23: /* ends without waiting */
+        return launch_chain(fault, x, {stream.handle, true});
     default:
         return cudaErrorInvalidValue;
     }
@@ -206,7 +255,7 @@ static std::vector<int> run(int fault, const simt_config *config, cudaStream_t s
     if (cudaMalloc((void **)&count, sizeof *count) != cudaSuccess) exit(2);
     cudaMemcpyAsync(x, values.data(), N * sizeof *x, cudaMemcpyHostToDevice, stream);
     cudaMemsetAsync(count, 0, sizeof *count, stream);
-    if (launch(fault, x, count, stream) != cudaSuccess) exit(2);
+    if (launch(fault, x, count, {stream, false}) != cudaSuccess) exit(2);
     if (fault == 18) exit(0);
     cudaMemcpyAsync(values.data(), x, N * sizeof *x, cudaMemcpyDeviceToHost, stream);
     cudaStreamSynchronize(stream);
@@ -218,10 +267,10 @@ static std::vector<int> run(int fault, const simt_config *config, cudaStream_t s
 int main(int argc, char **argv)
 {
     int fault = argc > 1 ? atoi(argv[1]) : 0;
-    static const simt_config configs[] = {{SIMT_ORDER_FORWARD, 1, 1, true, false},
-                                          {SIMT_ORDER_REVERSE, 1, 1, false, false},
-                                          {SIMT_ORDER_RANDOM, 5, 1, true, true},
-                                          {SIMT_ORDER_RANDOM, 7, 4, false, false}};
+    static const simt_config configs[] = {{SIMT_ORDER_FORWARD, 1, 1, true, false, true},
+                                          {SIMT_ORDER_REVERSE, 1, 1, false, false, false},
+                                          {SIMT_ORDER_RANDOM, 5, 1, true, true, false},
+                                          {SIMT_ORDER_RANDOM, 7, 4, false, false, false}};
     cudaStream_t stream = nullptr;
     if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess) return 2;
     std::vector<int> first;

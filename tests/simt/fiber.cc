@@ -59,14 +59,18 @@ static int from_environment(const char *name, int otherwise)
 }
 
 simt_config config = {(simt_order)from_environment("SIMT_ORDER", SIMT_ORDER_FORWARD),
-                      (uint32_t)from_environment("SIMT_SEED", 1), from_environment("SIMT_RESIDENT", 1),
-                      from_environment("SIMT_COPIES_LATE", 1) != 0, from_environment("SIMT_LAZY", 0) != 0};
+                      (uint32_t)from_environment("SIMT_SEED", 1),
+                      from_environment("SIMT_RESIDENT", 1),
+                      from_environment("SIMT_COPIES_LATE", 1) != 0,
+                      from_environment("SIMT_LAZY", 0) != 0,
+                      from_environment("SIMT_SERIAL", 0) != 0};
 
 static const size_t STACK_BYTES = 128 << 10;
 static const size_t GUARD_BYTES = 4096;
 
-/* The pool is allocated once and left, so that LeakSanitizer sees its fibers as reachable at exit. */
+/* Fibers that no grid has. They are never freed: LeakSanitizer sees them as reachable at exit. */
 static std::vector<fiber *> &pool = *new std::vector<fiber *>;
+static size_t n_created;
 static fiber grid_fiber; /* the thread that launched the grid */
 static fiber *current;
 static void (*fiber_body)();
@@ -200,7 +204,7 @@ static fiber *create_fiber()
     f->stack = map + GUARD_BYTES;
     f->stack_bytes = STACK_BYTES;
     /* Stacks start at different offsets: else the tops of all of them would share a few cache sets. */
-    void **top = (void **)(f->stack + STACK_BYTES - pool.size() % 32 * 128);
+    void **top = (void **)(f->stack + STACK_BYTES - n_created++ % 32 * 128);
 #if defined(__x86_64__)
     *--top = nullptr;
     *--top = (void *)fiber_main;
@@ -216,11 +220,18 @@ static fiber *create_fiber()
     return f;
 }
 
-fiber *fiber_at(size_t index)
+std::vector<fiber *> take_fibers(size_t n)
 {
-    while (pool.size() <= index)
+    while (pool.size() < n)
         pool.push_back(create_fiber());
-    return pool[index];
+    std::vector<fiber *> taken(pool.end() - (ptrdiff_t)n, pool.end());
+    pool.resize(pool.size() - n);
+    return taken;
+}
+
+void give_back_fibers(const std::vector<fiber *> &fibers)
+{
+    pool.insert(pool.end(), fibers.begin(), fibers.end());
 }
 
 /* Where the launching thread's stack lies; AddressSanitizer wants to know when a fiber returns to it. */

@@ -30,13 +30,17 @@ struct fiber {
     block *home;
     void *asan_fake_stack, *tsan_fiber;
     const char *waits_in; /* for the deadlock report; NULL when it does not wait */
+    bool has_awaited;     /* the kernel before its own */
     simt_place place;
     std::vector<std::vector<pending_copy>> copies; /* cp.async groups; the last one is open */
 };
 
-/* Prepares for a grid with at most n_fibers at once. `body` runs in each fiber that is started, again and again. */
+/* Prepares to run a grid's fibers on the calling thread, when nobody is ready. `body` runs in each fiber that is
+ * started, again and again. */
 void fibers_begin(size_t n_fibers, void (*body)());
-fiber *fiber_at(size_t index); /* of the pool, which grows as needed and is never freed */
+/* Fibers for a grid to start; they come from a pool that grows as needed and is never freed. */
+std::vector<fiber *> take_fibers(size_t n);
+void give_back_fibers(const std::vector<fiber *> &fibers);
 fiber *current_fiber();
 void make_ready(fiber *f);
 bool nobody_is_ready();

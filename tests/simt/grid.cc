@@ -1,5 +1,5 @@
-/* tests/simt/grid.cc: runs a grid: starts blocks, lets their fibers run, reports deadlocks, gives each block its shared
- * arrays. A launch runs on the calling thread, one launch at a time. */
+/* tests/simt/grid.cc: runs grids: starts blocks, lets their fibers run, reports deadlocks, gives each block its shared
+ * arrays. A grid runs on the calling thread, one at a time; one that waits for those before it is set aside. */
 #include "tests/simt/grid.h"
 
 #include <algorithm>
@@ -18,27 +18,33 @@
 namespace simt
 {
 
-struct launch {
-    dim3 grid, block_dim;
-    size_t shared_bytes;
-    const char *name;
-    const std::function<void()> *body;
-    char *arena, *arena_end; /* ThreadSanitizer only: shared arrays at addresses that are never used twice */
+struct grid {
+    std::shared_ptr<const kernel_call> call;
+    const simt_launch_config &config;
+    size_t n_blocks = 0, n_threads = 0, n_resident = 0, next = 0, n_done = 0;
+    std::vector<size_t> order = {};
+    std::vector<std::unique_ptr<block>> blocks = {}; /* [n_resident] those that run */
+    std::vector<fiber *> fibers = {};                /* [n_resident][n_threads] */
+    std::vector<fiber *> held = {};                  /* they wait for the kernels before */
+    bool has_begun = false, may_pass = false;
+    char launch_tag = 0, pass_tag = 0, end_tag = 0;
+    char *arena = nullptr, *arena_end = nullptr; /* ThreadSanitizer only: shared arrays at addresses never used twice */
+    size_t arena_bytes = 0;
 };
 
-static launch *running;
+static grid *running;
 static std::recursive_mutex one_grid_at_a_time;
 static uint64_t n_launches;
-static char launch_tag, end_tag, fence_tag;
+static char fence_tag;
 
 const char *kernel_name()
 {
-    return running != nullptr ? running->name : "-";
+    return running != nullptr ? running->config.name : "-";
 }
 
 size_t dynamic_shared_bytes()
 {
-    return running->shared_bytes;
+    return running->config.shared_bytes;
 }
 
 void fail(const char *format, ...)
@@ -72,19 +78,22 @@ static char *allocate_shared(size_t n_bytes, size_t align)
 
 static void run_thread()
 {
-    acquire(&launch_tag);
-    (*running->body)();
+    acquire(&running->launch_tag);
+    running->call->body();
     fiber *f = current_fiber();
     if (!f->copies.empty()) fail("a thread ended with cp.async copies that it never waited for");
-    release(&end_tag);
+    if (running->config.overlaps && !f->has_awaited)
+        fail("thread %u of block (%u,%u,%u) ended without waiting for the kernel before", f->self.thread.x,
+             f->home->index.x, f->home->index.y, f->home->index.z);
+    release(&running->end_tag);
     on_thread_exit(f->home, f);
     leave_fiber();
 }
 
 static void start_block(block *b, size_t i_block, size_t first_fiber)
 {
-    dim3 grid = running->grid;
-    dim3 dim = running->block_dim;
+    dim3 grid = running->config.grid;
+    dim3 dim = running->config.block;
     unsigned index = (unsigned)i_block;
     b->index = uint3{index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
     b->n_threads = b->n_alive = (int)(dim.x * dim.y * dim.z);
@@ -94,11 +103,13 @@ static void start_block(block *b, size_t i_block, size_t first_fiber)
     b->bar.waiting.clear();
     b->bar.waiting.reserve((size_t)b->n_threads);
     b->shared.reserve(64);
-    b->dynamic_shared = running->shared_bytes > 0 ? allocate_shared(running->shared_bytes, 1024) : nullptr;
+    size_t shared_bytes = running->config.shared_bytes;
+    b->dynamic_shared = shared_bytes > 0 ? allocate_shared(shared_bytes, 1024) : nullptr;
     for (unsigned i = 0; i < (unsigned)b->n_threads; i++) {
-        fiber *f = fiber_at(first_fiber + i);
+        fiber *f = running->fibers[first_fiber + i];
         f->home = b;
         f->waits_in = nullptr;
+        f->has_awaited = false;
         f->self = simt_thread{{i % dim.x, i / dim.x % dim.y, i / dim.x / dim.y}, b->index, dim, grid, i & 31, i >> 5};
         b->warps[i >> 5].alive |= 1u << (i & 31);
         make_ready(f);
@@ -107,7 +118,7 @@ static void start_block(block *b, size_t i_block, size_t first_fiber)
 
 static void end_block(block *b)
 {
-    if (simt_on_block_end != nullptr) simt_on_block_end(running->name);
+    if (simt_on_block_end != nullptr) simt_on_block_end(running->config.name);
 #ifndef SIMT_TSAN
     for (shared_array &array : b->shared)
         free(array.p);
@@ -118,12 +129,11 @@ static void end_block(block *b)
     b->is_live = false;
 }
 
-[[noreturn]] static void report_deadlock(const std::vector<std::unique_ptr<block>> &blocks, size_t n_fibers)
+[[noreturn]] static void report_deadlock()
 {
     fprintf(stderr, "SIMT: deadlock in kernel %s:\n", kernel_name());
     std::map<std::string, int> waiting;
-    for (size_t i = 0; i < n_fibers * blocks.size(); i++) {
-        fiber *f = fiber_at(i);
+    for (const fiber *f : running->fibers) {
         if (f->waits_in == nullptr) continue;
         waiting[std::string(f->waits_in) + " at " + f->place.file + ":" + std::to_string(f->place.line)]++;
     }
@@ -142,55 +152,95 @@ static std::vector<size_t> order_of_blocks(size_t n_blocks)
     return order;
 }
 
-static void run_blocks(size_t n_blocks, size_t n_threads, size_t n_resident)
+/* Runs blocks until all are done, the next as soon as one ends. */
+static void run_blocks(grid *g)
 {
-    std::vector<size_t> order = order_of_blocks(n_blocks);
-    std::vector<std::unique_ptr<block>> blocks;
-    size_t next = 0;
-    for (; next < n_resident; next++) {
-        blocks.emplace_back(new block());
-        start_block(blocks.back().get(), order[next], next * n_threads);
-    }
-    for (size_t n_done = 0; n_done < n_blocks;) {
+    while (g->n_done < g->n_blocks) {
         run_ready_fibers();
-        size_t n_done_before = n_done;
-        for (size_t i = 0; i < n_resident; i++) {
-            block *b = blocks[i].get();
+        size_t n_done_before = g->n_done;
+        for (size_t i = 0; i < g->n_resident; i++) {
+            block *b = g->blocks[i].get();
             if (!b->is_live || b->n_alive > 0) continue;
             end_block(b);
-            n_done++;
-            if (next < n_blocks) start_block(b, order[next++], i * n_threads);
+            g->n_done++;
+            if (g->next < g->n_blocks) start_block(b, g->order[g->next++], i * g->n_threads);
         }
-        if (n_done == n_done_before && nobody_is_ready()) report_deadlock(blocks, n_threads);
+        if (g->n_done == n_done_before && nobody_is_ready()) report_deadlock();
     }
 }
 
-static void run_grid(launch *l)
+grid *grid_create(std::shared_ptr<const kernel_call> call)
 {
-    std::lock_guard<std::recursive_mutex> lock(one_grid_at_a_time);
-    if (running != nullptr) fail("launch of %s from inside a kernel", l->name);
-    running = l;
-    n_launches++;
-    size_t n_blocks = (size_t)l->grid.x * l->grid.y * l->grid.z;
-    size_t n_threads = (size_t)l->block_dim.x * l->block_dim.y * l->block_dim.z;
-    size_t n_resident = std::min(n_blocks, (size_t)std::max(config.resident, 1));
-    fibers_begin(n_resident * n_threads, run_thread);
-#ifdef SIMT_TSAN
-    size_t arena_bytes = n_blocks * (l->shared_bytes + (64 << 10)) + (1 << 20);
-    char *arena =
-        (char *)mmap(nullptr, arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (arena == MAP_FAILED) fail("no arena of %zu bytes", arena_bytes);
-    l->arena = arena;
-    l->arena_end = arena + arena_bytes;
-#endif
-    release(&launch_tag);
-    run_blocks(n_blocks, n_threads, n_resident);
-    acquire(&end_tag);
-#ifdef SIMT_TSAN
-    munmap(arena, arena_bytes);
-#endif
+    grid *g = new grid{call, call->config};
+    g->n_blocks = (size_t)g->config.grid.x * g->config.grid.y * g->config.grid.z;
+    g->n_threads = (size_t)g->config.block.x * g->config.block.y * g->config.block.z;
+    g->n_resident = std::min(g->n_blocks, (size_t)std::max(config.resident, 1));
+    return g;
+}
+
+/* The calling thread runs the grid's fibers from here on, until leave(). */
+static void enter(grid *g)
+{
+    one_grid_at_a_time.lock();
+    if (running != nullptr) fail("launch of %s from inside a kernel", g->config.name);
+    running = g;
+    fibers_begin(g->n_resident * g->n_threads, run_thread);
+}
+
+static void leave()
+{
     running = nullptr;
     simt_self = nullptr;
+    one_grid_at_a_time.unlock();
+}
+
+/* Starts the first blocks. */
+static void start(grid *g)
+{
+    g->has_begun = true;
+    n_launches++;
+#ifdef SIMT_TSAN
+    g->arena_bytes = g->n_blocks * (g->config.shared_bytes + (64 << 10)) + (1 << 20);
+    g->arena = (char *)mmap(nullptr, g->arena_bytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (g->arena == MAP_FAILED) fail("no arena of %zu bytes", g->arena_bytes);
+    g->arena_end = g->arena + g->arena_bytes;
+#endif
+    g->fibers = take_fibers(g->n_resident * g->n_threads);
+    g->held.reserve(g->fibers.size());
+    g->order = order_of_blocks(g->n_blocks);
+    release(&g->launch_tag);
+    for (; g->next < g->n_resident; g->next++) {
+        g->blocks.emplace_back(new block());
+        start_block(g->blocks.back().get(), g->order[g->next], g->next * g->n_threads);
+    }
+}
+
+void grid_begin(grid *g)
+{
+    if (g->has_begun || !g->config.overlaps) return;
+    enter(g);
+    start(g);
+    run_ready_fibers();
+    leave();
+}
+
+void grid_finish(grid *g)
+{
+    enter(g);
+    g->may_pass = true;
+    release(&g->pass_tag);
+    if (!g->has_begun) start(g);
+    for (fiber *f : g->held)
+        make_ready(f);
+    run_blocks(g);
+    acquire(&g->end_tag);
+    leave();
+    give_back_fibers(g->fibers);
+#ifdef SIMT_TSAN
+    munmap(g->arena, g->arena_bytes);
+#endif
+    delete g;
 }
 
 memory_space space_of(const void *p)
@@ -199,7 +249,8 @@ memory_space space_of(const void *p)
     fiber *f = current_fiber();
     if (at >= f->stack && at < f->stack + f->stack_bytes) return memory_space::stack;
     block *b = f->home;
-    if (b->dynamic_shared != nullptr && at >= b->dynamic_shared && at < b->dynamic_shared + running->shared_bytes)
+    if (b->dynamic_shared != nullptr && at >= b->dynamic_shared &&
+        at < b->dynamic_shared + running->config.shared_bytes)
         return memory_space::shared;
     for (shared_array &array : b->shared) {
         if (at >= array.p && at < array.p + array.n_bytes) return memory_space::shared;
@@ -214,20 +265,30 @@ uint64_t simt_launch_count(void)
     return simt::n_launches;
 }
 
-cudaError_t simt_launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, const char *name,
-                        std::function<void()> body)
+cudaError_t simt_launch(const simt_launch_config &config, cudaStream_t stream, std::function<void()> body)
 {
     cudaError_t error = simt::count_call();
     if (error != cudaSuccess) return error;
+    dim3 grid = config.grid, block = config.block;
     size_t n_threads = (size_t)block.x * block.y * block.z;
     bool is_grid_valid = grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.y <= 65535 && grid.z <= 65535;
     if (n_threads == 0 || n_threads > 1024 || !is_grid_valid) return cudaErrorInvalidConfiguration;
-    if (shared_bytes > simt::SHARED_BYTES_OPT_IN) return cudaErrorInvalidConfiguration;
-    simt::enqueue(stream, [grid, block, shared_bytes, name, body] {
-        simt::launch l = {grid, block, shared_bytes, name, &body, nullptr, nullptr};
-        simt::run_grid(&l);
-    });
+    if (config.shared_bytes > simt::SHARED_BYTES_OPT_IN) return cudaErrorInvalidConfiguration;
+    simt::enqueue_kernel(stream, std::make_shared<simt::kernel_call>(simt::kernel_call{config, std::move(body)}));
     return cudaSuccess;
+}
+
+void simt_await_previous(simt_place place)
+{
+    simt::fiber *f = simt::current_fiber();
+    simt::grid *g = simt::running;
+    if (f->has_awaited) simt::fail("a thread waits for the kernel before twice, at %s:%d", place.file, place.line);
+    f->has_awaited = true;
+    if (!g->may_pass) {
+        g->held.push_back(f);
+        simt::wait_in("t5_await_previous", place);
+    }
+    simt::acquire(&g->pass_tag);
 }
 
 void *simt_shared(const void *key, size_t n_bytes, size_t align)

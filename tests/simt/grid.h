@@ -3,6 +3,8 @@
 #pragma once
 #include "tests/simt/fiber.h"
 
+#include <memory>
+
 namespace simt
 {
 
@@ -54,7 +56,19 @@ struct block {
 /* Called when a thread of the block returned: whoever waited for it fails or goes on. */
 void on_thread_exit(block *b, fiber *f);
 
-/* The running launch. */
+/* A kernel from its launch to its end. Several may be under way, one of which runs. */
+struct grid;
+struct kernel_call {
+    simt_launch_config config;
+    std::function<void()> body;
+};
+grid *grid_create(std::shared_ptr<const kernel_call> call);
+/* Runs the first blocks as far as they come while the kernels before are not done. */
+void grid_begin(grid *g);
+/* The kernels before are done: runs the rest, and frees the grid. */
+void grid_finish(grid *g);
+
+/* The running kernel. */
 const char *kernel_name();
 size_t dynamic_shared_bytes();
 

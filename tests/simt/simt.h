@@ -16,10 +16,11 @@ typedef struct {
     int resident;      /* blocks that run at the same time; races between blocks need at least 2 */
     bool copies_late;  /* cp.async lands when it is waited for, else at once */
     bool streams_lazy; /* a stream runs nothing until something waits for it, else each call at once */
+    bool is_serial;    /* kernels never overlap; else those that may begin before the two before them ended */
 } simt_config;
 
-/* The default: forward, seed 1, 1 block, late copies, eager streams. The environment overrides it at start: SIMT_ORDER
- * (0, 1, 2), SIMT_SEED, SIMT_RESIDENT, SIMT_COPIES_LATE, SIMT_LAZY. */
+/* The default: forward, seed 1, 1 block, late copies, eager streams, kernels overlap. The environment overrides it at
+ * start: SIMT_ORDER (0, 1, 2), SIMT_SEED, SIMT_RESIDENT, SIMT_COPIES_LATE, SIMT_LAZY, SIMT_SERIAL. */
 simt_config simt_config_get(void);
 void simt_config_set(const simt_config *config);
 

@@ -94,8 +94,15 @@ uint4 simt_counted_load16(const void *p);
 void simt_cp_async(void *dst, const void *src, unsigned src_bytes);
 void simt_cp_commit(void);
 void simt_cp_wait(int n_pending_max);
-cudaError_t simt_launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, const char *name,
-                        std::function<void()> body);
+struct simt_launch_config {
+    dim3 grid, block;
+    size_t shared_bytes;
+    const char *name;
+    bool overlaps; /* its blocks may begin before the kernel before it ended; then every thread has to wait for that */
+};
+cudaError_t simt_launch(const simt_launch_config &config, cudaStream_t stream, std::function<void()> body);
+/* griddepcontrol.launch_dependents, then griddepcontrol.wait. */
+void simt_await_previous(simt_place place);
 cudaError_t simt_set_attribute(cudaFuncAttribute attribute, int value);
 
 static inline void __syncthreads(SIMT_HERE)
