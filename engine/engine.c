@@ -73,6 +73,7 @@ static void init_histograms(t5_engine *e)
     t5_histogram_init(&e->queue_wait_ns, waits, T5_COUNT(waits));
     t5_histogram_init(&e->encode_ns, works, T5_COUNT(works));
     t5_histogram_init(&e->step_ns, works, T5_COUNT(works));
+    t5_histogram_init(&e->decode_ns, waits, T5_COUNT(waits));
     t5_histogram_init(&e->step_rows, rows, T5_COUNT(rows));
 }
 
@@ -178,7 +179,7 @@ static void reset_results(t5_sequence *seq, int64_t now_ns)
     seq->slot = -1;
     seq->is_late = false;
     seq->submitted_ns = now_ns;
-    seq->started_ns = seq->finished_ns = 0;
+    seq->started_ns = seq->encoded_ns = seq->finished_ns = 0;
 }
 
 /* Under the lock: all or none into the queue. Refused sequences stay as they were. */
@@ -222,6 +223,7 @@ void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
     t5_histogram_read(&e->queue_wait_ns, &out->queue_wait_ns);
     t5_histogram_read(&e->encode_ns, &out->encode_ns);
     t5_histogram_read(&e->step_ns, &out->step_ns);
+    t5_histogram_read(&e->decode_ns, &out->decode_ns);
     t5_histogram_read(&e->step_rows, &out->step_rows);
 }
 

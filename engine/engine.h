@@ -51,7 +51,7 @@ struct t5_sequence {
     t5_error error; /* status T5_OK: outputs hold the results */
     t5_output *outputs;
     int32_t n_outputs;
-    int64_t submitted_ns, started_ns, finished_ns;
+    int64_t submitted_ns, started_ns, encoded_ns, finished_ns;
 
     /* The engine's own. */
     t5_sequence *next;
@@ -89,6 +89,7 @@ typedef struct {
     t5_histogram_counts queue_wait_ns; /* from submission to a place in the batch, one per sequence */
     t5_histogram_counts encode_ns;     /* one per encoder pass */
     t5_histogram_counts step_ns;       /* one per decode step */
+    t5_histogram_counts decode_ns;     /* from the encoder's output to the result, one per sequence with a result */
     t5_histogram_counts step_rows;     /* hypotheses that a decode step moved on */
     int32_t queue_depth, n_running, n_rows_running;
     t5_kv_usage kv; /* blocks of T5_KV_BLOCK positions */

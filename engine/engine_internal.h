@@ -32,7 +32,7 @@ struct t5_engine {
     t5_rate rate;          /* of admission */
 
     /* Atomic. */
-    t5_histogram queue_wait_ns, encode_ns, step_ns, step_rows;
+    t5_histogram queue_wait_ns, encode_ns, step_ns, decode_ns, step_rows;
 };
 
 /* The device thread; `arg` is the engine. */

@@ -23,6 +23,7 @@ static void finish(t5_engine *e, t5_sequence *seq, int32_t n_target_tokens)
 {
     const t5_status status = seq->error.status;
     seq->finished_ns = t5_clock_ns();
+    if (status == T5_OK) t5_histogram_add(&e->decode_ns, seq->finished_ns - seq->encoded_ns);
 
     pthread_mutex_lock(&e->mutex);
     e->stats.n_target_tokens += n_target_tokens;
@@ -138,7 +139,7 @@ static void retire_waiting(t5_engine *e, int64_t now_ms)
 static t5_sequence *queue_head(t5_engine *e)
 {
     pthread_mutex_lock(&e->mutex);
-    t5_sequence *seq = e->queue.first;
+    t5_sequence *seq = t5_queue_first(&e->queue);
     pthread_mutex_unlock(&e->mutex);
     return seq;
 }
@@ -194,8 +195,10 @@ static void encode(t5_engine *e)
         on_batch_error(e, e->n_encoded, &err);
         return;
     }
-    e->n_encoded = e->n_running;
-    t5_histogram_add(&e->encode_ns, t5_clock_ns() - start_ns);
+    const int64_t end_ns = t5_clock_ns();
+    for (; e->n_encoded < e->n_running; e->n_encoded++)
+        e->running[e->n_encoded]->encoded_ns = end_ns;
+    t5_histogram_add(&e->encode_ns, end_ns - start_ns);
     pthread_mutex_lock(&e->mutex);
     e->stats.n_source_tokens += n_tokens;
     pthread_mutex_unlock(&e->mutex);

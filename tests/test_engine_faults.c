@@ -108,7 +108,8 @@ static void assert_reversed(const t5_sequence *seq)
     assert_int_equal(seq->outputs[0].n_ids, SRC_LEN);
     for (int i = 0; i < SRC_LEN; i++)
         assert_int_equal(seq->outputs[0].ids[i], source[SRC_LEN - 1 - i]);
-    assert_true(seq->submitted_ns <= seq->started_ns && seq->started_ns <= seq->finished_ns);
+    assert_true(seq->submitted_ns <= seq->started_ns && seq->started_ns <= seq->encoded_ns);
+    assert_true(seq->encoded_ns <= seq->finished_ns);
 }
 
 /* Claim: everything that is submitted comes back right, through a batch too small for all; rows and encoder tokens stay
