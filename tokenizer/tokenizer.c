@@ -266,6 +266,25 @@ out:
     return status;
 }
 
+t5_token_kind t5_tokenizer_token(const t5_tokenizer *t, int32_t id, uint8_t *out_byte)
+{
+    if (!is_ordinary(t, id)) return T5_TOKEN_NOTHING;
+    if (t->spm == NULL) {
+        *out_byte = (uint8_t)(id - BYTES_FIRST);
+        return T5_TOKEN_BYTE;
+    }
+    if (t5_spm_type(t->spm, id) != T5_PIECE_BYTE) return T5_TOKEN_TEXT;
+    unsigned byte = 0;
+    sscanf(t5_spm_piece(t->spm, id), "<0x%2X>", &byte);
+    *out_byte = (uint8_t)byte;
+    return T5_TOKEN_BYTE;
+}
+
+bool t5_tokenizer_is_bytes(const t5_tokenizer *t)
+{
+    return t->spm == NULL;
+}
+
 const char *t5_tokenizer_piece(const t5_tokenizer *t, int32_t id)
 {
     if (id < 0 || id >= t->vocab_live) return NULL;

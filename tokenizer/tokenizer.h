@@ -34,6 +34,12 @@ t5_status t5_tokenizer_encode_alloc(const t5_tokenizer *t, const char *text, siz
 t5_status t5_tokenizer_decode(const t5_tokenizer *t, const int32_t *ids, int32_t n_ids, char **out_text,
                               size_t *out_bytes, t5_error *err);
 
+/* What an id adds to the text of t5_tokenizer_decode(): nothing (special tokens, sentinels, no piece), a piece of text,
+ * or one byte of a character, which *out_byte is then. */
+typedef enum { T5_TOKEN_NOTHING, T5_TOKEN_TEXT, T5_TOKEN_BYTE } t5_token_kind;
+t5_token_kind t5_tokenizer_token(const t5_tokenizer *t, int32_t id, uint8_t *out_byte);
+bool t5_tokenizer_is_bytes(const t5_tokenizer *t); /* every token is a byte */
+
 /* The piece of an id for display: a static or internal text ("▁the", "<0x41>", "<extra_id_0>"), or NULL when there is
  * none. */
 const char *t5_tokenizer_piece(const t5_tokenizer *t, int32_t id);
