@@ -56,7 +56,6 @@ struct t5_sequence {
     /* The engine's own. */
     t5_sequence *next;
     t5_sequence *group_prev, *group_next; /* of the first that waits of those that were submitted together */
-    double turn;                          /* of that group, see engine/queue.h */
     int32_t slot;
     bool is_late; /* it ended because its deadline passed */
 };

@@ -1,7 +1,9 @@
-/* engine/queue.c: see queue.h. */
+/* engine/queue.c: see queue.h. The groups stand in one list in order of age, each known by its first sequence. */
 #include "engine/queue.h"
 
 #include "base/assert.h"
+
+#define PLACES_PER_OLDEST 4
 
 void t5_queue_init(t5_queue *q, int32_t depth_max)
 {
@@ -9,16 +11,18 @@ void t5_queue_init(t5_queue *q, int32_t depth_max)
     *q = (t5_queue){.depth_max = depth_max};
 }
 
-static void append(t5_queue *q, t5_sequence *seq)
+/* Puts `rest`, what is left of a group, where `group` stood; NULL: the group leaves. */
+static void replace_group(t5_queue *q, t5_sequence *group, t5_sequence *rest)
 {
-    seq->next = NULL;
-    if (q->last != NULL)
-        q->last->next = seq;
-    else
-        q->first = seq;
-    q->last = seq;
-    q->depth++;
-    q->cost += t5_sequence_cost(seq);
+    t5_sequence *before = group->group_prev, *after = group->group_next;
+    group->group_prev = group->group_next = NULL;
+    if (rest != NULL) {
+        rest->group_prev = before;
+        rest->group_next = after;
+    }
+    *(before != NULL ? &before->group_next : &q->first) = rest != NULL ? rest : after;
+    *(after != NULL ? &after->group_prev : &q->last) = rest != NULL ? rest : before;
+    if (q->turn == group) q->turn = rest != NULL ? rest : after;
 }
 
 t5_status t5_queue_push_all(t5_queue *q, t5_sequence *const *seqs, int32_t n_seqs, t5_error *err)
@@ -29,39 +33,86 @@ t5_status t5_queue_push_all(t5_queue *q, t5_sequence *const *seqs, int32_t n_seq
     if (n_seqs > q->depth_max - q->depth)
         return T5_FAIL(err, T5_ERR_BUSY, "the queue is full: %d of %d sequences wait, the request has %d", q->depth,
                        q->depth_max, n_seqs);
-    for (int32_t i = 0; i < n_seqs; i++)
-        append(q, seqs[i]);
+    if (n_seqs == 0) return T5_OK;
+    for (int32_t i = 0; i < n_seqs; i++) {
+        seqs[i]->next = i + 1 < n_seqs ? seqs[i + 1] : NULL;
+        q->cost += t5_sequence_cost(seqs[i]);
+    }
+    q->depth += n_seqs;
+    seqs[0]->group_prev = q->last;
+    seqs[0]->group_next = NULL;
+    *(q->last != NULL ? &q->last->group_next : &q->first) = seqs[0];
+    q->last = seqs[0];
+    if (q->turn == NULL) q->turn = seqs[0];
     return T5_OK;
+}
+
+static bool is_for_oldest(const t5_queue *q)
+{
+    return q->n_taken % PLACES_PER_OLDEST == PLACES_PER_OLDEST - 1;
+}
+
+t5_sequence *t5_queue_first(const t5_queue *q)
+{
+    return is_for_oldest(q) || q->turn == NULL ? q->first : q->turn;
 }
 
 t5_sequence *t5_queue_pop(t5_queue *q)
 {
-    t5_sequence *seq = q->first;
-    T5_ASSERT(seq != NULL && q->depth > 0);
-    q->first = seq->next;
-    if (q->first == NULL) q->last = NULL;
+    T5_ASSERT(q->depth > 0);
+    t5_sequence *seq = t5_queue_first(q);
+    if (!is_for_oldest(q)) q->turn = seq->group_next;
+    q->n_taken++;
     q->depth--;
     q->cost -= t5_sequence_cost(seq);
+    replace_group(q, seq, seq->next);
     seq->next = NULL;
     return seq;
 }
 
+/* Moves the given-up sequences of one group to the end of a list, *out_end. */
+static void filter_group(t5_queue *q, t5_sequence *group, int64_t now_ms, t5_sequence ***out_end)
+{
+    t5_sequence *kept = NULL;
+    t5_sequence **kept_end = &kept;
+    t5_sequence *next = NULL;
+    for (t5_sequence *seq = group; seq != NULL; seq = next) {
+        next = seq->next;
+        seq->next = NULL;
+        if (!t5_sequence_is_given_up(seq, now_ms)) {
+            *kept_end = seq;
+            kept_end = &seq->next;
+            continue;
+        }
+        q->depth--;
+        q->cost -= t5_sequence_cost(seq);
+        **out_end = seq;
+        *out_end = &seq->next;
+    }
+    if (kept != group) replace_group(q, group, kept);
+}
+
 t5_sequence *t5_queue_take_given_up(t5_queue *q, int64_t now_ms)
 {
-    t5_queue kept = {.depth_max = q->depth_max};
-    t5_queue taken = {.depth_max = q->depth_max};
-    t5_sequence *next = NULL;
-    for (t5_sequence *seq = q->first; seq != NULL; seq = next) {
-        next = seq->next;
-        append(t5_sequence_is_given_up(seq, now_ms) ? &taken : &kept, seq);
+    t5_sequence *taken = NULL;
+    t5_sequence **end = &taken;
+    t5_sequence *next_group = NULL;
+    for (t5_sequence *group = q->first; group != NULL; group = next_group) {
+        next_group = group->group_next;
+        filter_group(q, group, now_ms, &end);
     }
-    *q = kept;
-    return taken.first;
+    return taken;
 }
 
 t5_sequence *t5_queue_take_all(t5_queue *q)
 {
-    t5_sequence *first = q->first;
+    t5_sequence *first = NULL;
+    t5_sequence **end = &first;
+    for (t5_sequence *group = q->first; group != NULL; group = group->group_next) {
+        *end = group;
+        while (*end != NULL)
+            end = &(*end)->next;
+    }
     t5_queue_init(q, q->depth_max);
     return first;
 }

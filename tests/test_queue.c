@@ -18,29 +18,43 @@ typedef struct {
     t5_sequence *list[N_SEQS];
 } fixture;
 
+/* A sequence of that cost. */
+static t5_sequence *make(t5_sequence *seq, int32_t cost)
+{
+    *seq = (t5_sequence){.n_input_ids = cost / 2};
+    t5_decoding_init(&seq->decoding);
+    seq->decoding.max_new_tokens = cost - cost / 2;
+    return seq;
+}
+
 static void setup(fixture *f, int32_t depth_max)
 {
     memset(f, 0, sizeof *f);
     t5_queue_init(&f->queue, depth_max);
     for (int32_t i = 0; i < N_SEQS; i++)
-        f->list[i] = &f->seqs[i];
+        f->list[i] = make(&f->seqs[i], 20);
 }
 
-/* Claim: first in, first out, across wrap to empty. Method: push, pop some, push more, pop all. */
-static void order_is_kept(void **state)
+/* Claim: a group's sequences come in order; groups take turns, and every fourth place is for the oldest. Method: groups
+ * of three, one and two; the second and third enter after the first has had one. */
+static void groups_take_turns(void **state)
 {
     (void)state;
+    static const int expected[] = {3, 4, 1, 2, 5};
     fixture f;
     t5_error err = {0};
     setup(&f, N_SEQS);
+    assert_null(t5_queue_first(&f.queue));
     assert_int_equal(t5_queue_push_all(&f.queue, f.list, 3, &err), T5_OK);
+    assert_ptr_equal(t5_queue_first(&f.queue), &f.seqs[0]);
     assert_ptr_equal(t5_queue_pop(&f.queue), &f.seqs[0]);
-    assert_int_equal(t5_queue_push_all(&f.queue, f.list + 3, 3, &err), T5_OK);
+    assert_int_equal(t5_queue_push_all(&f.queue, f.list + 3, 1, &err), T5_OK);
+    assert_int_equal(t5_queue_push_all(&f.queue, f.list + 4, 2, &err), T5_OK);
     assert_int_equal(f.queue.depth, 5);
-    for (int32_t i = 1; i < N_SEQS; i++)
-        assert_ptr_equal(t5_queue_pop(&f.queue), &f.seqs[i]);
-    assert_int_equal(f.queue.depth, 0);
-    assert_null(f.queue.first);
+    for (int i = 0; i < 5; i++)
+        assert_ptr_equal(t5_queue_pop(&f.queue), &f.seqs[expected[i]]);
+    assert_int_equal(f.queue.depth + f.queue.cost, 0);
+    assert_null(t5_queue_first(&f.queue));
     assert_null(f.queue.last);
 }
 
@@ -56,7 +70,8 @@ static void groups_are_all_or_none(void **state)
     assert_int_equal(t5_queue_push_all(&f.queue, f.list + 2, 3, &err), T5_ERR_BUSY);
     assert_string_equal(err.text, "the queue is full: 2 of 4 sequences wait, the request has 3");
     assert_int_equal(f.queue.depth, 2);
-    assert_ptr_equal(f.queue.last, &f.seqs[1]);
+    assert_ptr_equal(f.queue.first, &f.seqs[0]);
+    assert_ptr_equal(f.seqs[0].next, &f.seqs[1]);
     assert_null(f.seqs[1].next);
     t5_error_clear(&err);
     assert_int_equal(t5_queue_push_all(&f.queue, f.list, 5, &err), T5_ERR_ARG);
@@ -114,6 +129,86 @@ static void take_all_empties(void **state)
     assert_ptr_equal(t5_queue_pop(&f.queue), &f.seqs[3]);
 }
 
+enum { N_BATCH = 2000, N_SINGLES = 400 };
+
+/* A large request, which enters first, and single sentences. */
+typedef struct {
+    t5_queue queue;
+    t5_sequence batch[N_BATCH], singles[N_SINGLES];
+    t5_sequence *list[N_BATCH];
+} crowd;
+
+static crowd *make_crowd(void)
+{
+    static crowd c;
+    t5_error err = {0};
+    t5_queue_init(&c.queue, N_BATCH + N_SINGLES);
+    for (int i = 0; i < N_BATCH; i++)
+        c.list[i] = make(&c.batch[i], 20 + i % 60);
+    assert_int_equal(t5_queue_push_all(&c.queue, c.list, N_BATCH, &err), T5_OK);
+    return &c;
+}
+
+static void push_single(crowd *c, int i)
+{
+    t5_error err = {0};
+    t5_sequence *seq = make(&c->singles[i], 20 + i % 60);
+    assert_int_equal(t5_queue_push_all(&c->queue, &seq, 1, &err), T5_OK);
+}
+
+static bool is_single(const crowd *c, const t5_sequence *seq)
+{
+    return seq >= c->singles && seq < c->singles + N_SINGLES;
+}
+
+/* Claim: a single sentence waits for a few others at most while a request of thousands is there, which is served in
+ * order. Method: a new one after every tenth pop; count the pops until it comes. */
+static void small_ones_pass_a_large_one(void **state)
+{
+    (void)state;
+    crowd *c = make_crowd();
+    int n_batch = 0, n_waited_max = 0;
+    for (int i = 0; i < 150; i++) {
+        push_single(c, i);
+        bool has_come = false;
+        for (int n_pops = 1; n_pops <= 10; n_pops++) {
+            const t5_sequence *seq = t5_queue_pop(&c->queue);
+            if (!is_single(c, seq)) {
+                assert_ptr_equal(seq, &c->batch[n_batch++]);
+                continue;
+            }
+            assert_ptr_equal(seq, &c->singles[i]);
+            has_come = true;
+            if (n_pops > n_waited_max) n_waited_max = n_pops;
+        }
+        assert_true(has_come);
+    }
+    assert_true(n_waited_max <= 3); /* a turn of each, and once the oldest */
+    t5_queue_take_all(&c->queue);
+}
+
+/* Claim: a stream of single sentences that never ends does not starve a large request: it has a fourth of all places;
+ * and the single ones keep their order of age. Method: a new one for each that was taken, 20 wait. */
+static void small_ones_starve_nobody(void **state)
+{
+    (void)state;
+    crowd *c = make_crowd();
+    int n_pushed = 0, n_singles = 0, n_batch = 0;
+    while (n_pushed < 20)
+        push_single(c, n_pushed++);
+    while (n_pushed < N_SINGLES) {
+        const t5_sequence *seq = t5_queue_pop(&c->queue);
+        if (!is_single(c, seq)) {
+            assert_ptr_equal(seq, &c->batch[n_batch++]);
+            continue;
+        }
+        assert_ptr_equal(seq, &c->singles[n_singles++]);
+        push_single(c, n_pushed++);
+    }
+    assert_true(n_batch * 3 >= n_singles && n_batch * 2 <= n_singles);
+    t5_queue_take_all(&c->queue);
+}
+
 /* Claim: the rate is the work of the last seconds over their time, whatever came before. Method: a minute at 1 000 per
  * second, then a minute at 50, in turns of different length. */
 static void rate_follows_the_speed(void **state)
@@ -132,8 +227,13 @@ static void rate_follows_the_speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(order_is_kept),    cmocka_unit_test(groups_are_all_or_none), cmocka_unit_test(given_up_leave),
-        cmocka_unit_test(take_all_empties), cmocka_unit_test(rate_follows_the_speed),
+        cmocka_unit_test(groups_take_turns),
+        cmocka_unit_test(groups_are_all_or_none),
+        cmocka_unit_test(given_up_leave),
+        cmocka_unit_test(take_all_empties),
+        cmocka_unit_test(small_ones_pass_a_large_one),
+        cmocka_unit_test(small_ones_starve_nobody),
+        cmocka_unit_test(rate_follows_the_speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
