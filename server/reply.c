@@ -1,0 +1,160 @@
+/* server/reply.c: how an exchange is answered: headers, JSON, and what each failure looks like to a client. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/exchange.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT_INTERNAL "The server encountered an internal error and was unable to complete your request."
+#define RETRY_DRAINING_S 5 /* another process may take over then */
+#define RETRY_S 1
+
+static const char *error_key(const t5_exchange *x)
+{
+    return x->route != NULL ? x->route->error_key : "error";
+}
+
+/* "GET, HEAD, OPTIONS" of every route on the request's path. */
+static void format_allow(const t5_exchange *x, char *out, size_t out_bytes)
+{
+    const t5_http_options *o = &x->http->options;
+    size_t n = 0;
+    out[0] = '\0';
+    for (int32_t i = 0; i < o->n_routes; i++) {
+        if (x->path_route == NULL || strcmp(o->routes[i].path, x->path_route) != 0) continue;
+        bool is_get = strcmp(o->routes[i].method, "GET") == 0;
+        n += (size_t)snprintf(out + n, out_bytes - n, "%s, %s", o->routes[i].method, is_get ? "HEAD, " : "");
+        T5_ASSERT(n < out_bytes);
+    }
+    snprintf(out + n, out_bytes - n, "OPTIONS");
+}
+
+static void add_cors(const char *origin, struct MHD_Response *response)
+{
+    if (origin[0] == '\0') return;
+    MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
+    MHD_add_response_header(response, "Access-Control-Allow-Headers",
+                            "Authorization, Content-Type, " T5_HEADER_REQUEST_ID ", " T5_HEADER_REQUEST_TIMEOUT);
+    MHD_add_response_header(response, "Access-Control-Expose-Headers",
+                            "Authorization, Retry-After, " T5_HEADER_REQUEST_ID);
+    MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST");
+    MHD_add_response_header(response, "Access-Control-Max-Age", "1728000");
+}
+
+static void add_retry_after(const t5_exchange *x, struct MHD_Response *response, bool is_draining)
+{
+    char seconds[16];
+    int32_t s = is_draining ? RETRY_DRAINING_S : x->retry_after_s > 0 ? x->retry_after_s : RETRY_S;
+    snprintf(seconds, sizeof seconds, "%" PRId32, s);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+}
+
+static void add_headers(const t5_exchange *x, struct MHD_Response *response, const char *content_type)
+{
+    if (content_type != NULL) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    MHD_add_response_header(response, T5_HEADER_REQUEST_ID, x->id);
+    for (const char *const *h = x->headers; h != NULL && *h != NULL; h += 2)
+        MHD_add_response_header(response, h[0], h[1]);
+    add_cors(x->http->options.cors_origin, response);
+    bool wants_allow = x->http_status == MHD_HTTP_METHOD_NOT_ALLOWED || x->is_options;
+    if (wants_allow) {
+        char allow[64];
+        format_allow(x, allow, sizeof allow);
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
+    }
+    bool is_draining = t5_http_is_draining(x->http);
+    if (x->http_status == MHD_HTTP_SERVICE_UNAVAILABLE) add_retry_after(x, response, is_draining);
+    if (x->must_close || is_draining) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+}
+
+void t5_exchange_set_headers(t5_exchange *x, const char *const *headers)
+{
+    x->headers = headers;
+}
+
+void t5_exchange_send(t5_exchange *x)
+{
+    int64_t deadline_ms = t5_clock_ms() + x->http->options.receive_timeout_ms;
+    t5_watch_set_deadline(x->http->watch, x->watched, deadline_ms);
+    if (MHD_queue_response(x->connection, x->http_status, x->response) == MHD_YES) x->phase = T5_EXCHANGE_REPLIED;
+    MHD_destroy_response(x->response);
+    x->response = NULL;
+}
+
+/* Takes over `body`, which is malloc'ed (NULL for an empty one). On a worker the response waits for the HTTP thread. */
+void t5_exchange_reply(t5_exchange *x, unsigned http_status, const char *content_type, char *body, size_t n_bytes)
+{
+    static char empty[1];
+    T5_ASSERT(x->phase != T5_EXCHANGE_REPLIED && !x->is_awaiting && x->response == NULL);
+    x->http_status = http_status;
+    x->response = MHD_create_response_from_buffer(n_bytes, body != NULL ? body : empty,
+                                                  body != NULL ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (x->response == NULL) { /* the phase tells begin and advance that nothing was queued */
+        free(body);
+        return;
+    }
+    x->reply_bytes = n_bytes;
+    add_headers(x, x->response, content_type);
+    if (!x->is_parked) t5_exchange_send(x);
+}
+
+/* Compact, keys sorted, newline: what LibreTranslate sends. Owned by the caller; NULL when out of memory. */
+static char *dump_line(const json_t *value, size_t *out_bytes)
+{
+    const size_t flags = JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6);
+    size_t n = json_dumpb(value, NULL, 0, flags);
+    char *line = n > 0 ? malloc(n + 1) : NULL;
+    if (line == NULL) return NULL;
+    json_dumpb(value, line, n, flags);
+    line[n] = '\n';
+    *out_bytes = n + 1;
+    return line;
+}
+
+void t5_exchange_reply_json(t5_exchange *x, unsigned http_status, const json_t *value)
+{
+    size_t n_bytes = 0;
+    char *line = value != NULL ? dump_line(value, &n_bytes) : NULL;
+    if (line == NULL) http_status = MHD_HTTP_SERVICE_UNAVAILABLE; /* out of memory: an empty body is all we can send */
+    t5_exchange_reply(x, http_status, "application/json", line, n_bytes);
+}
+
+void t5_exchange_fail_status(t5_exchange *x, unsigned http_status, const char *text)
+{
+    json_t *value = json_pack("{s:s}", error_key(x), text);
+    t5_exchange_reply_json(x, http_status, value);
+    json_decref(value);
+}
+
+/* How each status looks to a client. Our own failures are logged in full and told in general: their texts may name
+ * files and devices. */
+static const struct {
+    unsigned http_status;
+    const char *text; /* NULL: the error's own */
+} failures[] = {
+    [T5_OK] = {MHD_HTTP_INTERNAL_SERVER_ERROR, TEXT_INTERNAL},
+    [T5_ERR_ARG] = {MHD_HTTP_BAD_REQUEST, NULL},
+    [T5_ERR_NOMEM] = {MHD_HTTP_SERVICE_UNAVAILABLE, "the server is out of memory, try again later"},
+    [T5_ERR_IO] = {MHD_HTTP_INTERNAL_SERVER_ERROR, TEXT_INTERNAL},
+    [T5_ERR_FORMAT] = {MHD_HTTP_INTERNAL_SERVER_ERROR, TEXT_INTERNAL},
+    [T5_ERR_DEVICE] = {MHD_HTTP_SERVICE_UNAVAILABLE, "the device failed, try again later"},
+    [T5_ERR_BUSY] = {MHD_HTTP_SERVICE_UNAVAILABLE, NULL},
+    [T5_ERR_TIMEOUT] = {MHD_HTTP_SERVICE_UNAVAILABLE, NULL},
+};
+
+void t5_exchange_fail(t5_exchange *x, const t5_error *err)
+{
+    T5_ASSERT((size_t)err->status < T5_COUNT(failures));
+    const char *text = failures[err->status].text;
+    char quoted[2 * T5_ERROR_TEXT_MAX];
+    if (text != NULL)
+        t5_log(T5_LOG_ERROR, "request_failed id=\"%s\" path=%s at=%s:%d error=%s", x->id, x->path_route, err->file,
+               err->line, t5_log_quote(quoted, sizeof quoted, err->text));
+    if (err->status == T5_ERR_BUSY) x->retry_after_s = x->http->options.retry_after_s(x->http->options.server);
+    t5_exchange_fail_status(x, failures[err->status].http_status, text != NULL ? text : err->text);
+}

@@ -1,0 +1,23 @@
+/* server/workers.h: threads for what would hold up an HTTP thread: reading, tokenizing and joining large requests.
+ *
+ * Why: an HTTP thread serves many connections, and a body of 2 MB takes it seconds; small requests, which are most,
+ * must not wait for that. The queue needs no bound of its own: an exchange is in it once, and connections are bounded.
+ */
+#pragma once
+#include "base/error.h"
+#include <stdint.h>
+
+typedef struct t5_workers t5_workers;
+
+/* One thing to do; the caller's memory, until `run` was called. */
+typedef struct t5_work t5_work;
+struct t5_work {
+    void (*run)(void *ctx); /* on a worker */
+    void *ctx;
+    t5_work *next; /* the queue's; nobody else's */
+};
+
+t5_status t5_workers_create(int32_t n_threads, t5_workers **out, t5_error *err);
+/* Runs `work` soon. Any thread, a worker too. `is_first`: before what waits already. */
+void t5_workers_push(t5_workers *w, t5_work *work, bool is_first);
+void t5_workers_destroy(t5_workers *w); /* accepts NULL; nothing may wait or be pushed any more */
