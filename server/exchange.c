@@ -1,8 +1,11 @@
-/* server/exchange.c: one request from its head to its reply. See http.h for the life of an exchange. */
+/* server/exchange.c: one request from its head to its reply. See http.h for the life of an exchange.
+ *
+ * A large request is parked: libmicrohttpd leaves its connection alone while a worker runs handle, while the engine
+ * works, and while a worker runs finish; then the HTTP thread sends what they made. A small one is parked while the
+ * engine works only. */
 #include "server/exchange.h"
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "server/fields.h"
 #include "server/guard.h"
 
@@ -10,8 +13,8 @@
 #include <string.h>
 
 #define BODY_BYTES_FIRST 4096
+#define LARGE_BYTES 8192 /* of text; some 8 ms of reading, splitting and tokenizing */
 #define TEXT_STOPPING "the server is stopping"
-#define TEXT_INTERNAL "The server encountered an internal error and was unable to complete your request."
 
 t5_exchange *t5_exchange_create(t5_http *h, struct MHD_Connection *connection)
 {
@@ -25,143 +28,20 @@ t5_exchange *t5_exchange_create(t5_http *h, struct MHD_Connection *connection)
     x->connection = connection;
     x->watched = info->socket_context;
     x->started_ns = t5_clock_ns();
+    x->n_texts = x->n_source_tokens = x->n_target_tokens = -1;
+    t5_head_request_id(t5_exchange_header(x, T5_HEADER_REQUEST_ID), x->id);
     return x;
 }
 
-/* One that still counts as suspended was resumed: libmicrohttpd runs no connection before that, and the thread that
- * resumes touches nothing of ours afterwards. Then the client left before t5_exchange_advance() was called again. */
+/* One that is still parked was resumed: libmicrohttpd runs no connection before that, and the thread that resumes
+ * touches nothing of ours afterwards. Then the client left before t5_exchange_advance() was called again. */
 void t5_exchange_destroy(t5_exchange *x)
 {
-    if (x->is_suspended) atomic_fetch_sub(&x->http->n_working, 1);
+    if (x->is_parked) atomic_fetch_sub(&x->http->n_working, 1);
+    if (x->response != NULL) MHD_destroy_response(x->response);
     if (x->state != NULL) x->route->release(x->state);
     free(x->body);
     free(x);
-}
-
-/* --- the reply --- */
-
-static const char *error_key(const t5_exchange *x)
-{
-    return x->route != NULL ? x->route->error_key : "error";
-}
-
-/* "GET, HEAD, OPTIONS" of every route on the request's path. */
-static void format_allow(const t5_exchange *x, char *out, size_t out_bytes)
-{
-    const t5_http_options *o = &x->http->options;
-    size_t n = 0;
-    out[0] = '\0';
-    for (int32_t i = 0; i < o->n_routes; i++) {
-        if (x->path_route == NULL || strcmp(o->routes[i].path, x->path_route) != 0) continue;
-        bool is_get = strcmp(o->routes[i].method, "GET") == 0;
-        n += (size_t)snprintf(out + n, out_bytes - n, "%s, %s", o->routes[i].method, is_get ? "HEAD, " : "");
-        T5_ASSERT(n < out_bytes);
-    }
-    snprintf(out + n, out_bytes - n, "OPTIONS");
-}
-
-static void add_headers(t5_exchange *x, struct MHD_Response *response, const char *content_type)
-{
-    const char *origin = x->http->options.cors_origin;
-    if (content_type != NULL) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
-    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    for (const char *const *h = x->headers; h != NULL && *h != NULL; h += 2)
-        MHD_add_response_header(response, h[0], h[1]);
-    if (origin[0] != '\0') {
-        MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
-        MHD_add_response_header(response, "Access-Control-Allow-Headers", "Authorization, Content-Type");
-        MHD_add_response_header(response, "Access-Control-Expose-Headers", "Authorization, Retry-After");
-        MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST");
-        MHD_add_response_header(response, "Access-Control-Max-Age", "1728000");
-    }
-    bool wants_allow = x->http_status == MHD_HTTP_METHOD_NOT_ALLOWED || x->is_options;
-    if (wants_allow) {
-        char allow[64];
-        format_allow(x, allow, sizeof allow);
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
-    }
-    bool is_draining = t5_http_is_draining(x->http);
-    if (x->http_status == MHD_HTTP_SERVICE_UNAVAILABLE)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, is_draining ? "5" : "1");
-    if (x->must_close || is_draining) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
-}
-
-void t5_exchange_set_headers(t5_exchange *x, const char *const *headers)
-{
-    x->headers = headers;
-}
-
-/* Takes over `body`, which is malloc'ed (NULL for an empty one). */
-void t5_exchange_reply(t5_exchange *x, unsigned http_status, const char *content_type, char *body, size_t n_bytes)
-{
-    static char empty[1];
-    T5_ASSERT(x->phase != T5_EXCHANGE_REPLIED && !x->is_suspended);
-    x->http_status = http_status;
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        n_bytes, body != NULL ? body : empty, body != NULL ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
-    if (response == NULL) { /* the phase tells begin and advance that nothing was queued */
-        free(body);
-        return;
-    }
-    add_headers(x, response, content_type);
-    int64_t deadline_ms = t5_clock_ms() + x->http->options.receive_timeout_ms;
-    t5_watch_set_deadline(x->http->watch, x->watched, deadline_ms);
-    if (MHD_queue_response(x->connection, http_status, response) == MHD_YES) x->phase = T5_EXCHANGE_REPLIED;
-    MHD_destroy_response(response);
-}
-
-/* Compact, keys sorted, newline: what LibreTranslate sends. Owned by the caller; NULL when out of memory. */
-static char *dump_line(const json_t *value, size_t *out_bytes)
-{
-    const size_t flags = JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6);
-    size_t n = json_dumpb(value, NULL, 0, flags);
-    char *line = n > 0 ? malloc(n + 1) : NULL;
-    if (line == NULL) return NULL;
-    json_dumpb(value, line, n, flags);
-    line[n] = '\n';
-    *out_bytes = n + 1;
-    return line;
-}
-
-void t5_exchange_reply_json(t5_exchange *x, unsigned http_status, const json_t *value)
-{
-    size_t n_bytes = 0;
-    char *line = value != NULL ? dump_line(value, &n_bytes) : NULL;
-    if (line == NULL) http_status = MHD_HTTP_SERVICE_UNAVAILABLE; /* out of memory: an empty body is all we can send */
-    t5_exchange_reply(x, http_status, "application/json", line, n_bytes);
-}
-
-void t5_exchange_fail_status(t5_exchange *x, unsigned http_status, const char *text)
-{
-    json_t *value = json_pack("{s:s}", error_key(x), text);
-    t5_exchange_reply_json(x, http_status, value);
-    json_decref(value);
-}
-
-/* How each status looks to a client. Our own failures are logged in full and told in general: their texts may name
- * files and devices. */
-static const struct {
-    unsigned http_status;
-    const char *text; /* NULL: the error's own */
-} failures[] = {
-    [T5_OK] = {MHD_HTTP_INTERNAL_SERVER_ERROR, TEXT_INTERNAL},
-    [T5_ERR_ARG] = {MHD_HTTP_BAD_REQUEST, NULL},
-    [T5_ERR_NOMEM] = {MHD_HTTP_SERVICE_UNAVAILABLE, "the server is out of memory, try again later"},
-    [T5_ERR_IO] = {MHD_HTTP_INTERNAL_SERVER_ERROR, TEXT_INTERNAL},
-    [T5_ERR_FORMAT] = {MHD_HTTP_INTERNAL_SERVER_ERROR, TEXT_INTERNAL},
-    [T5_ERR_DEVICE] = {MHD_HTTP_SERVICE_UNAVAILABLE, "the device failed, try again later"},
-    [T5_ERR_BUSY] = {MHD_HTTP_SERVICE_UNAVAILABLE, NULL},
-    [T5_ERR_TIMEOUT] = {MHD_HTTP_SERVICE_UNAVAILABLE, NULL},
-};
-
-void t5_exchange_fail(t5_exchange *x, const t5_error *err)
-{
-    T5_ASSERT((size_t)err->status < T5_COUNT(failures));
-    const char *text = failures[err->status].text;
-    if (text != NULL)
-        t5_log(T5_LOG_ERROR, "request_failed path=%s at=%s:%d error=\"%s\"", x->path_route, err->file, err->line,
-               err->text);
-    t5_exchange_fail_status(x, failures[err->status].http_status, text != NULL ? text : err->text);
 }
 
 /* --- the request --- */
@@ -199,6 +79,7 @@ enum MHD_Result t5_exchange_begin(t5_exchange *x, const char *path, const char *
 {
     const char *refusal = NULL;
     unsigned http_status = MHD_HTTP_OK;
+    x->method = t5_head_method(method);
     find_route(x, path, method);
     if (!t5_guard_check(x->connection)) {
         http_status = MHD_HTTP_BAD_REQUEST;
@@ -237,7 +118,7 @@ static bool grow(t5_exchange *x, size_t n_bytes)
 /* A body that nobody will read, or that is too large, is counted and dropped; the answer comes at its end. */
 enum MHD_Result t5_exchange_append(t5_exchange *x, const char *bytes, size_t n_bytes)
 {
-    bool is_wanted = x->route != NULL && strcmp(x->route->method, "GET") != 0;
+    bool is_wanted = x->route != NULL; /* also with GET: clients of DeepL send a form there */
     if (n_bytes > x->http->options.body_bytes_max - x->body_bytes) x->is_too_large = true;
     if (x->is_too_large) return MHD_YES;
     if (is_wanted && !grow(x, x->body_bytes + n_bytes)) return MHD_NO;
@@ -246,22 +127,136 @@ enum MHD_Result t5_exchange_append(t5_exchange *x, const char *bytes, size_t n_b
     return MHD_YES;
 }
 
+/* --- waiting for other threads --- */
+
 static void gone(void *ctx)
 {
     t5_exchange *x = ctx;
     x->route->cancel(x);
 }
 
-/* Counts first and looks then, as t5_http_stop() marks first and counts then: one of the two sees the other. */
-static void hand_over(t5_exchange *x)
+static void park(t5_exchange *x)
 {
-    atomic_fetch_add(&x->http->n_working, 1);
-    if (x->route->is_work && atomic_load(&x->http->is_stopping)) {
-        t5_exchange_fail_status(x, MHD_HTTP_SERVICE_UNAVAILABLE, TEXT_STOPPING);
+    x->is_parked = true;
+    t5_watch_begin_work(x->http->watch, x->watched);
+    MHD_suspend_connection(x->connection);
+}
+
+/* The connection goes back to its HTTP thread, which may end the exchange at once. */
+static void unpark(t5_http *h, struct MHD_Connection *connection)
+{
+    atomic_fetch_add(&h->n_resuming, 1);
+    MHD_resume_connection(connection);
+    atomic_fetch_sub(&h->n_resuming, 1);
+}
+
+static void finish(t5_exchange *x)
+{
+    x->is_awaiting = false;
+    x->route->finish(x, x->http->options.server);
+}
+
+/* On a worker. */
+static void run_finish(void *ctx)
+{
+    t5_exchange *x = ctx;
+    if (!t5_watch_is_gone(x->http->watch, x->watched)) finish(x);
+    unpark(x->http, x->connection);
+}
+
+/* The last to let go moves it on; nobody else may touch it then. */
+static void let_go(t5_exchange *x)
+{
+    if (atomic_fetch_sub(&x->n_holds, 1) > 1) return;
+    t5_watch_end_work(x->http->watch, x->watched);
+    if (x->is_large && x->is_awaiting) {
+        x->work = (t5_work){.run = run_finish, .ctx = x};
+        t5_workers_push(x->http->workers, &x->work, true);
+    } else {
+        unpark(x->http, x->connection);
+    }
+}
+
+/* Before the work starts, so that a resume can never come first. */
+void t5_exchange_suspend(t5_exchange *x)
+{
+    T5_ASSERT(x->phase == T5_EXCHANGE_WORKING && !x->is_awaiting && x->route->finish != NULL);
+    x->is_awaiting = true;
+    atomic_fetch_add(&x->n_holds, 1);
+    if (!x->is_parked) park(x);
+}
+
+void t5_exchange_resume(t5_exchange *x)
+{
+    let_go(x);
+}
+
+/* What waited for a worker longer than its client would is not begun. */
+static void handle(t5_exchange *x)
+{
+    t5_error err = {0};
+    bool is_late = x->deadline_ms != 0 && t5_clock_ms() >= x->deadline_ms;
+    if (is_late) {
+        T5_FAIL(&err, T5_ERR_TIMEOUT, "the request took too long");
+        t5_exchange_fail(x, &err);
     } else {
         x->route->handle(x, x->http->options.server);
     }
-    if (!x->is_suspended) atomic_fetch_sub(&x->http->n_working, 1);
+}
+
+/* On a worker. */
+static void run_handle(void *ctx)
+{
+    t5_exchange *x = ctx;
+    handle(x);
+    bool is_working = x->is_awaiting && atomic_load(&x->n_holds) > 1;
+    if (is_working) t5_watch_await_gone(x->http->watch, x->watched, gone, x);
+    let_go(x);
+}
+
+static enum MHD_Result add_length(void *ctx, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    size_t *n_bytes = ctx;
+    (void)kind, (void)name;
+    *n_bytes += value != NULL ? strlen(value) : 0;
+    return MHD_YES;
+}
+
+/* Too much text for an HTTP thread, whichever way it came. */
+static bool is_large(const t5_exchange *x)
+{
+    size_t n_bytes = x->body_bytes;
+    if (strcmp(x->route->method, "POST") != 0) return false;
+    MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, add_length, &n_bytes);
+    return n_bytes > LARGE_BYTES;
+}
+
+/* Counts first and looks then, as t5_http_stop() marks first and counts then: one of the two sees the other. */
+static void hand_over(t5_exchange *x)
+{
+    t5_error err = {0};
+    int64_t ms = 0;
+    const char *wanted = t5_exchange_header(x, T5_HEADER_REQUEST_TIMEOUT);
+    atomic_fetch_add(&x->http->n_working, 1);
+    if (x->route->is_work && atomic_load(&x->http->is_stopping)) {
+        t5_exchange_fail_status(x, MHD_HTTP_SERVICE_UNAVAILABLE, TEXT_STOPPING);
+    } else if (x->route->is_work && t5_head_timeout(wanted, x->http->options.request_timeout_ms, &ms, &err) != T5_OK) {
+        t5_exchange_fail(x, &err);
+    } else {
+        x->deadline_ms = ms > 0 ? t5_clock_ms() + ms : 0;
+        x->is_large = is_large(x);
+        if (!x->is_large) handle(x);
+    }
+    if (x->is_large) {
+        atomic_store(&x->n_holds, 1);
+        park(x);
+        x->work = (t5_work){.run = run_handle, .ctx = x};
+        t5_workers_push(x->http->workers, &x->work, false);
+    } else if (x->is_awaiting) {
+        t5_watch_await_gone(x->http->watch, x->watched, gone, x);
+    } else {
+        atomic_fetch_sub(&x->http->n_working, 1);
+    }
 }
 
 static void dispatch(t5_exchange *x)
@@ -285,16 +280,15 @@ enum MHD_Result t5_exchange_advance(t5_exchange *x)
 {
     if (x->phase == T5_EXCHANGE_RECEIVING) {
         dispatch(x);
-        if (!x->is_suspended) return queued(x);
-        t5_watch_await_gone(x->http->watch, x->watched, gone, x);
-        return MHD_YES;
+        return x->is_parked ? MHD_YES : queued(x);
     }
     /* While it stops, libmicrohttpd takes a response without keeping it, and calls again. */
     if (x->phase == T5_EXCHANGE_REPLIED) return MHD_NO;
-    T5_ASSERT(x->is_suspended);
-    x->is_suspended = false;
+    T5_ASSERT(x->is_parked);
+    x->is_parked = false;
     bool is_gone = t5_watch_is_gone(x->http->watch, x->watched);
-    if (!is_gone) x->route->finish(x, x->http->options.server);
+    if (!is_gone && x->is_awaiting) finish(x);
+    if (!is_gone && x->response != NULL) t5_exchange_send(x);
     atomic_fetch_sub(&x->http->n_working, 1);
     return is_gone ? MHD_NO : queued(x);
 }
@@ -325,20 +319,19 @@ const char *t5_exchange_header(const t5_exchange *x, const char *name)
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
 }
 
-/* --- waiting for other threads --- */
-
-/* Before the work starts, so that a resume can never come first. */
-void t5_exchange_suspend(t5_exchange *x)
+const char *t5_exchange_id(const t5_exchange *x)
 {
-    T5_ASSERT(x->phase == T5_EXCHANGE_WORKING && !x->is_suspended && x->route->finish != NULL);
-    x->is_suspended = true;
-    t5_watch_begin_work(x->http->watch, x->watched);
-    MHD_suspend_connection(x->connection);
+    return x->id;
 }
 
-void t5_exchange_resume(t5_exchange *x)
+int64_t t5_exchange_deadline_ms(const t5_exchange *x)
 {
-    struct MHD_Connection *connection = x->connection;
-    t5_watch_end_work(x->http->watch, x->watched);
-    MHD_resume_connection(connection);
+    return x->deadline_ms;
+}
+
+void t5_exchange_set_usage(t5_exchange *x, int64_t n_texts, int64_t n_source_tokens, int64_t n_target_tokens)
+{
+    x->n_texts = n_texts;
+    x->n_source_tokens = n_source_tokens;
+    x->n_target_tokens = n_target_tokens;
 }

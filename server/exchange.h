@@ -1,8 +1,10 @@
-/* server/exchange.h: inside of t5_http and t5_exchange; private to http.c, exchange.c and exchange_fields.c. */
+/* server/exchange.h: inside of t5_http and t5_exchange; private to http.c, exchange*.c and reply.c. */
 #pragma once
 #include "server/acceptor.h"
+#include "server/head.h"
 #include "server/http.h"
 #include "server/watch.h"
+#include "server/workers.h"
 #include <microhttpd.h>
 #include <stdatomic.h>
 
@@ -10,38 +12,51 @@ struct t5_http {
     t5_http_options options;
     struct MHD_Daemon *daemon;
     t5_watch *watch;
+    t5_workers *workers;
     t5_acceptor *acceptor; /* NULL after t5_http_drain() */
     char url[160];
     atomic_bool is_draining;
     atomic_int n_connections;
     atomic_int n_exchanges;  /* received and not completely answered */
     atomic_bool is_stopping; /* no more work may begin */
-    atomic_int n_working;    /* in a route's hands, maybe suspended: libmicrohttpd must not be stopped */
+    atomic_int n_working;    /* in a route's hands, maybe parked: libmicrohttpd must not be stopped */
+    atomic_int n_resuming;   /* threads within MHD_resume_connection(): the same */
 };
 
 typedef enum {
     T5_EXCHANGE_RECEIVING,
-    T5_EXCHANGE_WORKING, /* handle was called; suspended, or about to reply */
+    T5_EXCHANGE_WORKING, /* handle was called, or will be on a worker */
     T5_EXCHANGE_REPLIED, /* a response is queued */
 } t5_exchange_phase;
 
-/* Owned by libmicrohttpd's thread for its connection; a suspended one by whoever will resume it. */
+/* Owned by libmicrohttpd's thread for its connection. While it is parked libmicrohttpd leaves the connection alone, and
+ * the owner is who holds it: the worker that runs handle or finish, or whoever will call t5_exchange_resume(). */
 struct t5_exchange {
     t5_http *http;
     struct MHD_Connection *connection;
     t5_watched *watched;
     const t5_http_route *route; /* NULL: no such path, or not with this method */
     const char *path_route;     /* the path, when some route has it */
+    const char *method;         /* see t5_http_summary */
+    char id[T5_REQUEST_ID_BYTES];
     bool is_options;
     t5_exchange_phase phase;
-    bool is_suspended;
-    bool is_too_large; /* a chunked body passed the limit */
+    bool is_large;      /* handle and finish run on a worker */
+    bool is_parked;     /* libmicrohttpd's connection is suspended, or was and waits for t5_exchange_advance() */
+    bool is_awaiting;   /* between t5_exchange_suspend() and finish */
+    atomic_int n_holds; /* who must let go before a parked exchange moves on: handle's worker, t5_exchange_resume() */
+    t5_work work;       /* its place in the queue of the workers */
+    bool is_too_large;  /* a chunked body passed the limit */
     bool must_close;
     int64_t started_ns;
+    int64_t deadline_ms;
+    int32_t retry_after_s;
     unsigned http_status;
-    const char *const *headers; /* of the route's own: name, value, ..., NULL */
+    struct MHD_Response *response; /* made on a worker, to be queued by the HTTP thread */
+    const char *const *headers;    /* of the route's own: name, value, ..., NULL */
     char *body;
-    size_t body_bytes, body_capacity;
+    size_t body_bytes, body_capacity, reply_bytes;
+    int64_t n_texts, n_source_tokens, n_target_tokens;
     void *state;
 };
 
@@ -54,3 +69,5 @@ enum MHD_Result t5_exchange_begin(t5_exchange *x, const char *path, const char *
 enum MHD_Result t5_exchange_append(t5_exchange *x, const char *bytes, size_t n_bytes);
 /* The body is complete, or the exchange was resumed. MHD_NO: the connection must close. */
 enum MHD_Result t5_exchange_advance(t5_exchange *x);
+/* Queues x->response, on the HTTP thread. */
+void t5_exchange_send(t5_exchange *x);

@@ -41,9 +41,24 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **re
 {
     t5_http *h = ctx;
     t5_exchange *x = *request_ctx;
-    (void)connection, (void)code;
+    (void)code;
     if (x == NULL) return;
-    h->options.observe(h->options.server, x->route, x->http_status, t5_clock_ns() - x->started_ns);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const t5_http_summary summary = {
+        .id = x->id,
+        .route = x->route,
+        .method = x->method,
+        .path = x->path_route,
+        .status = x->http_status,
+        .ns = t5_clock_ns() - x->started_ns,
+        .bytes_in = (int64_t)x->body_bytes,
+        .bytes_out = (int64_t)x->reply_bytes,
+        .n_texts = x->n_texts,
+        .n_source_tokens = x->n_source_tokens,
+        .n_target_tokens = x->n_target_tokens,
+        .client = info != NULL ? info->client_addr : NULL,
+    };
+    h->options.observe(h->options.server, &summary);
     t5_watch_set_deadline(h->watch, x->watched, t5_clock_ms() + h->options.receive_timeout_ms);
     t5_exchange_destroy(x);
     *request_ctx = NULL;
@@ -140,6 +155,7 @@ t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error 
     const t5_acceptor_calls calls = {.has_room = has_room, .take = take_client, .ctx = h};
     raise_fd_limit(options->connections_max);
     T5_TRY(t5_watch_create(options->connections_max + CONNECTIONS_SPARE, &h->watch, err));
+    T5_TRY(t5_workers_create(options->n_workers, &h->workers, err));
     T5_TRY(t5_listen(options->host, options->port, &fd, h->url, sizeof h->url, err));
     T5_TRY(start_daemon(h, err));
     T5_TRY(t5_acceptor_create(fd, &calls, &h->acceptor, err));
@@ -149,6 +165,7 @@ t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error 
 out:
     if (fd >= 0) close(fd);
     if (h != NULL && h->daemon != NULL) MHD_stop_daemon(h->daemon);
+    if (h != NULL) t5_workers_destroy(h->workers);
     if (h != NULL) t5_watch_destroy(h->watch);
     free(h);
     return status;
@@ -191,8 +208,9 @@ bool t5_http_stop(t5_http *h)
     if (h == NULL) return true;
     T5_ASSERT(t5_http_is_draining(h));
     atomic_store(&h->is_stopping, true);
-    if (atomic_load(&h->n_working) > 0) return false;
+    if (atomic_load(&h->n_working) + atomic_load(&h->n_resuming) > 0) return false;
     MHD_stop_daemon(h->daemon);
+    t5_workers_destroy(h->workers);
     t5_watch_destroy(h->watch);
     free(h);
     return true;

@@ -5,8 +5,11 @@
  * or, when the answer comes from another thread,
  *                  received -> route->handle: t5_exchange_suspend(), start the work
  *                  -> (any thread: t5_exchange_resume()) -> route->finish -> reply
- * handle and finish run on an HTTP thread and must not wait. While it is suspended, route->cancel is called once if the
- * client leaves, or if the server gives up waiting; resume must still come.
+ * handle and finish run on an HTTP thread, those of a large request on a worker (workers.h), and must not wait. While
+ * it is suspended, route->cancel is called once if the client leaves, or if the server gives up waiting; resume must
+ * still come.
+ *
+ * Each request has an id: the client's X-Request-Id when it is short and plain, else one of ours. Every reply names it.
  *
  * Limits: body (413), head (414, 431 by libmicrohttpd), time to receive, connections. Ambiguous heads that a proxy may
  * read differently than we do are refused (guard.h). */
@@ -29,18 +32,33 @@ typedef struct {
     void (*release)(void *state);                 /* frees what t5_exchange_set_state() was given */
 } t5_http_route;
 
+struct sockaddr;
+
+/* What there is to say about a request that ended. */
+typedef struct {
+    const char *id;
+    const t5_http_route *route;                        /* NULL: no such path, or not with this method */
+    const char *method;                                /* one of HTTP's own; "other" in place of a client's invention */
+    const char *path;                                  /* of a route; NULL: no route has it */
+    unsigned status;                                   /* 0: the client left before there was an answer */
+    int64_t ns;                                        /* since its head arrived */
+    int64_t bytes_in, bytes_out;                       /* of the bodies */
+    int64_t n_texts, n_source_tokens, n_target_tokens; /* -1: not known */
+    const struct sockaddr *client;                     /* NULL: not known */
+} t5_http_summary;
+
 typedef struct {
     const char *host; /* "*": every address */
     int32_t port;     /* 0: a free one */
-    int32_t n_threads, connections_max, receive_timeout_ms;
+    int32_t n_threads, n_workers, connections_max, receive_timeout_ms;
+    int64_t request_timeout_ms; /* for work, from the end of its body to its answer; 0: none */
     size_t connection_bytes, body_bytes_max;
     const char *cors_origin; /* "": no CORS headers */
     const t5_http_route *routes;
     int32_t n_routes;
-    void *server; /* handed to the routes */
-    /* After each request: its route (NULL when there was none), status, and time since its head arrived. HTTP thread.
-     */
-    void (*observe)(void *server, const t5_http_route *route, unsigned status, int64_t ns);
+    void *server;                           /* handed to the routes */
+    int32_t (*retry_after_s)(void *server); /* for clients that T5_ERR_BUSY turns away; any thread */
+    void (*observe)(void *server, const t5_http_summary *summary); /* after each request; HTTP thread */
 } t5_http_options;
 
 /* Listens and serves. The options' pointers must outlive it. T5_ERR_IO: the address cannot be used. */
@@ -60,12 +78,18 @@ void t5_http_give_up(t5_http *h);
  * libmicrohttpd would abort. Accepts NULL. */
 bool t5_http_stop(t5_http *h);
 
-/* What handle and finish use. HTTP threads only, except resume. */
+/* What handle and finish use, on the thread that runs them; only resume comes from any thread. */
 const t5_http *t5_exchange_http(const t5_exchange *x);
 void t5_exchange_set_state(t5_exchange *x, void *state); /* freed by route->release when the exchange ends */
 void *t5_exchange_state(const t5_exchange *x);
 const char *t5_exchange_body(const t5_exchange *x, size_t *out_bytes);
 const char *t5_exchange_header(const t5_exchange *x, const char *name); /* or NULL */
+const char *t5_exchange_id(const t5_exchange *x);
+/* t5_clock_ms() when the answer to this work comes too late: the client's X-Request-Timeout-Ms or request_timeout_ms,
+ * whichever ends first. 0: none. */
+int64_t t5_exchange_deadline_ms(const t5_exchange *x);
+/* For the summary; -1: not known. */
+void t5_exchange_set_usage(t5_exchange *x, int64_t n_texts, int64_t n_source_tokens, int64_t n_target_tokens);
 
 struct json_t;
 /* The fields of the request: JSON, or query and form together (*out_is_form). T5_ERR_ARG: not readable. The caller owns
@@ -77,7 +101,7 @@ void t5_exchange_set_headers(t5_exchange *x, const char *const *headers);
 /* Exactly one of these ends an exchange. */
 void t5_exchange_reply(t5_exchange *x, unsigned http_status, const char *content_type, char *body, size_t n_bytes);
 void t5_exchange_reply_json(t5_exchange *x, unsigned http_status, const struct json_t *value);
-/* {"error": "..."} with the HTTP status of err->status; 503 comes with Retry-After. */
+/* {"error": "..."} with the HTTP status of err->status. 503 comes with Retry-After: retry_after_s() for T5_ERR_BUSY. */
 void t5_exchange_fail(t5_exchange *x, const t5_error *err);
 void t5_exchange_fail_status(t5_exchange *x, unsigned http_status, const char *text);
 

@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "server/routes.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
@@ -38,6 +39,14 @@ typedef struct {
     t5_http *http;
     sigset_t signals;
 } program;
+
+static void set_log(const t5_config *c)
+{
+    t5_log_level level = T5_LOG_INFO;
+    t5_log_parse_level(c->log_level, &level);
+    t5_log_set_level(level);
+    t5_log_set_format(strcmp(c->log_format, "json") == 0 ? T5_LOG_JSON : T5_LOG_TEXT);
+}
 
 static t5_status open_translator(program *p, t5_error *err)
 {
@@ -72,8 +81,9 @@ static t5_status start_http(program *p, t5_error *err)
     p->server.rules.chars_max = c->char_limit;
     p->server.rules.texts_max = c->max_texts_per_request;
     p->server.rules.alternatives_max = c->alternatives_limit;
-    p->server.request_timeout_ms = c->request_timeout_ms;
     p->server.has_metrics = c->metrics;
+    p->server.has_access_log = c->access_log;
+    p->server.has_access_client = c->access_log_client;
     p->server.has_web_ui = !c->disable_web_ui;
     p->server.version = T5_VERSION;
     T5_TRY(t5_server_init(&p->server, err));
@@ -81,7 +91,9 @@ static t5_status start_http(program *p, t5_error *err)
         .host = c->host,
         .port = (int32_t)c->port,
         .n_threads = (int32_t)c->http_threads,
+        .n_workers = (int32_t)c->text_threads,
         .connections_max = (int32_t)c->connections_max,
+        .request_timeout_ms = c->request_timeout_ms,
         .receive_timeout_ms = (int32_t)c->receive_timeout_ms,
         .connection_bytes = (size_t)c->connection_bytes,
         .body_bytes_max = (size_t)c->max_request_bytes,
@@ -89,6 +101,7 @@ static t5_status start_http(program *p, t5_error *err)
         .routes = t5_server_routes,
         .n_routes = t5_server_routes_count,
         .server = &p->server,
+        .retry_after_s = t5_server_retry_after_s,
         .observe = t5_server_observe,
     };
     T5_TRY(t5_http_start(&options, &p->http, err));
@@ -167,17 +180,17 @@ static void close_program(program *p)
 static t5_status run(program *p, t5_error *err)
 {
     t5_status status = T5_OK;
-    t5_log_level level = T5_LOG_INFO;
-    t5_log_parse_level(p->config.log_level, &level);
-    t5_log_set_level(level);
-    if (p->config.warning[0] != '\0') t5_log(T5_LOG_WARN, "config text=\"%s\"", p->config.warning);
-
+    char quoted[2 * sizeof p->config.warning];
     json_object_seed(0);
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&p->signals);
     sigaddset(&p->signals, SIGTERM);
     sigaddset(&p->signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &p->signals, NULL); /* threads inherit it */
+    set_log(&p->config);
+    T5_TRY(t5_log_start(err));
+    if (p->config.warning[0] != '\0')
+        t5_log(T5_LOG_WARN, "config text=%s", t5_log_quote(quoted, sizeof quoted, p->config.warning));
 
     T5_TRY(open_translator(p, err));
     T5_TRY(start_http(p, err));
@@ -190,6 +203,7 @@ static t5_status run(program *p, t5_error *err)
     status = serve(p, err);
     if (!drain(p)) {
         t5_log(T5_LOG_ERROR, "stuck text=\"the device does not answer; leaving without it\"");
+        t5_log_stop();
         _exit(EXIT_DEVICE); /* its thread and the suspended requests cannot be freed */
     }
 out:
@@ -197,21 +211,42 @@ out:
     return status;
 }
 
+/* A closed stdin, stdout or stderr would give its number to a socket, and what is printed to a client. */
+static void reserve_stdio(void)
+{
+    for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR)) {
+        if (fd <= STDERR_FILENO) continue;
+        close(fd);
+        break;
+    }
+}
+
+/* The last line: the program's name and the cause. It may have to wait its turn behind the log, but not for ever. */
+static int complain(t5_status status, const t5_error *err)
+{
+    char line[T5_ERROR_TEXT_MAX + 16];
+    snprintf(line, sizeof line, "t5serve: %s", err->text);
+    t5_log_plain(line);
+    t5_log_stop();
+    return status == T5_ERR_ARG ? EXIT_USAGE : status == T5_ERR_DEVICE ? EXIT_DEVICE : EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
     static program p;
     t5_error err = {0};
     t5_config_action action = T5_CONFIG_RUN;
+    reserve_stdio();
     t5_status status = t5_config_load(argc, argv, environ, &p.config, &action, &err);
     if (status != T5_OK) {
-        fprintf(stderr, "t5serve: %s\n", err.text);
+        complain(status, &err);
         return EXIT_USAGE;
     }
     if (action == T5_CONFIG_HELP) t5_config_print_help(stdout);
     if (action == T5_CONFIG_VERSION) printf("t5serve %s\n", T5_VERSION);
     if (action == T5_CONFIG_PRINT) status = t5_config_print(&p.config, stdout, &err);
     if (action == T5_CONFIG_RUN) status = run(&p, &err);
-    if (status == T5_OK) return EXIT_SUCCESS;
-    fprintf(stderr, "t5serve: %s\n", err.text);
-    return status == T5_ERR_ARG ? EXIT_USAGE : status == T5_ERR_DEVICE ? EXIT_DEVICE : EXIT_FAILURE;
+    if (status != T5_OK) return complain(status, &err);
+    t5_log_stop();
+    return EXIT_SUCCESS;
 }

@@ -10,7 +10,7 @@ typedef struct {
     const t5_profile *profile;
     const char *const *codes; /* the languages of the profile */
     int32_t n_codes;
-    int64_t chars_max, texts_max, alternatives_max; /* -1: no limit */
+    _Atomic int64_t chars_max, texts_max, alternatives_max; /* -1: no limit; may change at any time */
 } t5_params_rules;
 
 typedef struct {

@@ -1,11 +1,11 @@
 /* server/routes.c: the table, and the small endpoints. */
 #include "server/routes.h"
 #include "base/log.h"
+#include "server/access_log.h"
 #include "server/libretranslate.h"
 #include "server/web.h"
 #include "text/langcodes.h"
 
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +92,7 @@ const t5_http_route t5_server_routes[] = {
     {"GET", "/health", "error", false, handle_health, NULL, NULL, NULL},
     {"GET", "/health/live", "error", false, handle_live, NULL, NULL, NULL},
     {"GET", "/health/ready", "error", false, handle_ready, NULL, NULL, NULL},
+    {"GET", "/ready", "error", false, handle_ready, NULL, NULL, NULL},
     {"GET", "/metrics", "error", false, handle_metrics, NULL, NULL, NULL},
     {"GET", "/", "error", false, t5_web_handle_page, NULL, NULL, NULL},
     {"GET", "/web/style.css", "error", false, t5_web_handle_style, NULL, NULL, NULL},
@@ -140,10 +141,15 @@ void t5_server_deinit(t5_server *s)
     s->metrics = NULL;
 }
 
-void t5_server_observe(void *server, const t5_http_route *route, unsigned http_status, int64_t ns)
+void t5_server_observe(void *server, const t5_http_summary *summary)
 {
     t5_server *s = server;
-    t5_metrics_count(s->metrics, route, http_status, ns);
-    t5_log(T5_LOG_DEBUG, "request method=%s path=%s status=%u ms=%" PRId64, route != NULL ? route->method : "-",
-           route != NULL ? route->path : "-", http_status, ns / 1000000);
+    t5_metrics_count(s->metrics, summary->route, summary->status, summary->ns);
+    if (s->has_access_log) t5_access_log(summary, s->has_access_client);
+}
+
+int32_t t5_server_retry_after_s(void *server)
+{
+    const t5_server *s = server;
+    return t5_engine_retry_after_s(t5_translator_engine(s->translator));
 }

@@ -5,15 +5,18 @@
 #include "server/metrics.h"
 #include "server/params.h"
 
+#include <stdatomic.h>
+
 #define T5_LANGUAGES_MAX 1024
 
-/* What the routes share. Immutable while requests are served, but for the metrics. */
+/* What the routes share. Immutable while requests are served, but for what counts. */
 typedef struct {
     t5_translator *translator;
-    t5_params_rules rules;      /* the caller sets the limits */
-    int64_t request_timeout_ms; /* 0: none */
-    bool has_metrics;           /* GET /metrics is answered */
-    bool has_web_ui;            /* GET / is answered */
+    t5_params_rules rules;         /* the caller sets the limits */
+    atomic_bool has_metrics;       /* GET /metrics is answered */
+    atomic_bool has_access_log;    /* a line for each request */
+    atomic_bool has_access_client; /* with the client's address */
+    bool has_web_ui;               /* GET / is answered */
     const char *version;
     const char *codes[T5_LANGUAGES_MAX];
     char *languages; /* the answer of GET /languages */
@@ -30,8 +33,9 @@ t5_status t5_server_init(t5_server *s, t5_error *err);
 void t5_server_deinit(t5_server *s);
 /* The device failed: nothing will be translated any more. */
 bool t5_server_is_lost(const t5_server *s);
-/* t5_http_options.observe */
-void t5_server_observe(void *server, const t5_http_route *route, unsigned http_status, int64_t ns);
+/* t5_http_options.observe and .retry_after_s */
+void t5_server_observe(void *server, const t5_http_summary *summary);
+int32_t t5_server_retry_after_s(void *server);
 
 /* translate.c: POST /translate. */
 void t5_translate_handle(t5_exchange *x, void *server);

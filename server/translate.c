@@ -1,6 +1,5 @@
 /* server/translate.c: POST /translate, as LibreTranslate has it. handle: fields -> params -> start; the device thread
  * resumes; finish: detokenize, join, reply. */
-#include "base/clock.h"
 #include "server/routes.h"
 
 #include <jansson.h>
@@ -52,7 +51,7 @@ void t5_translate_handle(t5_exchange *x, void *server)
         .decoding = p->decoding,
         .has_max_new_tokens = p->has_max_new_tokens,
         .n_alternatives = p->n_alternatives,
-        .deadline_ms = s->request_timeout_ms > 0 ? t5_clock_ms() + s->request_timeout_ms : 0,
+        .deadline_ms = t5_exchange_deadline_ms(x),
         .on_done = on_done,
         .ctx = x,
     };
