@@ -7,6 +7,8 @@
 
 #include <pthread.h>
 
+T5_C_BEGIN
+
 /* Options that the plug-in's entry cannot carry. */
 typedef struct {
     int device;
@@ -103,3 +105,5 @@ void t5_cuda_matrix_destroy(t5_backend *b, t5_matrix *m);
 t5_status t5_cuda_product(t5_backend *b, const t5_linear_args *args, t5_error *err);
 t5_status t5_cuda_head(t5_backend *b, const float *x, int32_t n_queries, const float *norm_gain, float eps,
                        const t5_matrix *w, float *logits, t5_error *err);
+
+T5_C_END

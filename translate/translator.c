@@ -81,6 +81,16 @@ out:
     return status;
 }
 
+/* A sentence takes tens of microseconds, a request of thousands of texts tenths of a second. */
+static void init_histograms(t5_translator *t)
+{
+    enum { us = 1000, ms = 1000000 };
+    static const int64_t bounds[] = {25 * us, 50 * us, 100 * us, 250 * us, 500 * us, 1 * ms,   2500 * us,
+                                     5 * ms,  10 * ms, 25 * ms,  50 * ms,  100 * ms, 250 * ms, 1000 * ms};
+    t5_histogram_init(&t->tokenize_ns, bounds, T5_COUNT(bounds));
+    t5_histogram_init(&t->detokenize_ns, bounds, T5_COUNT(bounds));
+}
+
 t5_status t5_translator_open(const t5_translator_options *options, t5_translator **out, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -89,6 +99,7 @@ t5_status t5_translator_open(const t5_translator_options *options, t5_translator
     t5_translator *t = calloc(1, sizeof *t);
     if (t == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "translator: %zu bytes", sizeof *t);
 
+    init_histograms(t);
     T5_TRY(open_text(t, options->model_dir, err));
     T5_TRY(open_engine(t, options, err));
     t->sentences_max = options->sentences_max;
@@ -139,6 +150,12 @@ t5_engine *t5_translator_engine(t5_translator *t)
 const char *t5_translator_device(const t5_translator *t)
 {
     return t->backend->device;
+}
+
+void t5_translator_stats_get(const t5_translator *t, t5_translator_stats *out)
+{
+    t5_histogram_read(&t->tokenize_ns, &out->tokenize_ns);
+    t5_histogram_read(&t->detokenize_ns, &out->detokenize_ns);
 }
 
 int32_t t5_translator_n_rows_max(const t5_translator *t)

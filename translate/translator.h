@@ -33,6 +33,12 @@ const t5_tokenizer *t5_translator_tokenizer(const t5_translator *t);
 const t5_hparams *t5_translator_hparams(const t5_translator *t);
 t5_engine *t5_translator_engine(t5_translator *t);
 const char *t5_translator_device(const t5_translator *t); /* for people */
+/* Time of requests outside the engine, one value per request. Any thread. */
+typedef struct {
+    t5_histogram_counts tokenize_ns;   /* languages, sentences, tokens */
+    t5_histogram_counts detokenize_ns; /* tokens to text, sentences joined */
+} t5_translator_stats;
+void t5_translator_stats_get(const t5_translator *t, t5_translator_stats *out);
 int32_t t5_translator_n_rows_max(const t5_translator *t); /* rows decoded together: sentences times num_beams */
 int32_t t5_translator_src_len_max(const t5_translator *t);
 int32_t t5_translator_tgt_len_max(const t5_translator *t);

@@ -1,6 +1,7 @@
 /* translate/translator_internal.h: the state of an open translator, shared by the files of this folder. Immutable after
- * open, except through the engine. */
+ * open, but for the engine and the histograms. */
 #pragma once
+#include "base/histogram.h"
 #include "translate/translator.h"
 
 struct t5_translator {
@@ -17,4 +18,5 @@ struct t5_translator {
     int32_t n_languages;
     const char **sources; /* [n_sources] those of them that can be translated from */
     int32_t n_sources;
+    t5_histogram tokenize_ns, detokenize_ns;
 };
