@@ -72,7 +72,7 @@ static t5_status add_multipart(t5_exchange *x, collector *c)
     return c->status;
 }
 
-t5_status t5_exchange_fields(t5_exchange *x, json_t **out, bool *out_is_form, t5_error *err)
+t5_status t5_exchange_fields(t5_exchange *x, const char *repeated, json_t **out, bool *out_is_form, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_content_kind kind = t5_content_kind_of(t5_exchange_header(x, MHD_HTTP_HEADER_CONTENT_TYPE));
@@ -82,7 +82,7 @@ t5_status t5_exchange_fields(t5_exchange *x, json_t **out, bool *out_is_form, t5
 
     *out_is_form = kind != T5_CONTENT_JSON;
     if (kind == T5_CONTENT_JSON) return t5_fields_from_json(body, n_bytes, out, err);
-    c.fields = json_object();
+    c.fields = t5_fields_create(repeated);
     if (c.fields == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "out of memory for a request");
     MHD_get_connection_values_n(x->connection, MHD_GET_ARGUMENT_KIND, add_query_field, &c);
     T5_TRY(c.status);

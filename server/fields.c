@@ -58,6 +58,11 @@ t5_status t5_fields_from_json(const char *body, size_t n_bytes, json_t **out, t5
     return T5_OK;
 }
 
+json_t *t5_fields_create(const char *repeated)
+{
+    return repeated != NULL ? json_pack("{s:[]}", repeated) : json_object();
+}
+
 t5_status t5_fields_add(json_t *fields, const char *name, size_t name_bytes, const char *value, size_t value_bytes,
                         t5_error *err)
 {
@@ -71,13 +76,15 @@ t5_status t5_fields_add(json_t *fields, const char *name, size_t name_bytes, con
         status = T5_FAIL(err, T5_ERR_ARG, "Invalid request: a form field is not valid UTF-8");
         goto out;
     }
-    if (json_object_get(fields, json_string_value(key)) != NULL) goto out; /* the first one wins */
-    if (json_object_size(fields) >= T5_FORM_FIELDS_MAX) {
+    json_t *present = json_object_get(fields, json_string_value(key));
+    if (present != NULL && !json_is_array(present)) goto out; /* the first one wins */
+    if (json_object_size(fields) + json_array_size(present) >= T5_FORM_FIELDS_MAX) {
         status = T5_FAIL(err, T5_ERR_ARG, "Invalid request: more than %d form fields", T5_FORM_FIELDS_MAX);
         goto out;
     }
-    if (json_object_set(fields, json_string_value(key), string) != 0)
-        status = T5_FAIL(err, T5_ERR_NOMEM, "out of memory for a form field of %zu bytes", value_bytes);
+    bool is_added = present != NULL ? json_array_append(present, string) == 0
+                                    : json_object_set(fields, json_string_value(key), string) == 0;
+    if (!is_added) status = T5_FAIL(err, T5_ERR_NOMEM, "out of memory for a form field of %zu bytes", value_bytes);
 out:
     json_decref(key);
     json_decref(string);

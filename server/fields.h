@@ -21,7 +21,11 @@ typedef enum { T5_CONTENT_OTHER, T5_CONTENT_JSON, T5_CONTENT_FORM, T5_CONTENT_MU
 t5_content_kind t5_content_kind_of(const char *content_type);
 /* T5_ERR_ARG: not JSON, duplicate keys, NUL, invalid UTF-8, too many values, not an object. The caller owns *out. */
 t5_status t5_fields_from_json(const char *body, size_t n_bytes, json_t **out, t5_error *err);
-/* Adds one field unless the name is there already. T5_ERR_ARG: invalid UTF-8, NUL, too many fields. */
+/* No fields yet. `repeated`, unless NULL, is a name that may stand several times: it holds an array. NULL when out of
+ * memory. */
+json_t *t5_fields_create(const char *repeated);
+/* Adds one field unless the name is there already; to an array it appends. T5_ERR_ARG: invalid UTF-8, NUL, too many
+ * fields. */
 t5_status t5_fields_add(json_t *fields, const char *name, size_t name_bytes, const char *value, size_t value_bytes,
                         t5_error *err);
 /* Adds the fields of an application/x-www-form-urlencoded body. A % without two hex digits stands for itself. */

@@ -69,7 +69,7 @@ void t5_detect_handle(t5_exchange *x, void *server)
     bool is_form = false;
     detection d = {.n_found = 0};
 
-    T5_TRY(t5_exchange_fields(x, &fields, &is_form, &err));
+    T5_TRY(t5_exchange_fields(x, NULL, &fields, &is_form, &err));
     const json_t *q = json_object_get(fields, "q");
     T5_TRY(t5_params_check_q(q, &err));
     if (s->rules.n_codes == 0) T5_TRY(T5_FAIL(&err, T5_ERR_ARG, "Invalid request: the model names no languages"));

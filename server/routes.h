@@ -22,6 +22,7 @@ typedef struct {
     char *languages; /* the answer of GET /languages */
     size_t languages_bytes;
     t5_metrics *metrics;
+    atomic_llong n_characters; /* of DeepL's requests, since the start */
 } t5_server;
 
 extern const t5_http_route t5_server_routes[];

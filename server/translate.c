@@ -22,7 +22,7 @@ static t5_status read_params(t5_exchange *x, const t5_server *s, t5_params *out,
 {
     json_t *fields = NULL;
     bool is_form = false;
-    t5_status status = t5_exchange_fields(x, &fields, &is_form, err);
+    t5_status status = t5_exchange_fields(x, NULL, &fields, &is_form, err);
     if (status != T5_OK) return status;
     status = t5_params_read(fields, is_form, &s->rules, out, err);
     json_decref(fields);

@@ -1,0 +1,160 @@
+/* server/deepl_params.c: see deepl_params.h. A parameter that would change the result and that a T5 model cannot follow
+ * is refused by its name; hints (context, preserve_formatting, model_type, "prefer_" formality) are taken and do
+ * nothing. */
+#include "server/deepl_params.h"
+#include "base/utf8.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* Parameters that need what we do not have: a value other than the listed ones is an error. */
+static const struct {
+    const char *name;
+    const char *accepted[6]; /* besides absent, null and "" */
+} refused[] = {
+    {"glossary_id", {NULL}},
+    {"glossary_ids", {NULL}},
+    {"style_id", {NULL}},
+    {"translation_memory_id", {NULL}},
+    {"tag_handling", {NULL}},
+    {"split_sentences", {"1", NULL}},
+    {"formality", {"default", "prefer_more", "prefer_less", "more", "less", NULL}}, /* see check_formality() */
+};
+
+static bool is_accepted(const char *const *accepted, const json_t *value)
+{
+    if (value == NULL || json_is_null(value) || json_is_true(value)) return true; /* split_sentences: true is 1 */
+    if (json_is_string(value) && json_string_length(value) == 0) return true;
+    for (; *accepted != NULL; accepted++)
+        if (json_is_string(value) && strcasecmp(json_string_value(value), *accepted) == 0) return true;
+    return false;
+}
+
+static t5_status check_refused(const json_t *fields, t5_error *err)
+{
+    for (size_t i = 0; i < T5_COUNT(refused); i++)
+        if (!is_accepted(refused[i].accepted, json_object_get(fields, refused[i].name)))
+            return T5_FAIL(err, T5_ERR_ARG, "Value for '%s' not supported.", refused[i].name);
+    return T5_OK;
+}
+
+/* A wish that must be met can not be met. */
+static t5_status check_formality(const json_t *fields, const char *target, t5_error *err)
+{
+    const char *formality = json_string_value(json_object_get(fields, "formality"));
+    char base[T5_LANGCODE_BYTES];
+    bool is_demand = formality != NULL && (strcasecmp(formality, "more") == 0 || strcasecmp(formality, "less") == 0);
+    if (!is_demand) return T5_OK;
+    t5_deepl_base_code(target, base);
+    return T5_FAIL(err, T5_ERR_ARG, "Target language '%s' doesn't support formality.", base);
+}
+
+/* `name` as a public code among ours; *out_is_given is false when it is absent or empty. */
+static t5_status read_language(const json_t *fields, const char *name, const t5_params_rules *rules,
+                               char out[T5_LANGCODE_BYTES], bool *out_is_given, t5_error *err)
+{
+    const json_t *value = json_object_get(fields, name);
+    const char *code = NULL, *given = json_string_value(value);
+    *out_is_given = value != NULL && !json_is_null(value) && !(given != NULL && given[0] == '\0');
+    if (!*out_is_given) return T5_OK;
+    if (given != NULL && strcasecmp(given, "pt") == 0)
+        code = t5_langcode_match("pt-BR", rules->codes, rules->n_codes); /* DeepL's PT is Brazilian */
+    if (given != NULL && code == NULL) code = t5_langcode_match(given, rules->codes, rules->n_codes);
+    if (code == NULL) return T5_FAIL(err, T5_ERR_ARG, "Value for '%s' not supported.", name);
+    snprintf(out, T5_LANGCODE_BYTES, "%s", code);
+    return T5_OK;
+}
+
+static t5_status read_languages(const json_t *fields, const t5_params_rules *rules, t5_deepl_params *p, t5_error *err)
+{
+    t5_status status = T5_OK;
+    bool has_source = false, has_target = false;
+    T5_TRY(read_language(fields, "target_lang", rules, p->target, &has_target, err));
+    if (!has_target) T5_TRY(T5_FAIL(err, T5_ERR_ARG, "Parameter 'target_lang' not specified"));
+    T5_TRY(read_language(fields, "source_lang", rules, p->source, &has_source, err));
+    if (!has_source) snprintf(p->source, sizeof p->source, "auto");
+    bool is_pair = !has_source || strcmp(p->source, p->target) == 0 ||
+                   t5_profile_find(rules->profile, p->source, p->target) != NULL;
+    if (!is_pair) status = T5_FAIL(err, T5_ERR_ARG, "Value for 'target_lang' not supported.");
+out:
+    return status;
+}
+
+static const json_t *text_at(const json_t *texts, size_t i)
+{
+    return json_is_array(texts) ? json_array_get(texts, i) : texts;
+}
+
+static t5_status check_texts(const json_t *texts, const t5_params_rules *rules, t5_error *err)
+{
+    const size_t n_texts = json_is_array(texts) ? json_array_size(texts) : json_is_string(texts);
+    if (n_texts == 0) return T5_FAIL(err, T5_ERR_ARG, "Parameter 'text' not specified");
+    if (rules->texts_max >= 0 && n_texts > (size_t)rules->texts_max)
+        return T5_FAIL(err, T5_ERR_ARG, "Too many texts: %zu, at most %lld are taken in a request", n_texts,
+                       (long long)rules->texts_max);
+    for (size_t i = 0; i < n_texts; i++) {
+        const json_t *text = text_at(texts, i);
+        if (!json_is_string(text)) return T5_FAIL(err, T5_ERR_ARG, "Parameter 'text' must be an array of strings");
+        const size_t n_chars = t5_utf8_count(json_string_value(text), json_string_length(text));
+        if (rules->chars_max >= 0 && n_chars > (size_t)rules->chars_max)
+            return T5_FAIL(err, T5_ERR_ARG, "A text has %zu characters, at most %lld are taken", n_chars,
+                           (long long)rules->chars_max);
+    }
+    return T5_OK;
+}
+
+/* Copies the texts, each with a NUL behind it, into one block. */
+static t5_status copy_texts(const json_t *texts, t5_deepl_params *p, t5_error *err)
+{
+    const size_t n_texts = json_is_array(texts) ? json_array_size(texts) : 1;
+    size_t n_bytes = 0;
+    for (size_t i = 0; i < n_texts; i++)
+        n_bytes += json_string_length(text_at(texts, i)) + 1;
+    p->texts = calloc(n_texts, sizeof *p->texts);
+    p->bytes = malloc(n_bytes);
+    if (p->texts == NULL || p->bytes == NULL)
+        return T5_FAIL(err, T5_ERR_NOMEM, "out of memory for %zu texts of %zu bytes", n_texts, n_bytes);
+    char *next = p->bytes;
+    for (size_t i = 0; i < n_texts; i++) {
+        const size_t n = json_string_length(text_at(texts, i));
+        memcpy(next, json_string_value(text_at(texts, i)), n + 1);
+        p->texts[i] = (t5_text){.text = next, .n_bytes = n, .source = p->source, .target = p->target};
+        next += n + 1;
+    }
+    p->n_texts = (int32_t)n_texts;
+    return T5_OK;
+}
+
+t5_status t5_deepl_params_read(const json_t *fields, const t5_params_rules *rules, t5_deepl_params *out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const json_t *texts = json_object_get(fields, "text");
+    *out = (t5_deepl_params){.wants_model_type = json_string_length(json_object_get(fields, "model_type")) > 0};
+    T5_TRY(check_texts(texts, rules, err));
+    T5_TRY(read_languages(fields, rules, out, err));
+    T5_TRY(check_refused(fields, err));
+    T5_TRY(check_formality(fields, out->target, err));
+    T5_TRY(copy_texts(texts, out, err));
+out:
+    if (status != T5_OK) t5_deepl_params_deinit(out);
+    return status;
+}
+
+void t5_deepl_params_deinit(t5_deepl_params *p)
+{
+    free(p->texts);
+    free(p->bytes);
+    p->texts = NULL;
+    p->bytes = NULL;
+    p->n_texts = 0;
+}
+
+void t5_deepl_base_code(const char *public_code, char out[T5_LANGCODE_BYTES])
+{
+    size_t n = 0;
+    for (; public_code[n] != '\0' && public_code[n] != '-' && n + 1 < T5_LANGCODE_BYTES; n++)
+        out[n] = (char)toupper((unsigned char)public_code[n]);
+    out[n] = '\0';
+}

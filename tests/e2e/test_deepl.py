@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""DeepL's API as its clients use it. Usage: test_deepl.py T5SERVE"""
+import json
+import sys
+import unittest
+from urllib.parse import urlencode
+
+from server import Server
+
+PROGRAM = sys.argv.pop(1)
+FORM = "application/x-www-form-urlencoded"
+KEY = ["Authorization: DeepL-Auth-Key test"]
+
+
+class DeepL(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(PROGRAM, "--char-limit", "3000").__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.__exit__(None, None, None)
+
+    def translate(self, **fields):
+        reply = self.server.post("/v2/translate", json.dumps(fields).encode(), headers=KEY)
+        return reply.status, reply.json()
+
+    def refused(self, message, **fields):
+        self.assertEqual(self.translate(**{"text": ["Hello"], "target_lang": "DE", **fields}), (400, {"message": message}))
+
+    def get_with_form(self, path, form):
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(form)}\r\n\r\n"
+        return self.server.raw(head.encode() + form)
+
+    def test_json(self):
+        """Claim: one translation for each text, in order, with what the official clients read from it."""
+        status, reply = self.translate(text=["How are you?", "", "Good morning."], source_lang="EN", target_lang="de")
+        self.assertEqual((status, len(reply["translations"])), (200, 3))
+        first, empty, last = reply["translations"]
+        self.assertRegex(first["text"], r"^Wie .*\?$")
+        self.assertEqual((first["detected_source_language"], first["billed_characters"]), ("EN", 12))
+        self.assertEqual((empty["text"], empty["billed_characters"]), ("", 0))
+        self.assertNotEqual(last["text"], first["text"])
+        self.assertNotIn("model_type_used", first)
+
+    def test_source_is_detected(self):
+        status, reply = self.translate(text="Where is the station?", target_lang="DE", model_type="quality_optimized")
+        self.assertEqual((status, reply["translations"][0]["detected_source_language"]), (200, "EN"))
+        self.assertEqual(reply["translations"][0]["model_type_used"], "latency_optimized")
+
+    def test_form_repeats_text(self):
+        """Claim: in a form, in a query, and in both together, every `text` counts."""
+        form = urlencode([("text", "Hello."), ("text", "Thank you."), ("target_lang", "FR")]).encode()
+        for path, body, n in (("/v2/translate", form, 2), ("/v2/translate?text=Good+night.", form, 3)):
+            reply = self.server.post(path, body, FORM)
+            self.assertEqual((reply.status, len(reply.json()["translations"])), (200, n), reply.body)
+        reply = self.server.get("/v2/translate?auth_key=test&text=Hello.&target_lang=DE&source_lang=EN")
+        self.assertEqual((reply.status, len(reply.json()["translations"])), (200, 1))
+
+    def test_same_text_as_libretranslate(self):
+        """Claim: both APIs give the same translation."""
+        text = "I am tired. Where is the station?\n\nThank you."
+        status, reply = self.translate(text=[text], source_lang="EN", target_lang="DE")
+        self.assertEqual((status, reply["translations"][0]["text"]), (200, self.server.translate(text).json()["translatedText"]))
+
+    def test_errors(self):
+        """Claim: what is missing or impossible is named in DeepL's words."""
+        self.refused("Parameter 'text' not specified", text=[])
+        self.refused("Parameter 'text' not specified", text=None)
+        self.refused("Parameter 'text' must be an array of strings", text=["a", 1])
+        self.refused("Parameter 'target_lang' not specified", target_lang="")
+        self.refused("Value for 'target_lang' not supported.", target_lang="XX")
+        self.refused("Value for 'target_lang' not supported.", target_lang=["DE"])
+        self.refused("Value for 'target_lang' not supported.", source_lang="DE", target_lang="FR")
+        self.refused("Value for 'source_lang' not supported.", source_lang="XX")
+        self.refused("Target language 'DE' doesn't support formality.", formality="more")
+        self.refused("Value for 'formality' not supported.", formality="rude")
+        self.refused("Value for 'tag_handling' not supported.", tag_handling="xml")
+        self.refused("Value for 'glossary_id' not supported.", glossary_id="6b1ab3f8")
+        self.refused("Value for 'split_sentences' not supported.", split_sentences="0")
+        self.refused("A text has 3001 characters, at most 3000 are taken", text=["a" * 3001])
+        reply = self.server.post("/v2/translate", b"target_lang=DE", FORM)
+        self.assertEqual((reply.status, reply.json()), (400, {"message": "Parameter 'text' not specified"}))
+        self.assertIn("message", self.server.post("/v2/translate", b"{bad").json())
+
+    def test_hints_do_no_harm(self):
+        status, _ = self.translate(text=["Hello"], target_lang="EN-GB", source_lang="en", context="a greeting", glossary_id="",
+                                   formality="prefer_less", preserve_formatting=True, split_sentences="1",
+                                   show_billed_characters=True, unknown=[1])
+        self.assertEqual(status, 200)
+
+    def test_languages(self):
+        """Claim: sources without a region, targets with, also when the field comes as the form of a GET."""
+        self.assertEqual(self.server.get("/v2/languages").json(), [{"language": "EN", "name": "English"}])
+        targets = self.server.get("/v2/languages?type=target").json()
+        self.assertEqual([t["language"] for t in targets], ["DE", "FR"])
+        self.assertTrue(all(t["supports_formality"] is False for t in targets))
+        self.assertEqual(self.get_with_form("/v2/languages", b"type=target").json(), targets)
+        reply = self.server.get("/v2/languages?type=both")
+        self.assertEqual((reply.status, reply.json()["message"][:26]), (400, "Parameter 'type' is invali"))
+
+    def test_usage_and_glossaries(self):
+        """Claim: characters add up, the limit is never near, and there are no glossaries rather than no such page."""
+        before = self.server.get("/v2/usage").json()["character_count"]
+        self.translate(text=["Hello", "Grüße"], target_lang="DE", source_lang="EN")
+        usage = self.server.get("/v2/usage").json()
+        self.assertEqual(usage["character_count"] - before, 10)
+        self.assertGreater(usage["character_limit"], usage["character_count"])
+        self.assertEqual(self.server.get("/v2/glossaries").json(), {"glossaries": []})
+        self.assertEqual(self.server.get("/v2/glossary-language-pairs").json(), {"supported_languages": []})
+
+
+if __name__ == "__main__":
+    unittest.main()
