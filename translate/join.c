@@ -17,7 +17,7 @@ static bool is_unspaced(const char *code)
 }
 
 /* Two sentences touch, and the first does not end in ASCII: a cut inside a long string of ASCII gets no space. */
-static bool needs_space(const t5_text *text, const t5_plan *plan, size_t i_span)
+bool t5_join_needs_space(const t5_text *text, const t5_plan *plan, size_t i_span)
 {
     if (i_span == 0 || plan->units[i_span] < 0 || plan->units[i_span - 1] < 0) return false;
     const unsigned char last = (unsigned char)text->text[plan->sentences.spans[i_span].offset - 1];
@@ -38,7 +38,7 @@ t5_status t5_join(const t5_text *text, const t5_plan *plan, const t5_units *unit
     if (stream == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "a translation of %zu bytes", text->n_bytes);
     for (size_t i = 0; i < plan->sentences.n_spans; i++) {
         const t5_span *span = &plan->sentences.spans[i];
-        if (needs_space(text, plan, i)) fputc(' ', stream);
+        if (t5_join_needs_space(text, plan, i)) fputc(' ', stream);
         if (plan->units[i] < 0) {
             fwrite(text->text + span->offset, 1, span->n_bytes, stream);
         } else {

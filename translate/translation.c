@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/utf8.h"
 #include "translate/join.h"
+#include "translate/text_reader.h"
 #include "translate/translator_internal.h"
 
 #include <stdlib.h>
@@ -20,6 +21,8 @@ typedef struct {
     t5_plan plan;
     t5_translated result;
     char **alternatives; /* result.alternatives */
+    t5_text_reader reader;
+    bool is_read; /* to its end */
 } text_state;
 
 struct t5_translation {
@@ -27,8 +30,10 @@ struct t5_translation {
     t5_translation_request request; /* texts is not kept */
     text_state *texts;              /* [request.n_texts] */
     t5_units units;
+    t5_live live;
     int32_t n_results_wanted; /* per sentence */
-    atomic_int n_left;        /* sequences that have not ended */
+    int32_t n_read;           /* texts before this one were read to their end */
+    t5_buffer piece;          /* what t5_translation_read() gave last */
 };
 
 /* ---- start ---- */
@@ -54,17 +59,9 @@ static int32_t max_new_tokens_of(const t5_translation *tr, const t5_unit *unit)
     return wanted < d->max_new_tokens ? wanted : d->max_new_tokens;
 }
 
-static void on_sequence_done(t5_sequence *seq, void *ctx)
-{
-    (void)seq;
-    t5_translation *tr = ctx;
-    /* Whoever is told may destroy `tr`. */
-    if (atomic_fetch_sub(&tr->n_left, 1) == 1) tr->request.on_done(tr->request.ctx);
-}
-
 static void fill_sequence(t5_translation *tr, t5_unit *unit)
 {
-    t5_sequence *seq = &unit->seq;
+    t5_sequence *seq = &unit->live.seq;
     seq->input_ids = unit->ids;
     seq->n_input_ids = unit->n_ids;
     seq->decoding = tr->request.decoding;
@@ -72,28 +69,23 @@ static void fill_sequence(t5_translation *tr, t5_unit *unit)
     seq->vocab_live = tr->translator->vocab_live;
     seq->wants_logprobs = true; /* t5_translated.score */
     seq->deadline_ms = tr->request.deadline_ms;
-    seq->on_done = on_sequence_done;
-    seq->ctx = tr;
 }
 
 /* Submits the sentences; with none to translate the request is done at once. */
 static t5_status submit(t5_translation *tr, t5_error *err)
 {
     int32_t n_seqs = 0;
-    t5_sequence **seqs = malloc(((size_t)tr->units.n_units + 1) * sizeof(t5_sequence *));
+    t5_live_sequence **seqs = malloc(((size_t)tr->units.n_units + 1) * sizeof(t5_live_sequence *));
     if (seqs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d sentences", tr->units.n_units);
     for (int32_t i = 0; i < tr->units.n_units; i++) {
         t5_unit *unit = &tr->units.units[i];
         if (!unit->is_used) continue;
         fill_sequence(tr, unit);
-        seqs[n_seqs++] = &unit->seq;
+        seqs[n_seqs++] = &unit->live;
     }
-    atomic_store(&tr->n_left, n_seqs);
-    t5_status status = T5_OK;
-    if (n_seqs == 0)
-        tr->request.on_done(tr->request.ctx);
-    else
-        status = t5_engine_submit_all(tr->translator->engine, seqs, n_seqs, err);
+    const t5_translation_request *r = &tr->request;
+    tr->live = (t5_live){.on_progress = r->on_progress, .on_done = r->on_done, .ctx = r->ctx};
+    const t5_status status = t5_live_submit(&tr->live, tr->translator->engine, seqs, n_seqs, err);
     free(seqs);
     return status;
 }
@@ -138,6 +130,26 @@ out:
     return status;
 }
 
+/* ---- read along ---- */
+
+t5_status t5_translation_read(t5_translation *tr, t5_piece *out, t5_error *err)
+{
+    T5_ASSERT(tr->request.on_progress != NULL);
+    *out = (t5_piece){0};
+    tr->piece.n_bytes = 0;
+    for (int32_t i = tr->n_read; i < tr->request.n_texts; i++) {
+        text_state *s = &tr->texts[i];
+        if (s->is_read) continue;
+        const t5_status status = t5_text_read(&s->reader, &s->text, &s->plan, &tr->units, &tr->piece, &s->is_read, err);
+        if (status != T5_OK) return status;
+        if (s->is_read && tr->n_read == i) tr->n_read++;
+        if (tr->piece.n_bytes == 0) continue;
+        *out = (t5_piece){.i_text = i, .bytes = tr->piece.bytes, .n_bytes = tr->piece.n_bytes};
+        return T5_OK;
+    }
+    return T5_OK;
+}
+
 /* ---- finish ---- */
 
 /* Text of one output without white space around it: the source's own is put back by the join. */
@@ -158,7 +170,7 @@ static t5_status decode_trimmed(const t5_tokenizer *tokenizer, const t5_output *
 
 static t5_status decode_unit(const t5_tokenizer *tokenizer, t5_unit *unit, t5_error *err)
 {
-    const t5_sequence *seq = &unit->seq;
+    const t5_sequence *seq = &unit->live.seq;
     if (seq->error.status != T5_OK) {
         *err = seq->error;
         return err->status;
@@ -177,7 +189,7 @@ static t5_status decode_unit(const t5_tokenizer *tokenizer, t5_unit *unit, t5_er
 /* Sum of the log-probabilities of the best result. */
 static double score_of(const t5_unit *unit)
 {
-    const t5_output *best = &unit->seq.outputs[0];
+    const t5_output *best = &unit->live.seq.outputs[0];
     double sum = 0;
     for (int32_t i = 0; i < best->n_ids; i++)
         sum += (double)best->logprobs[i];
@@ -225,14 +237,14 @@ static t5_status finish_text(const t5_translation *tr, text_state *s, t5_error *
         const t5_unit *unit = &tr->units.units[s->plan.units[i]];
         is_translated = true;
         s->result.score += score_of(unit);
-        s->result.is_truncated |= unit->seq.outputs[0].is_truncated;
+        s->result.is_truncated |= unit->live.seq.outputs[0].is_truncated;
     }
     return is_translated ? join_alternatives(tr, s, err) : T5_OK;
 }
 
 t5_status t5_translation_finish(t5_translation *tr, t5_error *err)
 {
-    T5_ASSERT(atomic_load(&tr->n_left) == 0);
+    T5_ASSERT(atomic_load(&tr->live.n_left) == 0);
     for (int32_t i = 0; i < tr->units.n_units; i++) {
         if (!tr->units.units[i].is_used) continue;
         const t5_status status = decode_unit(tr->translator->tokenizer, &tr->units.units[i], err);
@@ -251,10 +263,18 @@ const t5_translated *t5_translation_get(const t5_translation *tr, int32_t i_text
     return &tr->texts[i_text].result;
 }
 
+void t5_translation_usage(const t5_translation *tr, t5_usage *out)
+{
+    T5_ASSERT(atomic_load(&tr->live.n_left) == 0);
+    *out = (t5_usage){0};
+    for (int32_t i = 0; i < tr->units.n_units; i++)
+        if (tr->units.units[i].is_used) t5_usage_add(out, &tr->units.units[i].live.seq);
+}
+
 void t5_translation_cancel(t5_translation *tr)
 {
     for (int32_t i = 0; i < tr->units.n_units; i++)
-        atomic_store(&tr->units.units[i].seq.is_cancelled, true);
+        atomic_store(&tr->units.units[i].live.seq.is_cancelled, true);
 }
 
 void t5_translation_destroy(t5_translation *tr)
@@ -266,9 +286,12 @@ void t5_translation_destroy(t5_translation *tr)
             free(s->alternatives[k]);
         free(s->alternatives);
         free((char *)s->result.text);
+        t5_text_reader_deinit(&s->reader);
         t5_plan_deinit(&s->plan);
     }
     free(tr->texts);
     t5_units_deinit(&tr->units);
+    t5_live_deinit(&tr->live);
+    t5_buffer_deinit(&tr->piece);
     free(tr);
 }

@@ -65,6 +65,8 @@ static t5_status open_text(t5_translator *t, const char *dir, t5_error *err)
     T5_TRY(t5_profile_load(dir, t->tokenizer, t->hparams.vocab_size, &t->profile, err));
     T5_TRY(list_languages(t, err));
 out:
+    t5_decoding_init(&t->generation_defaults);
+    T5_TRY(t5_decoding_load(dir, &t->generation_defaults, err));
     return status;
 }
 
@@ -145,6 +147,11 @@ const t5_hparams *t5_translator_hparams(const t5_translator *t)
 t5_engine *t5_translator_engine(t5_translator *t)
 {
     return t->engine;
+const t5_decoding *t5_translator_generation_defaults(const t5_translator *t)
+{
+    return &t->generation_defaults;
+}
+
 }
 
 const char *t5_translator_device(const t5_translator *t)

@@ -3,7 +3,10 @@
  * text was.
  *
  *   t5_translation_start -> (device thread finishes the last sentence: on_done) -> t5_translation_finish -> read ->
- * destroy */
+ * destroy
+ *
+ * or, to read along, with on_progress: -> (on_progress: t5_translation_read until it gives nothing) -> (on_done) -> the
+ * same once more -> t5_translation_finish ... */
 #pragma once
 #include "device/device.h"
 #include "engine/engine.h"
@@ -29,6 +32,8 @@ t5_status t5_translator_open(const t5_translator_options *options, t5_translator
 void t5_translator_close(t5_translator *t); /* accepts NULL; every translation must be finished */
 
 const t5_profile *t5_translator_profile(const t5_translator *t);
+/* For text to text without a profile: decoding.def, then the folder's generation_config.json. */
+const t5_decoding *t5_translator_generation_defaults(const t5_translator *t);
 const t5_tokenizer *t5_translator_tokenizer(const t5_translator *t);
 const t5_hparams *t5_translator_hparams(const t5_translator *t);
 t5_engine *t5_translator_engine(t5_translator *t);
@@ -39,7 +44,8 @@ typedef struct {
     t5_histogram_counts detokenize_ns; /* tokens to text, sentences joined */
 } t5_translator_stats;
 void t5_translator_stats_get(const t5_translator *t, t5_translator_stats *out);
-int32_t t5_translator_n_rows_max(const t5_translator *t); /* rows decoded together: sentences times num_beams */
+int32_t
+t5_translator_n_rows_max(const t5_translator *t); /* decoded together on all devices: sentences times num_beams */
 int32_t t5_translator_src_len_max(const t5_translator *t);
 int32_t t5_translator_tgt_len_max(const t5_translator *t);
 
@@ -54,10 +60,13 @@ typedef struct {
 typedef struct {
     const t5_text *texts;
     int32_t n_texts;
-    t5_decoding decoding;       /* start from t5_translator_profile()->defaults */
-    bool has_max_new_tokens;    /* the client chose max_new_tokens; else it grows with each source */
-    int32_t n_alternatives;     /* other translations wanted per text */
-    int64_t deadline_ms;        /* see t5_sequence; 0: none */
+    t5_decoding decoding;    /* start from t5_translator_profile()->defaults */
+    bool has_max_new_tokens; /* the client chose max_new_tokens; else it grows with each source */
+    int32_t n_alternatives;  /* other translations wanted per text */
+    int64_t deadline_ms;     /* see t5_sequence; 0: none */
+    /* NULL: the translation is not read along. On the device thread, often, before on_done: there may be something for
+     * t5_translation_read(). Must be short. */
+    void (*on_progress)(void *ctx);
     void (*on_done)(void *ctx); /* on the device thread, or inside start when nothing needs the engine: must be short */
     void *ctx;
 } t5_translation_request;
@@ -66,6 +75,18 @@ typedef struct {
 int32_t t5_new_tokens_max(int32_t n_source_tokens);
 
 typedef struct t5_translation t5_translation;
+
+/* Text that is certain and was not read before; whole characters. */
+typedef struct {
+    int32_t i_text;    /* whose */
+    const char *bytes; /* not NUL-terminated; valid until the next call for this request */
+    size_t n_bytes;    /* 0: nothing more for now */
+} t5_piece;
+
+/* Tokens of a request: its different sentences with prompt and end of sequence; all results of each. */
+typedef struct {
+    int64_t n_source_tokens, n_target_tokens;
+} t5_usage;
 
 /* Result of one text; strings are malloc'ed by the translation and live until it is destroyed. */
 typedef struct {
@@ -84,10 +105,14 @@ typedef struct {
  * full. Any thread. On T5_OK on_done is called once, maybe before this returns. */
 t5_status t5_translation_start(t5_translator *t, const t5_translation_request *request, t5_translation **out,
                                t5_error *err);
+/* What is certain by now of one of the texts, each in its order; all pieces of a text are its t5_translated.text. After
+ * on_done everything is certain, unless a sentence has failed. One thread at a time, not the device thread. */
+t5_status t5_translation_read(t5_translation *tr, t5_piece *out, t5_error *err);
 /* After on_done: detokenizes and joins. The first failed sentence is the translation's error. Not on the device thread.
  */
 t5_status t5_translation_finish(t5_translation *tr, t5_error *err);
 const t5_translated *t5_translation_get(const t5_translation *tr, int32_t i_text);
+void t5_translation_usage(const t5_translation *tr, t5_usage *out); /* after finish */
 /* The client left: its sequences are given up before the next step; on_done is still called. Any thread. */
 void t5_translation_cancel(t5_translation *tr);
 void t5_translation_destroy(t5_translation *tr); /* accepts NULL; on_done must have been called */

@@ -15,7 +15,7 @@ void t5_units_deinit(t5_units *u)
 {
     for (int32_t i = 0; i < u->n_units; i++) {
         t5_unit *unit = &u->units[i];
-        t5_sequence_deinit(&unit->seq);
+        t5_sequence_deinit(&unit->live.seq);
         for (int32_t k = 0; k < unit->n_results; k++)
             free(unit->results[k].text);
         free(unit->results);

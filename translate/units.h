@@ -1,6 +1,7 @@
 /* translate/units.h: the different sentences of a request. A sentence that stands several times in a request (a table,
  * a list of labels) is one unit: it is tokenized and translated once. */
 #pragma once
+#include "translate/live.h"
 #include "translate/translator.h"
 
 /* One translation of a sentence; malloc'ed, NUL-terminated, and maybe with NUL inside: byte tokens can say it. */
@@ -17,7 +18,7 @@ typedef struct {
     int32_t n_ids;
     bool is_too_long; /* more than ids_max tokens */
     bool is_used;     /* some text contains it; else it was only tried and then cut */
-    t5_sequence seq;
+    t5_live_sequence live;
 
     /* Results, once translated: malloc'ed and trimmed, best first. */
     t5_result *results;
