@@ -9,10 +9,8 @@ struct t5_translator {
     t5_tokenizer *tokenizer;
     t5_profile profile;
     t5_decoding generation_defaults;
-    t5_backend *backends[T5_DEVICES_MAX]; /* [n_devices] */
-    t5_model *models[T5_DEVICES_MAX];     /* [n_devices] the same on each */
-    int32_t n_devices;
-    char device[T5_DEVICE_TEXT_BYTES]; /* for people */
+    t5_backend *backend;
+    t5_model *model;
     t5_engine *engine;
     t5_engine_options engine_options;
     int32_t sentences_max, sentence_tokens_max;
