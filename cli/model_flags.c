@@ -3,7 +3,6 @@
 #include "base/log.h"
 #include "config/config.h"
 
-#include <ctype.h>
 #include <string.h>
 
 /* Sequences that may wait in the engine. Lines in flight are bounded by the pipeline's window; this bounds the
@@ -21,7 +20,7 @@ void t5_model_flags_init(t5_model_flags *m)
         {.name = "--device",
          .text = &m->device,
          .value_name = "NAME",
-         .help = "auto, cpu, cuda or cuda:N (default auto: a working GPU)"},
+         .help = "auto, cpu, cuda, cuda:N or a list cuda:0,cuda:1 (default auto: a working GPU)"},
         {.name = "--compute-type",
          .text = &m->compute_type,
          .value_name = "TYPE",
@@ -68,15 +67,7 @@ t5_status t5_model_flags_dir(t5_model_flags *m, const char **out, t5_error *err)
 
 t5_status t5_model_flags_check(const t5_model_flags *m, t5_error *err)
 {
-    static const char *const names[] = {"auto", "cpu", "cpu-ref", "cuda"};
-    for (size_t i = 0; i < T5_COUNT(names); i++) {
-        if (strcmp(m->device, names[i]) == 0) return T5_OK;
-    }
-    const char *number = m->device + strlen("cuda:");
-    if (strncmp(m->device, "cuda:", strlen("cuda:")) == 0 && isdigit((unsigned char)number[0]) &&
-        number[strspn(number, "0123456789")] == '\0')
-        return T5_OK;
-    return T5_FAIL(err, T5_ERR_ARG, "--device %.80s: must be auto, cpu, cuda or cuda:N", m->device);
+    return t5_devices_check(m->device, err);
 }
 
 t5_status t5_model_flags_open(t5_model_flags *m, t5_translator **out, t5_error *err)

@@ -5,6 +5,7 @@
 #include "device/device.h"
 
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "cpu/cpu.h"
 #include "device/plugin.h"
@@ -18,6 +19,7 @@
 
 #define PATH_BYTES 4096
 #define CUDA_DEVICE_MAX 255
+#define NAME_BYTES 32 /* of a device that may stand in a list */
 
 static const struct {
     const char *name;
@@ -142,6 +144,13 @@ static t5_status open_auto(const t5_device_options *options, t5_compute_type typ
     return open_cpu(options, type, out, err);
 }
 
+static t5_status unknown_device(const char *device, t5_error *err)
+{
+    char quoted[64];
+    return T5_FAIL(err, T5_ERR_ARG, "device: %s is not one of auto, cpu, cuda, cuda:N",
+                   t5_log_quote(quoted, sizeof quoted, device));
+}
+
 t5_status t5_device_open(const t5_device_options *options, t5_backend **out, t5_error *err)
 {
     const char *device = options->device;
@@ -158,11 +167,83 @@ t5_status t5_device_open(const t5_device_options *options, t5_backend **out, t5_
         status = open_cpu_ref(type, out, err);
     else if (parse_cuda(device, &number))
         status = open_cuda_by_name(options, number, out, err);
-    else {
-        char quoted[64];
-        return T5_FAIL(err, T5_ERR_ARG, "device %s is not one of auto, cpu, cuda, cuda:N",
-                       t5_log_quote(quoted, sizeof quoted, device));
-    }
+    else
+        return unknown_device(device, err);
     if (status == T5_OK) t5_log(T5_LOG_INFO, "device: %s", (*out)->device);
+    return status;
+}
+
+/* ---- lists ---- */
+
+typedef struct {
+    char names[T5_DEVICES_MAX][NAME_BYTES];
+    int32_t n_names;
+} device_list;
+
+/* The same GPU under another name counts. A CPU twice only makes sense to tests, which use "cpu-ref" for it. */
+static bool is_same_gpu(const char *a, const char *b)
+{
+    int number_a = 0, number_b = 0;
+    return parse_cuda(a, &number_a) && parse_cuda(b, &number_b) && number_a == number_b;
+}
+
+static t5_status add_name(device_list *list, const char *name, size_t n_bytes, t5_error *err)
+{
+    int number = 0;
+    if (list->n_names == T5_DEVICES_MAX)
+        return T5_FAIL(err, T5_ERR_ARG, "device: more than %d in the list", T5_DEVICES_MAX);
+    char *copy = list->names[list->n_names];
+    if (n_bytes < NAME_BYTES) memcpy(copy, name, n_bytes);
+    if (n_bytes >= NAME_BYTES || (strcmp(copy, "cpu-ref") != 0 && !parse_cuda(copy, &number))) {
+        char quoted[64];
+        return T5_FAIL(err, T5_ERR_ARG, "device: a list is of cuda:N, not of %s",
+                       t5_log_quote(quoted, sizeof quoted, copy));
+    }
+    for (int32_t i = 0; i < list->n_names; i++)
+        if (is_same_gpu(list->names[i], copy)) return T5_FAIL(err, T5_ERR_ARG, "device: %s is in the list twice", copy);
+    list->n_names++;
+    return T5_OK;
+}
+
+static t5_status parse_list(const char *device, device_list *out, t5_error *err)
+{
+    *out = (device_list){0};
+    for (const char *name = device;; name++) {
+        const size_t n_bytes = strcspn(name, ",");
+        const t5_status status = add_name(out, name, n_bytes, err);
+        if (status != T5_OK) return status;
+        name += n_bytes;
+        if (*name == '\0') return T5_OK;
+    }
+}
+
+t5_status t5_devices_check(const char *device, t5_error *err)
+{
+    device_list list;
+    int number = 0;
+    if (strchr(device, ',') != NULL) return parse_list(device, &list, err);
+    if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0 || strcmp(device, "cpu-ref") == 0) return T5_OK;
+    return parse_cuda(device, &number) ? T5_OK : unknown_device(device, err);
+}
+
+t5_status t5_devices_open(const t5_device_options *options, t5_backend **out, int32_t *out_n, t5_error *err)
+{
+    t5_status status = T5_OK;
+    device_list list;
+    t5_device_options one = *options;
+    *out_n = 0;
+    if (strchr(options->device, ',') == NULL) {
+        status = t5_device_open(options, out, err);
+        *out_n = status == T5_OK;
+        return status;
+    }
+    T5_TRY(parse_list(options->device, &list, err));
+    for (; *out_n < list.n_names; (*out_n)++) {
+        one.device = list.names[*out_n];
+        T5_TRY(t5_device_open(&one, &out[*out_n], err));
+    }
+out:
+    for (; status != T5_OK && *out_n > 0; (*out_n)--)
+        out[*out_n - 1]->ops->destroy(out[*out_n - 1]);
     return status;
 }

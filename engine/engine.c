@@ -1,5 +1,4 @@
-/* engine/engine.c: see engine.h. The callers' side: create, submit, drain, stop, look. The device thread is in loop.c.
- */
+/* engine/engine.c: see engine.h. The callers' side: create, submit, stop, look. The devices' threads are in loop.c. */
 #include "engine/engine.h"
 
 #include "base/assert.h"
@@ -26,28 +25,16 @@ t5_batch_request t5_engine_request_of(const t5_sequence *seq)
 }
 
 /* Signals are the main thread's business. */
-static t5_status start_thread(t5_engine *e, t5_error *err)
+static t5_status start_thread(t5_worker *w, t5_error *err)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int code = pthread_create(&e->thread, NULL, t5_engine_loop, e);
+    const int code = pthread_create(&w->thread, NULL, t5_engine_loop, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code != 0) return T5_FAIL(err, T5_ERR_NOMEM, "engine: cannot start a thread (error %d)", code);
-    pthread_setname_np(e->thread, "t5-engine");
+    pthread_setname_np(w->thread, "t5-engine");
     return T5_OK;
-}
-
-/* Timed waits go by the monotonic clock. */
-static void init_locks(t5_engine *e)
-{
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_mutex_init(&e->mutex, NULL);
-    pthread_cond_init(&e->has_work, &attr);
-    pthread_cond_init(&e->is_idle, &attr);
-    pthread_condattr_destroy(&attr);
 }
 
 static void init_histograms(t5_engine *e)
@@ -77,14 +64,24 @@ static void init_histograms(t5_engine *e)
     t5_histogram_init(&e->step_rows, rows, T5_COUNT(rows));
 }
 
-/* Frees everything; the thread has ended or never ran. */
-static void release(t5_engine *e)
+/* Ends the threads that were started and frees everything. */
+static void stop(t5_engine *e)
 {
-    pthread_cond_destroy(&e->is_idle);
+    pthread_mutex_lock(&e->mutex);
+    e->is_stopping = true;
+    pthread_cond_broadcast(&e->has_work);
+    pthread_mutex_unlock(&e->mutex);
+    for (int32_t i = 0; i < e->n_started; i++)
+        pthread_join(e->workers[i].thread, NULL);
+    T5_ASSERT(e->n_pending == 0 && e->queue.depth == 0);
+
+    for (int32_t i = 0; e->workers != NULL && i < e->n_workers; i++) {
+        t5_batch_destroy(e->workers[i].batch);
+        free(e->workers[i].running);
+    }
     pthread_cond_destroy(&e->has_work);
     pthread_mutex_destroy(&e->mutex);
-    t5_batch_destroy(e->batch);
-    free(e->running);
+    free(e->workers);
     free(e);
 }
 
@@ -105,64 +102,56 @@ static t5_status check_options(const t5_engine_options *o, t5_error *err)
     return T5_OK;
 }
 
-t5_status t5_engine_create(t5_model *model, const t5_engine_options *options, t5_engine **out, t5_error *err)
+static t5_status init_worker(t5_engine *e, t5_worker *w, t5_model *model, const t5_engine_options *o, t5_error *err)
+{
+    const t5_batch_limits limits = {.n_rows_max = o->n_rows_max,
+                                    .src_len_max = o->src_len_max,
+                                    .tgt_len_max = o->tgt_len_max,
+                                    .enc_tokens_max = o->enc_tokens_max,
+                                    .kv_tokens = o->kv_tokens};
+    w->engine = e;
+    w->i_device = (int32_t)(w - e->workers);
+    w->running_max = o->n_rows_max; /* a slot has at least one row */
+    w->running = calloc((size_t)w->running_max, sizeof(t5_sequence *));
+    if (w->running == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "engine: %d slots", w->running_max);
+    const t5_status status = t5_batch_create(model, &limits, &w->batch, err);
+    if (status == T5_OK) w->kv = t5_batch_kv_usage(w->batch);
+    return status;
+}
+
+t5_status t5_engine_create(t5_model *const *models, int32_t n_models, const t5_engine_options *options, t5_engine **out,
+                           t5_error *err)
 {
     t5_status status = T5_OK;
-    const t5_batch_limits limits = {.n_rows_max = options->n_rows_max,
-                                    .src_len_max = options->src_len_max,
-                                    .tgt_len_max = options->tgt_len_max,
-                                    .enc_tokens_max = options->enc_tokens_max,
-                                    .kv_tokens = options->kv_tokens};
+    T5_ASSERT(n_models >= 1 && n_models <= T5_DEVICES_MAX);
     if (check_options(options, err) != T5_OK) return err->status;
     t5_engine *e = calloc(1, sizeof *e);
     if (e == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "engine: %zu bytes", sizeof *e);
 
-    init_locks(e);
+    pthread_mutex_init(&e->mutex, NULL);
+    pthread_cond_init(&e->has_work, NULL);
     init_histograms(e);
     t5_queue_init(&e->queue, options->queue_depth_max);
-    T5_TRY(t5_batch_create(model, &limits, &e->batch, err));
-    e->running_max = options->n_rows_max; /* a slot has at least one row */
-    e->running = calloc((size_t)e->running_max, sizeof(t5_sequence *));
-    if (e->running == NULL) {
-        status = T5_FAIL(err, T5_ERR_NOMEM, "engine: %d slots", e->running_max);
+    e->n_workers = e->n_live = n_models;
+    e->workers = calloc((size_t)n_models, sizeof *e->workers);
+    if (e->workers == NULL) {
+        status = T5_FAIL(err, T5_ERR_NOMEM, "engine: %d devices", n_models);
         goto out;
     }
-    T5_TRY(start_thread(e, err));
+    for (int32_t i = 0; i < n_models; i++)
+        T5_TRY(init_worker(e, &e->workers[i], models[i], options, err));
+    for (; e->n_started < n_models; e->n_started++)
+        T5_TRY(start_thread(&e->workers[e->n_started], err));
     *out = e;
     e = NULL; /* handed to the caller */
 out:
-    if (e != NULL) release(e);
+    t5_engine_destroy(e);
     return status;
 }
 
 void t5_engine_destroy(t5_engine *e)
 {
-    if (e == NULL) return;
-    pthread_mutex_lock(&e->mutex);
-    e->is_refusing = true;
-    e->is_stopping = true;
-    pthread_cond_signal(&e->has_work);
-    pthread_mutex_unlock(&e->mutex);
-    pthread_join(e->thread, NULL);
-    T5_ASSERT(e->n_pending == 0 && e->queue.depth == 0);
-    release(e);
-}
-
-t5_status t5_engine_drain(t5_engine *e, int64_t timeout_ms, t5_error *err)
-{
-    T5_ASSERT(timeout_ms >= 0);
-    const int64_t until_ns = t5_clock_ns() + timeout_ms * 1000000;
-    const struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
-    int code = 0;
-    pthread_mutex_lock(&e->mutex);
-    e->is_refusing = true;
-    while (e->n_pending > 0 && code == 0)
-        code = pthread_cond_timedwait(&e->is_idle, &e->mutex, &until);
-    const int32_t n_left = e->n_pending;
-    pthread_mutex_unlock(&e->mutex);
-    if (n_left > 0)
-        return T5_FAIL(err, T5_ERR_TIMEOUT, "%d sequences are left after %lld ms", n_left, (long long)timeout_ms);
-    return T5_OK;
+    if (e != NULL) stop(e);
 }
 
 t5_status t5_engine_submit(t5_engine *e, t5_sequence *seq, t5_error *err)
@@ -185,8 +174,8 @@ static void reset_results(t5_sequence *seq, int64_t now_ns)
 /* Under the lock: all or none into the queue. Refused sequences stay as they were. */
 static t5_status enqueue(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err)
 {
-    if (e->stats.is_lost) return T5_FAIL(err, T5_ERR_DEVICE, "the device failed; the server must be restarted");
-    if (e->is_refusing) return T5_FAIL(err, T5_ERR_BUSY, "the server is stopping");
+    if (e->stats.is_lost) return T5_FAIL(err, T5_ERR_DEVICE, "a device failed; the server must be restarted");
+    if (e->is_stopping) return T5_FAIL(err, T5_ERR_BUSY, "the server is stopping");
     const t5_status status = t5_queue_push_all(&e->queue, seqs, n_seqs, err);
     if (status != T5_OK) return status;
     const int64_t now_ns = t5_clock_ns();
@@ -194,7 +183,7 @@ static t5_status enqueue(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_er
         reset_results(seqs[i], now_ns);
     e->n_pending += n_seqs;
     e->stats.n_sequences += n_seqs;
-    pthread_cond_signal(&e->has_work);
+    pthread_cond_broadcast(&e->has_work);
     return T5_OK;
 }
 
@@ -203,7 +192,7 @@ t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs,
     for (int32_t i = 0; i < n_seqs; i++) {
         T5_ASSERT(seqs[i]->on_done != NULL);
         const t5_batch_request request = t5_engine_request_of(seqs[i]);
-        const t5_status status = t5_batch_check(e->batch, &request, err);
+        const t5_status status = t5_batch_check(e->workers[0].batch, &request, err);
         if (status != T5_OK) return status;
     }
     pthread_mutex_lock(&e->mutex);
@@ -219,6 +208,14 @@ void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
     *out = e->stats;
     out->queue_depth = e->queue.depth;
     out->n_running = e->n_pending - e->queue.depth;
+    out->n_devices = e->n_workers;
+    for (int32_t i = 0; i < e->n_workers; i++) {
+        const t5_worker *w = &e->workers[i];
+        out->n_rows_running += w->n_rows_running;
+        out->kv.n_blocks += w->kv.n_blocks;
+        out->kv.n_reserved += w->kv.n_reserved;
+        out->kv.n_used += w->kv.n_used;
+    }
     pthread_mutex_unlock(&e->mutex);
     t5_histogram_read(&e->queue_wait_ns, &out->queue_wait_ns);
     t5_histogram_read(&e->encode_ns, &out->encode_ns);
@@ -231,7 +228,9 @@ int32_t t5_engine_retry_after_s(t5_engine *e)
 {
     pthread_mutex_lock(&e->mutex);
     const double cost = (double)e->queue.cost;
-    const double rate = t5_rate_per_s(&e->rate);
+    double rate = 0;
+    for (int32_t i = 0; i < e->n_workers; i++)
+        rate += t5_rate_per_s(&e->workers[i].rate);
     pthread_mutex_unlock(&e->mutex);
     const double seconds = rate > 0 ? cost / rate : 0;
     if (seconds >= RETRY_S_MAX) return RETRY_S_MAX;

@@ -1,10 +1,14 @@
-/* engine/engine.h: sequences in time. Any thread submits; one device thread owns the backend and runs the loop
+/* engine/engine.h: sequences in time. Any thread submits; for each device a thread owns the backend and runs the loop
  *
  *     admit from the queue -> encode what was admitted -> one decode step over all running slots -> retire what is done
  *
  * at step granularity: a finished slot is refilled before the next step, so no request waits for a stranger's longest
- * sentence. The queue is bounded; when it is full, submit answers T5_ERR_BUSY at once. First come, first served: a
- * sequence that does not fit yet holds back those behind it, so that none starves. */
+ * sentence. Several devices, each with the whole model, take from one queue; on which of them a sequence runs changes
+ * nothing but the time.
+ *
+ * The queue is bounded; when it is full, submit answers T5_ERR_BUSY at once. It is fair between what was submitted
+ * together (engine/queue.h). A sequence that does not fit yet holds back those whose turn comes later, so that none
+ * starves; it reserves all that it may need when it is admitted, so that nothing runs out of memory half-way. */
 #pragma once
 #include "base/histogram.h"
 #include "model/batch.h"
@@ -14,8 +18,8 @@
 typedef struct t5_engine t5_engine;
 
 typedef struct {
-    int32_t n_rows_max, src_len_max, tgt_len_max, enc_tokens_max, kv_tokens; /* see t5_batch_limits */
-    int32_t queue_depth_max;                                                 /* sequences that wait */
+    int32_t n_rows_max, src_len_max, tgt_len_max, enc_tokens_max, kv_tokens; /* of a device, see t5_batch_limits */
+    int32_t queue_depth_max;                                                 /* sequences that wait, for all devices */
 } t5_engine_options;
 
 /* One result; owned by its sequence. */
@@ -39,10 +43,11 @@ struct t5_sequence {
     int32_t vocab_live;
     bool is_score, wants_logprobs;
     int64_t deadline_ms; /* t5_clock_ms() after which it is given up with T5_ERR_TIMEOUT; 0: none */
-    /* NULL: not wanted. On the device thread after a step, before on_done: the next tokens that outputs[0] is certain
+    /* NULL: not wanted. On a device's thread after a step, before on_done: the next tokens that outputs[0] is certain
      * to have behind its prompt. The rest of them is told by on_done alone. Must be short; ids are borrowed. */
     void (*on_tokens)(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx);
-    /* Called once, on the device thread (or in t5_engine_destroy): must be short and must not call the engine. */
+    /* Called once, on a device's thread (or in t5_engine_destroy), for several sequences at once when there are several
+     * devices: must be short and must not call the engine. */
     void (*on_done)(t5_sequence *seq, void *ctx);
     void *ctx;
     atomic_bool is_cancelled; /* any thread: given up with T5_ERR_TIMEOUT before the next step */
@@ -60,21 +65,17 @@ struct t5_sequence {
     bool is_late; /* it ended because its deadline passed */
 };
 
-/* Takes over the use of the model's backend (both must outlive the engine) and starts the device thread. T5_ERR_ARG
- * names an option out of its range. */
-t5_status t5_engine_create(t5_model *model, const t5_engine_options *options, t5_engine **out, t5_error *err);
-/* Refuses new sequences from now on and waits until all that were accepted have ended, at most `timeout_ms`, else
- * T5_ERR_TIMEOUT says how many are left. Any thread but the device thread. */
-t5_status t5_engine_drain(t5_engine *e, int64_t timeout_ms, t5_error *err);
-/* Finishes nothing more: waiting and running sequences end with T5_ERR_BUSY. Joins the thread. Accepts NULL. */
+/* Takes over the use of the models' backends (all of which must outlive the engine), one model on each device, and
+ * starts a thread for each. 1 to T5_DEVICES_MAX models. T5_ERR_ARG names an option out of its range. */
+t5_status t5_engine_create(t5_model *const *models, int32_t n_models, const t5_engine_options *options, t5_engine **out,
+                           t5_error *err);
+/* Finishes nothing more: waiting and running sequences end with T5_ERR_BUSY. Joins the threads. Accepts NULL. */
 void t5_engine_destroy(t5_engine *e);
 /* T5_ERR_ARG: the sequence cannot run (too long, bad option); T5_ERR_BUSY: the queue is full or the engine is stopping;
- * T5_ERR_DEVICE: the device is lost. On T5_OK on_done will be called. Any thread. */
+ * T5_ERR_DEVICE: a device is lost. On T5_OK on_done will be called. Any thread but a device's. */
 t5_status t5_engine_submit(t5_engine *e, t5_sequence *seq, t5_error *err);
 /* All or none: a request's sequences enter together, so that a half-accepted request is never computed in vain. */
 t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err);
-/* Submits and waits; results in `seq`. Not from the device thread. */
-t5_status t5_engine_run(t5_engine *e, t5_sequence *seq, t5_error *err);
 void t5_sequence_deinit(t5_sequence *seq); /* frees the results */
 
 /* A snapshot of counters since start and gauges of now. Any thread. */
@@ -92,7 +93,10 @@ typedef struct {
     t5_histogram_counts step_rows;     /* hypotheses that a decode step moved on */
     int32_t queue_depth, n_running, n_rows_running;
     t5_kv_usage kv; /* blocks of T5_KV_BLOCK positions */
-    bool is_lost;   /* the device failed; nothing more will run */
+    int32_t n_devices;
+    /* A device failed. What ran on it ended with T5_ERR_DEVICE; what others can still do they finish; nothing more is
+     * accepted, since only a new process can use the device again. */
+    bool is_lost;
 } t5_engine_stats;
 void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out);
 /* Seconds until what waits now will have been taken up, from the measured speed: when a client that got T5_ERR_BUSY

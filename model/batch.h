@@ -47,6 +47,8 @@ void t5_batch_destroy(t5_batch *b); /* accepts NULL */
 /* Checks a request against the limits: lengths, ids inside the vocabulary, options. T5_ERR_ARG names what is wrong.
  * Does not change the batch: any thread. */
 t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *request, t5_error *err);
+/* True when t5_batch_admit() would not answer T5_ERR_BUSY. Changes nothing; cheap. */
+bool t5_batch_fits(const t5_batch *b, const t5_batch_request *request);
 /* Takes a slot, rows and blocks. T5_ERR_BUSY when they do not fit right now, or when the encoder pass that is being
  * gathered is full; the request must have passed t5_batch_check(). *out_slot stays valid until release. */
 t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *request, int32_t *out_slot, t5_error *err);

@@ -153,17 +153,23 @@ out:
     return status;
 }
 
+bool t5_batch_fits(const t5_batch *b, const t5_batch_request *r)
+{
+    return b->n_encoding == 0 && b->enc_n_tokens + r->n_input_ids <= b->limits.enc_tokens_max &&
+           n_blocks_of(r) <= b->cache.n_free - b->cache.n_reserved && find_free_slot(b) >= 0 &&
+           find_free_rows(b, n_rows_of(r)) >= 0;
+}
+
 t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *r, int32_t *out_slot, t5_error *err)
 {
     t5_status status = t5_batch_late_error(b, err);
     if (status != T5_OK) return status;
+    if (!t5_batch_fits(b, r)) return T5_FAIL(err, T5_ERR_BUSY, "the batch is full");
     int32_t n_rows = n_rows_of(r);
     int32_t i_slot = find_free_slot(b);
     int32_t row0 = find_free_rows(b, n_rows);
-    if (i_slot < 0 || row0 < 0 || b->n_encoding > 0 || b->enc_n_tokens + r->n_input_ids > b->limits.enc_tokens_max ||
-        !t5_kv_reserve(&b->cache, n_blocks_of(r))) {
-        return T5_FAIL(err, T5_ERR_BUSY, "the batch is full");
-    }
+    const bool is_reserved = t5_kv_reserve(&b->cache, n_blocks_of(r));
+    T5_ASSERT(i_slot >= 0 && row0 >= 0 && is_reserved);
     slot_info *info = &b->infos[i_slot];
     *info = (slot_info){.is_used = true, .n_blocks_reserved = n_blocks_of(r), .born = b->n_steps};
     fill_slot(b, r, row0, &b->slots[i_slot]);

@@ -22,7 +22,7 @@ struct t5_batch {
     fake_slot *slots; /* [n_rows_max] */
     int32_t n_gathered_tokens;
     pthread_t owner; /* of the first call that runs something */
-    bool has_owner;
+    bool has_owner, has_stepped;
 };
 
 static struct {
@@ -32,7 +32,7 @@ static struct {
     int fails_at[FAKE_N_OPS]; /* absolute number of the call, -1: none */
     t5_status status[FAKE_N_OPS];
     bool is_closed, is_at_gate;
-    int rows_peak, enc_tokens_peak;
+    int rows_peak, enc_tokens_peak, n_at_work;
 } control = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 void fake_batch_reset(void)
@@ -42,7 +42,7 @@ void fake_batch_reset(void)
     for (int i = 0; i < FAKE_N_OPS; i++)
         control.fails_at[i] = -1;
     control.is_closed = control.is_at_gate = false;
-    control.rows_peak = control.enc_tokens_peak = 0;
+    control.rows_peak = control.enc_tokens_peak = control.n_at_work = 0;
     pthread_mutex_unlock(&control.mutex);
 }
 
@@ -81,6 +81,14 @@ int fake_batch_n_calls(fake_op op)
 {
     pthread_mutex_lock(&control.mutex);
     const int n = control.n_calls[op];
+    pthread_mutex_unlock(&control.mutex);
+    return n;
+}
+
+int fake_batch_n_at_work(void)
+{
+    pthread_mutex_lock(&control.mutex);
+    const int n = control.n_at_work;
     pthread_mutex_unlock(&control.mutex);
     return n;
 }
@@ -159,15 +167,18 @@ static int32_t n_rows_of(const t5_batch_request *request)
     return request->is_score ? 1 : request->decoding->num_beams;
 }
 
+bool t5_batch_fits(const t5_batch *b, const t5_batch_request *request)
+{
+    return t5_batch_n_rows_running(b) + n_rows_of(request) <= b->limits.n_rows_max &&
+           b->n_gathered_tokens + request->n_input_ids <= b->limits.enc_tokens_max;
+}
+
 t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *request, int32_t *out_slot, t5_error *err)
 {
     check_owner(b);
     const t5_status status = call(FAKE_ADMIT, err);
     if (status != T5_OK) return status;
-    if (t5_batch_n_rows_running(b) + n_rows_of(request) > b->limits.n_rows_max)
-        return T5_FAIL(err, T5_ERR_BUSY, "no rows");
-    if (b->n_gathered_tokens + request->n_input_ids > b->limits.enc_tokens_max)
-        return T5_FAIL(err, T5_ERR_BUSY, "the pass is full");
+    if (!t5_batch_fits(b, request)) return T5_FAIL(err, T5_ERR_BUSY, "the batch is full");
     int32_t slot = 0;
     while (b->slots[slot].phase != SLOT_FREE)
         slot++;
@@ -201,9 +212,12 @@ t5_status t5_batch_encode(t5_batch *b, t5_error *err)
     return T5_OK;
 }
 
-static void pass_gate(int32_t n_rows)
+static void pass_gate(t5_batch *b)
 {
+    const int32_t n_rows = t5_batch_n_rows_running(b);
     pthread_mutex_lock(&control.mutex);
+    if (!b->has_stepped) control.n_at_work++;
+    b->has_stepped = true;
     if (n_rows > control.rows_peak) control.rows_peak = n_rows;
     while (control.is_closed) {
         control.is_at_gate = true;
@@ -217,7 +231,7 @@ static void pass_gate(int32_t n_rows)
 t5_status t5_batch_step(t5_batch *b, t5_error *err)
 {
     check_owner(b);
-    pass_gate(t5_batch_n_rows_running(b));
+    pass_gate(b);
     const t5_status status = call(FAKE_STEP, err);
     if (status != T5_OK) return status;
     for (int32_t i = 0; i < b->limits.n_rows_max; i++) {

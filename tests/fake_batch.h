@@ -16,6 +16,8 @@ void fake_batch_wait_at_gate(void);
 void fake_batch_open_gate(void);
 /* Calls of `op` since the reset. */
 int fake_batch_n_calls(fake_op op);
+/* Batches that have made a step since the reset. */
+int fake_batch_n_at_work(void);
 /* The largest number of rows that ran together, and of source tokens in one encoder pass. */
 int fake_batch_rows_peak(void);
 int fake_batch_enc_tokens_peak(void);

@@ -1,10 +1,12 @@
 /* tests/test_device.c: which backend a name gives, with and without a plug-in. T5_FAKE_PLUGIN and
  * T5_FAKE_PLUGIN_OLD are shared objects made of fake_cuda_plugin.c; the second claims another version. */
+#include "base/limits.h"
 #include "device/device.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,6 +55,56 @@ static void names(void **state)
         assert_refused(bad[i], "auto", T5_ERR_ARG, "is not one of auto, cpu, cuda, cuda:N");
 }
 
+static void assert_list_refused(const char *device, t5_status expected, const char *words)
+{
+    t5_error err = {0};
+    int32_t n = -1;
+    t5_backend *backends[T5_DEVICES_MAX] = {0};
+    const t5_device_options options = {.device = device, .compute_type = "auto", .n_threads = 1};
+    assert_int_equal(t5_devices_open(&options, backends, &n, &err), expected);
+    assert_int_equal(n, 0);
+    if (strstr(err.text, words) == NULL) fail_msg("%s: \"%s\" lacks \"%s\"", device, err.text, words);
+    t5_error_clear(&err);
+    assert_int_equal(t5_devices_check(device, &err), expected == T5_ERR_DEVICE ? T5_OK : expected);
+}
+
+/* Claim: a list opens a backend for each name, in order, or none at all; one name is a list too; a GPU that is there
+ * twice under whatever name, a name that is no GPU, an empty one and too many are refused and named. Method: lists,
+ * good and bad; leaks are the sanitizer's to find. */
+static void lists(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    int32_t n = 0;
+    t5_backend *backends[T5_DEVICES_MAX] = {0};
+    setenv("T5_CUDA_PLUGIN", T5_FAKE_PLUGIN, 1);
+    static const char *const good[] = {"cpu", "cpu-ref,cuda:0,cpu-ref", "cuda"};
+    static const int32_t n_good[] = {1, 3, 1};
+    for (size_t i = 0; i < T5_COUNT(good); i++) {
+        const t5_device_options options = {.device = good[i], .compute_type = "auto", .n_threads = 1};
+        if (t5_devices_open(&options, backends, &n, &err) != T5_OK) fail_msg("%s: %s", good[i], err.text);
+        assert_int_equal(n, n_good[i]);
+        assert_int_equal(t5_devices_check(good[i], &err), T5_OK);
+        if (i == 1) assert_string_equal(backends[1]->ops->name, "cuda");
+        for (int32_t k = 0; k < n; k++)
+            backends[k]->ops->destroy(backends[k]);
+    }
+    assert_list_refused("cuda:0,cuda:0", T5_ERR_ARG, "device: cuda:0 is in the list twice");
+    assert_list_refused("cuda,cuda:00", T5_ERR_ARG, "device: cuda:00 is in the list twice");
+    assert_list_refused("cuda:0,cuda:3", T5_ERR_DEVICE, "device cuda:3: no usable GPU");
+    assert_list_refused("cuda:0,cpu", T5_ERR_ARG, "device: a list is of cuda:N, not of \"cpu\"");
+    assert_list_refused("auto,cuda:1", T5_ERR_ARG, "not of \"auto\"");
+    assert_list_refused("cuda:0,", T5_ERR_ARG, "not of \"\"");
+    assert_list_refused(",", T5_ERR_ARG, "not of \"\"");
+    assert_list_refused("cuda:0, cuda:1", T5_ERR_ARG, "not of \" cuda:1\"");
+    assert_list_refused("cuda:00000000000000000000000000000000000000001,cuda:0", T5_ERR_ARG, "device: a list is of");
+    assert_list_refused("gpu", T5_ERR_ARG, "device: \"gpu\" is not one of");
+    char many[512] = "cuda:0";
+    for (int i = 1; i <= T5_DEVICES_MAX; i++)
+        snprintf(many + strlen(many), sizeof many - strlen(many), ",cuda:%d", i);
+    assert_list_refused(many, T5_ERR_ARG, "device: more than 16 in the list");
+}
+
 /* Claim: without a usable plug-in "auto" takes the CPU and a GPU by name is a device error with the reason. Method: no
  * plug-in, a missing file, a file that is no library, one of another version. */
 static void no_plugin(void **state)
@@ -92,6 +144,7 @@ int main(void)
         cmocka_unit_test(names),
         cmocka_unit_test(no_plugin),
         cmocka_unit_test(with_plugin),
+        cmocka_unit_test(lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "cpu/cpu.h"
 #include "engine/engine.h"
+#include "engine_wait.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -22,18 +23,21 @@
 #define WAIT_MS 60000
 
 typedef struct {
-    t5_backend *backend;
-    t5_model *model;
+    t5_backend *backends[2]; /* [n_devices] */
+    t5_model *models[2];     /* [n_devices] */
+    int32_t n_devices;
     t5_engine *engine;
 } fixture;
 
-static t5_status open_backend(bool is_ref, t5_backend **out, t5_error *err)
+typedef t5_status (*open_fn)(t5_backend **out, t5_error *err);
+
+static t5_status open_fast(t5_backend **out, t5_error *err)
 {
     const t5_cpu_options two_threads = {.n_threads = 2};
-    return is_ref ? t5_cpu_ref_create(out, err) : t5_cpu_create(&two_threads, out, err);
+    return t5_cpu_create(&two_threads, out, err);
 }
 
-static void open_engine(fixture *f, bool is_ref, int32_t queue_depth_max)
+static void open_devices(fixture *f, open_fn open, int32_t n_devices, int32_t queue_depth_max)
 {
     t5_error err = {0};
     const t5_engine_options options = {.n_rows_max = T5_BEAMS_MAX,
@@ -41,18 +45,29 @@ static void open_engine(fixture *f, bool is_ref, int32_t queue_depth_max)
                                        .tgt_len_max = TGT_LEN_MAX,
                                        .enc_tokens_max = 2 * SRC_LEN_MAX,
                                        .queue_depth_max = queue_depth_max};
-    *f = (fixture){0};
-    t5_status status = open_backend(is_ref, &f->backend, &err);
-    if (status == T5_OK) status = t5_model_open(MODEL_DIR, f->backend, SRC_LEN_MAX, TGT_LEN_MAX, &f->model, &err);
-    if (status == T5_OK) status = t5_engine_create(f->model, &options, &f->engine, &err);
+    *f = (fixture){.n_devices = n_devices};
+    t5_status status = T5_OK;
+    for (int32_t i = 0; i < n_devices && status == T5_OK; i++) {
+        status = open(&f->backends[i], &err);
+        if (status == T5_OK)
+            status = t5_model_open(MODEL_DIR, f->backends[i], SRC_LEN_MAX, TGT_LEN_MAX, &f->models[i], &err);
+    }
+    if (status == T5_OK) status = t5_engine_create(f->models, n_devices, &options, &f->engine, &err);
     if (status != T5_OK) fail_msg("%s", err.text);
+}
+
+static void open_engine(fixture *f, int32_t queue_depth_max)
+{
+    open_devices(f, t5_cpu_ref_create, 1, queue_depth_max);
 }
 
 static void close_engine(fixture *f)
 {
     t5_engine_destroy(f->engine);
-    t5_model_close(f->model);
-    f->backend->ops->destroy(f->backend);
+    for (int32_t i = 0; i < f->n_devices; i++) {
+        t5_model_close(f->models[i]);
+        f->backends[i]->ops->destroy(f->backends[i]);
+    }
 }
 
 /* A source of 1 to 40 tokens, always the same for the same `i`; eos is 1 in this model. */
@@ -165,17 +180,17 @@ static void *run_share(void *arg)
     return NULL;
 }
 
-static void check_batch_equals_alone(bool is_ref)
+static void check_batch_equals_alone(open_fn open, int32_t n_devices)
 {
     fixture f;
     t5_error err = {0};
     t5_engine_stats before, after;
     static t5_sequence alone[N_SEQS], together[N_SEQS];
-    open_engine(&f, is_ref, N_SEQS);
+    open_devices(&f, open, n_devices, N_SEQS);
     for (int32_t i = 0; i < N_SEQS; i++) {
         make_sequence(i, &alone[i]);
         make_sequence(i, &together[i]);
-        if (t5_engine_run(f.engine, &alone[i], &err) != T5_OK) fail_msg("%s", err.text);
+        if (engine_run(f.engine, &alone[i], &err) != T5_OK) fail_msg("%s", err.text);
     }
     t5_engine_stats_get(f.engine, &before);
 
@@ -211,14 +226,21 @@ static void check_batch_equals_alone(bool is_ref)
 static void batch_equals_alone_reference(void **state)
 {
     (void)state;
-    check_batch_equals_alone(true);
+    check_batch_equals_alone(t5_cpu_ref_create, 1);
 }
 
 /* The same for the fast backend. */
 static void batch_equals_alone_fast(void **state)
 {
     (void)state;
-    check_batch_equals_alone(false);
+    check_batch_equals_alone(open_fast, 1);
+}
+
+/* The same for two devices behind one queue: what runs where changes nothing. */
+static void two_devices_equal_one(void **state)
+{
+    (void)state;
+    check_batch_equals_alone(t5_cpu_ref_create, 2);
 }
 
 /* Claim: a sequence that cannot run is refused with a reason; nothing of its group runs. Method: one id outside the
@@ -227,7 +249,7 @@ static void impossible_requests_are_refused(void **state)
 {
     (void)state;
     fixture f;
-    open_engine(&f, true, 8);
+    open_engine(&f, 8);
     for (int32_t i = 0; i < 3; i++) {
         t5_error err = {0};
         t5_sequence good, bad;
@@ -289,7 +311,7 @@ static void cancel_then_destroy(void **state)
     t5_error err = {0};
     t5_sequence first, second;
     share s = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    open_engine(&f, true, 8);
+    open_engine(&f, 8);
     make_long(&first, &s);
     make_long(&second, &s);
     first.decoding.num_beams = 4;
@@ -309,41 +331,12 @@ static void cancel_then_destroy(void **state)
     free_sequence(&second);
 }
 
-/* Claim: draining finishes what was accepted. Method: drain right after submit. */
-static void drain_finishes(void **state)
-{
-    (void)state;
-    fixture f;
-    t5_error err = {0};
-    t5_sequence seqs[6];
-    t5_sequence *group[6];
-    share s = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    open_engine(&f, true, 8);
-    for (int32_t i = 0; i < 6; i++) {
-        make_sequence(i, &seqs[i]);
-        seqs[i].on_done = on_share_done;
-        seqs[i].ctx = &s;
-        group[i] = &seqs[i];
-    }
-    assert_int_equal(t5_engine_submit_all(f.engine, group, 6, &err), T5_OK);
-    assert_int_equal(t5_engine_drain(f.engine, WAIT_MS, &err), T5_OK);
-    assert_int_equal(s.n_done, 6);
-    assert_int_equal(t5_engine_submit_all(f.engine, group, 1, &err), T5_ERR_BUSY);
-    for (int32_t i = 0; i < 6; i++) {
-        assert_int_equal(seqs[i].error.status, T5_OK);
-        free_sequence(&seqs[i]);
-    }
-    close_engine(&f);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batch_equals_alone_reference),
-        cmocka_unit_test(batch_equals_alone_fast),
-        cmocka_unit_test(impossible_requests_are_refused),
+        cmocka_unit_test(batch_equals_alone_reference), cmocka_unit_test(batch_equals_alone_fast),
+        cmocka_unit_test(two_devices_equal_one),        cmocka_unit_test(impossible_requests_are_refused),
         cmocka_unit_test(cancel_then_destroy),
-        cmocka_unit_test(drain_finishes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

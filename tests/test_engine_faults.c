@@ -2,6 +2,7 @@
  * deadlines, a full queue, draining and stopping. Each sequence must end exactly once, with the right status. */
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "engine_wait.h"
 #include "fake_batch.h"
 
 #include <pthread.h>
@@ -26,6 +27,9 @@ static const t5_engine_options small = {.n_rows_max = 4 * ROWS,
                                         .enc_tokens_max = 2 * SRC_LEN,
                                         .queue_depth_max = N_SEQS};
 
+/* The fake batch looks at no model. */
+static t5_model *const no_models[T5_DEVICES_MAX];
+
 static const int32_t source[SRC_LEN] = {11, 12, 13, 14, 15, 1};
 
 /* Sequences and who has ended. */
@@ -47,7 +51,7 @@ static void on_done(t5_sequence *seq, void *ctx)
     pthread_mutex_unlock(&f->mutex);
 }
 
-static void open_engine(fixture *f, const t5_engine_options *options)
+static void open_devices(fixture *f, const t5_engine_options *options, int32_t n_devices)
 {
     t5_error err = {0};
     *f = (fixture){.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -62,7 +66,12 @@ static void open_engine(fixture *f, const t5_engine_options *options)
         f->list[i] = seq;
     }
     fake_batch_reset();
-    assert_int_equal(t5_engine_create(NULL, options, &f->engine, &err), T5_OK);
+    assert_int_equal(t5_engine_create(no_models, n_devices, options, &f->engine, &err), T5_OK);
+}
+
+static void open_engine(fixture *f, const t5_engine_options *options)
+{
+    open_devices(f, options, 1);
 }
 
 static int n_done(fixture *f, int i)
@@ -133,7 +142,7 @@ static void all_come_back(void **state)
     }
     assert_true(fake_batch_rows_peak() <= small.n_rows_max);
     assert_true(fake_batch_enc_tokens_peak() <= small.enc_tokens_max);
-    assert_int_equal(t5_engine_drain(f.engine, WAIT_MS, &err), T5_OK);
+    assert_true(engine_wait_idle(f.engine, WAIT_MS));
     t5_engine_stats_get(f.engine, &stats);
     assert_int_equal(stats.n_sequences, N_SEQS);
     assert_int_equal(stats.n_failed + stats.n_cancelled + stats.n_late + stats.n_rejected, 0);
@@ -162,52 +171,56 @@ static void free_slot_is_refilled_at_once(void **state)
     close_engine(&f);
 }
 
-/* Claim: whatever call fails, at whatever time, every sequence ends once; a device error ends all that runs or waits
- * and is final, another error ends only those in that pass and the engine goes on. Method: each batch call of the run
- * fails once, in turn, with each kind of error. */
+/* Claim: whatever call fails, at whatever time, every sequence ends once; a device error ends all that runs on
+ * it, and what waits when it was the last one, and is final; another error ends only those in that pass and the engine
+ * goes on. Method: each batch call of the run fails once, in turn, with each kind of error, on one device and on two.
+ */
+/* One case: the i_call-th call of `op` fails. False when it was not reached. */
+static bool call_fails(int32_t n_devices, fake_op op, int i_call, t5_status failure)
+{
+    fixture f;
+    t5_error err = {0};
+    t5_engine_stats stats;
+    open_devices(&f, &small, n_devices);
+    fake_batch_fail(op, i_call, failure);
+    assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS, &err), T5_OK);
+    wait_all(&f);
+    const bool has_failed = fake_batch_n_calls(op) > i_call;
+    t5_engine_stats_get(f.engine, &stats);
+    int n_failed = 0;
+    for (int i = 0; i < N_SEQS; i++) {
+        n_failed += f.seqs[i].error.status != T5_OK;
+        if (f.seqs[i].error.status == T5_OK)
+            assert_reversed(&f.seqs[i]);
+        else
+            assert_int_equal(f.seqs[i].error.status, failure);
+    }
+    assert_int_equal(stats.n_failed, n_failed);
+    assert_int_equal(n_failed > 0, has_failed);
+    fake_batch_reset(); /* drops a failure that was not reached */
+    /* The next request: served, or refused for good. */
+    const bool is_lost = has_failed && failure == T5_ERR_DEVICE;
+    assert_int_equal(stats.is_lost, is_lost);
+    t5_sequence_deinit(&f.seqs[0]);
+    t5_sequence again = f.seqs[0];
+    assert_int_equal(engine_run(f.engine, &again, &err), is_lost ? T5_ERR_DEVICE : T5_OK);
+    t5_sequence_deinit(&again);
+    close_engine(&f);
+    return has_failed;
+}
+
 static void each_call_fails_once(void **state)
 {
     (void)state;
     static const t5_status statuses[] = {T5_ERR_NOMEM, T5_ERR_DEVICE};
     static const fake_op ops[] = {FAKE_ADMIT, FAKE_ENCODE, FAKE_STEP};
     int n_cases = 0;
-    for (size_t i_status = 0; i_status < T5_COUNT(statuses); i_status++)
-        for (size_t i_op = 0; i_op < T5_COUNT(ops); i_op++)
-            for (int i_call = 0;; i_call++, n_cases++) {
-                fixture f;
-                t5_error err = {0};
-                t5_engine_stats stats;
-                open_engine(&f, &small);
-                fake_batch_fail(ops[i_op], i_call, statuses[i_status]);
-                assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS, &err), T5_OK);
-                wait_all(&f);
-                const bool has_failed = fake_batch_n_calls(ops[i_op]) > i_call;
-                t5_engine_stats_get(f.engine, &stats);
-                int n_failed = 0;
-                for (int i = 0; i < N_SEQS; i++) {
-                    n_failed += f.seqs[i].error.status != T5_OK;
-                    if (f.seqs[i].error.status == T5_OK)
-                        assert_reversed(&f.seqs[i]);
-                    else
-                        assert_int_equal(f.seqs[i].error.status, statuses[i_status]);
-                }
-                assert_int_equal(stats.n_failed, n_failed);
-                fake_batch_reset(); /* drops a failure that was not reached */
-                /* The next request: served, or refused for good. */
-                const bool is_lost = has_failed && statuses[i_status] == T5_ERR_DEVICE;
-                assert_int_equal(stats.is_lost, is_lost);
-                t5_sequence_deinit(&f.seqs[0]);
-                t5_sequence again = f.seqs[0];
-                assert_int_equal(t5_engine_run(f.engine, &again, &err), is_lost ? T5_ERR_DEVICE : T5_OK);
-                t5_sequence_deinit(&again);
-                close_engine(&f);
-                if (!has_failed) {
-                    assert_int_equal(n_failed, 0);
-                    break;
-                }
-                assert_true(n_failed > 0);
-            }
-    assert_true(n_cases > 20);
+    for (int32_t n_devices = 1; n_devices <= 2; n_devices++)
+        for (size_t i_status = 0; i_status < T5_COUNT(statuses); i_status++)
+            for (size_t i_op = 0; i_op < T5_COUNT(ops); i_op++)
+                for (int i_call = 0; call_fails(n_devices, ops[i_op], i_call, statuses[i_status]); i_call++)
+                    n_cases++;
+    assert_true(n_cases > 50);
 }
 
 /* Claim: when an encoder pass fails, sequences that were running already are not harmed. Method: one runs at the gate,
@@ -242,7 +255,7 @@ static void refused_at_the_door(void **state)
     t5_engine *none = NULL;
     fake_batch_reset();
     fake_batch_fail(FAKE_CREATE, 0, T5_ERR_NOMEM);
-    assert_int_equal(t5_engine_create(NULL, &small, &none, &err), T5_ERR_NOMEM);
+    assert_int_equal(t5_engine_create(no_models, 1, &small, &none, &err), T5_ERR_NOMEM);
     assert_null(none);
 
     for (int i = 0; i < 6; i++) {
@@ -251,14 +264,14 @@ static void refused_at_the_door(void **state)
                                    &bad.tgt_len_max,     &bad.enc_tokens_max, &bad.kv_tokens};
         *fields[i] = i == 5 ? -1 : 0;
         t5_error_clear(&err);
-        assert_int_equal(t5_engine_create(NULL, &bad, &none, &err), T5_ERR_ARG);
+        assert_int_equal(t5_engine_create(no_models, 1, &bad, &none, &err), T5_ERR_ARG);
     }
 
     open_engine(&f, &small);
     fake_batch_fail(FAKE_CHECK, 2, T5_ERR_ARG);
     t5_error_clear(&err);
     assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS, &err), T5_ERR_ARG);
-    assert_int_equal(t5_engine_drain(f.engine, WAIT_MS, &err), T5_OK);
+    assert_true(engine_wait_idle(f.engine, WAIT_MS));
     for (int i = 0; i < N_SEQS; i++)
         assert_int_equal(n_done(&f, i), 0);
     close_engine(&f);
@@ -337,41 +350,72 @@ static void *open_gate_soon(void *arg)
     return NULL;
 }
 
-/* Claim: draining refuses new work, times out while work is held, and succeeds when all has ended well. Method: drain
- * at a closed gate, then while it opens. */
-static void drain_finishes_what_was_accepted(void **state)
+/* Claim: two devices share what waits, in one go and evenly enough that both work, and all comes back right. Method: 8
+ * sequences of which one batch could take four; the gate is closed until both devices stand before it. */
+static void devices_share_the_work(void **state)
 {
     (void)state;
+    const struct timespec nap = {.tv_nsec = 1000000};
     fixture f;
     t5_error err = {0};
-    pthread_t opener;
-    open_engine(&f, &small);
+    t5_engine_stats stats;
+    open_devices(&f, &small, 2);
     fake_batch_close_gate();
-    assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS - 1, &err), T5_OK);
-    assert_int_equal(t5_engine_drain(f.engine, 30, &err), T5_ERR_TIMEOUT);
-    assert_non_null(strstr(err.text, "7 sequences"));
-    t5_error_clear(&err);
-    assert_int_equal(t5_engine_submit(f.engine, &f.seqs[7], &err), T5_ERR_BUSY);
-    assert_int_equal(pthread_create(&opener, NULL, open_gate_soon, NULL), 0);
-    t5_error_clear(&err);
-    assert_int_equal(t5_engine_drain(f.engine, WAIT_MS, &err), T5_OK);
-    for (int i = 0; i < N_SEQS - 1; i++) {
-        assert_int_equal(n_done(&f, i), 1);
+    assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS, &err), T5_OK);
+    const int64_t until_ms = t5_clock_ms() + WAIT_MS;
+    while (fake_batch_n_at_work() < 2 && t5_clock_ms() < until_ms)
+        nanosleep(&nap, NULL);
+    assert_int_equal(fake_batch_n_at_work(), 2);
+    fake_batch_open_gate();
+    wait_all(&f);
+    for (int i = 0; i < N_SEQS; i++)
         assert_reversed(&f.seqs[i]);
-    }
-    pthread_join(opener, NULL);
+    assert_true(engine_wait_idle(f.engine, WAIT_MS));
+    t5_engine_stats_get(f.engine, &stats);
+    assert_int_equal(stats.n_devices, 2);
+    assert_int_equal(stats.n_rows_running + stats.kv.n_reserved, 0);
+    assert_int_equal(stats.kv.n_blocks, 2 * small.n_rows_max);
     close_engine(&f);
 }
 
-/* Claim: destroying a busy engine ends running and waiting sequences with T5_ERR_BUSY. Method: destroy it at the gate.
- */
-static void destroy_while_running(void **state)
+/* Claim: when one of two devices is lost, what ran on it ends with T5_ERR_DEVICE, what waits is finished by the other,
+ * and nothing new is accepted. Method: two sequences at the gate, one on each device; six wait; the first step after
+ * the gate fails. */
+static void one_of_two_devices_is_lost(void **state)
 {
     (void)state;
+    const struct timespec nap = {.tv_nsec = 1000000};
+    fixture f;
+    t5_error err = {0};
+    open_devices(&f, &small, 2);
+    fake_batch_close_gate();
+    fake_batch_fail(FAKE_STEP, 0, T5_ERR_DEVICE);
+    assert_int_equal(t5_engine_submit_all(f.engine, f.list, 2, &err), T5_OK);
+    const int64_t until_ms = t5_clock_ms() + WAIT_MS;
+    while (fake_batch_n_at_work() < 2 && t5_clock_ms() < until_ms)
+        nanosleep(&nap, NULL);
+    assert_int_equal(fake_batch_n_at_work(), 2);
+    assert_int_equal(t5_engine_submit_all(f.engine, f.list + 2, N_SEQS - 2, &err), T5_OK);
+    fake_batch_open_gate();
+    wait_all(&f);
+    const bool is_first_lost = f.seqs[0].error.status == T5_ERR_DEVICE;
+    assert_int_equal(f.seqs[is_first_lost ? 0 : 1].error.status, T5_ERR_DEVICE);
+    assert_reversed(&f.seqs[is_first_lost ? 1 : 0]);
+    for (int i = 2; i < N_SEQS; i++)
+        assert_reversed(&f.seqs[i]);
+    t5_sequence_deinit(&f.seqs[2]);
+    t5_sequence again = f.seqs[2];
+    f.seqs[2] = (t5_sequence){0};
+    assert_int_equal(engine_run(f.engine, &again, &err), T5_ERR_DEVICE);
+    close_engine(&f);
+}
+
+static void destroy_busy(int32_t n_devices)
+{
     fixture f;
     t5_error err = {0};
     pthread_t opener;
-    open_engine(&f, &small);
+    open_devices(&f, &small, n_devices);
     fake_batch_close_gate();
     assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS, &err), T5_OK);
     fake_batch_wait_at_gate();
@@ -382,6 +426,16 @@ static void destroy_while_running(void **state)
         assert_int_equal(f.seqs[i].error.status, T5_ERR_BUSY);
     }
     pthread_join(opener, NULL);
+}
+
+/* Claim: destroying a busy engine ends running and waiting sequences with T5_ERR_BUSY. Method: destroy it at
+ * the gate, with one device and with two.
+ */
+static void destroy_while_running(void **state)
+{
+    (void)state;
+    destroy_busy(1);
+    destroy_busy(2);
 }
 
 enum { N_CLIENTS = 6, N_CALLS = 200 };
@@ -400,11 +454,11 @@ static void run_one(client *c, int i)
     t5_decoding_init(&seq.decoding);
     seq.decoding.num_beams = ROWS + i % 3;
     seq.deadline_ms = i % 10 == 0 ? 1 : 0;
-    t5_status status = t5_engine_run(c->engine, &seq, &err);
+    t5_status status = engine_run(c->engine, &seq, &err);
     while (status == T5_ERR_BUSY) {
         nanosleep(&nap, NULL);
         t5_error_clear(&err);
-        status = t5_engine_run(c->engine, &seq, &err);
+        status = engine_run(c->engine, &seq, &err);
     }
     if (status == T5_OK) {
         const t5_output *best = &seq.outputs[0];
@@ -421,17 +475,14 @@ static void *run_client(void *arg)
     return NULL;
 }
 
-/* Claim: many threads that submit and wait get each its own result. Method: 6 threads x 200 through a queue of 4, so
- * that some are refused and try again. */
-static void threads_get_their_own(void **state)
+static void run_clients(int32_t n_devices)
 {
-    (void)state;
     fixture f;
     pthread_t threads[N_CLIENTS];
     client clients[N_CLIENTS] = {0};
     t5_engine_options options = small;
     options.queue_depth_max = 4;
-    open_engine(&f, &options);
+    open_devices(&f, &options, n_devices);
     for (int i = 0; i < N_CLIENTS; i++) {
         clients[i].engine = f.engine;
         assert_int_equal(pthread_create(&threads[i], NULL, run_client, &clients[i]), 0);
@@ -445,14 +496,29 @@ static void threads_get_their_own(void **state)
     close_engine(&f);
 }
 
+/* Claim: many threads that submit and wait get each its own result. Method: 6 threads x 200 through a queue of 4, so
+ * that some are refused and try again; on one device and on two. */
+static void threads_get_their_own(void **state)
+{
+    (void)state;
+    run_clients(1);
+    run_clients(2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_come_back),         cmocka_unit_test(free_slot_is_refilled_at_once),
-        cmocka_unit_test(each_call_fails_once),  cmocka_unit_test(failed_encode_spares_the_running),
-        cmocka_unit_test(refused_at_the_door),   cmocka_unit_test(given_up_leave_before_the_next_step),
-        cmocka_unit_test(full_queue_refuses),    cmocka_unit_test(drain_finishes_what_was_accepted),
-        cmocka_unit_test(destroy_while_running), cmocka_unit_test(threads_get_their_own),
+        cmocka_unit_test(all_come_back),
+        cmocka_unit_test(free_slot_is_refilled_at_once),
+        cmocka_unit_test(each_call_fails_once),
+        cmocka_unit_test(failed_encode_spares_the_running),
+        cmocka_unit_test(refused_at_the_door),
+        cmocka_unit_test(given_up_leave_before_the_next_step),
+        cmocka_unit_test(full_queue_refuses),
+        cmocka_unit_test(destroy_while_running),
+        cmocka_unit_test(threads_get_their_own),
+        cmocka_unit_test(devices_share_the_work),
+        cmocka_unit_test(one_of_two_devices_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

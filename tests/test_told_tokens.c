@@ -2,6 +2,7 @@
  * what they give in the end. On the fast backend, and on the reference backend made late (see async_backend.h). */
 #include "cpu/cpu.h"
 #include "engine/engine.h"
+#include "engine_wait.h"
 #include "tests/async_backend.h"
 
 #include <setjmp.h>
@@ -97,14 +98,14 @@ static void run_clients(t5_backend *backend, bool cancels)
                                        .enc_tokens_max = LEN_MAX,
                                        .queue_depth_max = N_SEQS};
     assert_int_equal(t5_model_open(MODEL_DIR, backend, LEN_MAX, LEN_MAX, &model, &err), T5_OK);
-    assert_int_equal(t5_engine_create(model, &options, &engine, &err), T5_OK);
+    assert_int_equal(t5_engine_create(&model, 1, &options, &engine, &err), T5_OK);
     for (int32_t i = 0; i < N_SEQS; i++) {
         fill_client(&clients[i], i, &n_left);
         seqs[i] = &clients[i].seq;
         if (cancels && i % 7 == 3) atomic_store(&clients[i].seq.is_cancelled, true);
     }
     assert_int_equal(t5_engine_submit_all(engine, seqs, N_SEQS, &err), T5_OK);
-    assert_int_equal(t5_engine_drain(engine, 60000, &err), T5_OK);
+    assert_true(engine_wait_idle(engine, 60000));
     assert_int_equal(atomic_load(&n_left), 0);
     t5_engine_destroy(engine);
     int32_t n_by_beams = 0;

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "translate/translator_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,21 +65,31 @@ static t5_status open_text(t5_translator *t, const char *dir, t5_error *err)
     t->vocab_live = n_live < t->hparams.vocab_size ? n_live : t->hparams.vocab_size;
     T5_TRY(t5_profile_load(dir, t->tokenizer, t->hparams.vocab_size, &t->profile, err));
     T5_TRY(list_languages(t, err));
-out:
     t5_decoding_init(&t->generation_defaults);
     T5_TRY(t5_decoding_load(dir, &t->generation_defaults, err));
+out:
     return status;
+}
+
+/* "cuda:0 (NVIDIA H200, float16); cuda:1 (NVIDIA H200, float16)" */
+static void describe_devices(t5_translator *t)
+{
+    size_t n = 0;
+    for (int32_t i = 0; i < t->n_devices && n < sizeof t->device; i++)
+        n += (size_t)snprintf(t->device + n, sizeof t->device - n, "%s%s", i > 0 ? "; " : "", t->backends[i]->device);
 }
 
 static t5_status open_engine(t5_translator *t, const t5_translator_options *options, t5_error *err)
 {
     t5_status status = T5_OK;
-    T5_TRY(t5_device_open(&options->device, &t->backend, err));
+    T5_TRY(t5_devices_open(&options->device, t->backends, &t->n_devices, err));
+    describe_devices(t);
     t->engine_options = options->engine;
-    fill_engine_options(&t->engine_options, t->backend);
-    T5_TRY(t5_model_open(options->model_dir, t->backend, t->engine_options.src_len_max, t->engine_options.tgt_len_max,
-                         &t->model, err));
-    T5_TRY(t5_engine_create(t->model, &t->engine_options, &t->engine, err));
+    fill_engine_options(&t->engine_options, t->backends[0]);
+    for (int32_t i = 0; i < t->n_devices; i++)
+        T5_TRY(t5_model_open(options->model_dir, t->backends[i], t->engine_options.src_len_max,
+                             t->engine_options.tgt_len_max, &t->models[i], err));
+    T5_TRY(t5_engine_create(t->models, t->n_devices, &t->engine_options, &t->engine, err));
 out:
     return status;
 }
@@ -120,8 +131,10 @@ void t5_translator_close(t5_translator *t)
 {
     if (t == NULL) return;
     t5_engine_destroy(t->engine);
-    t5_model_close(t->model);
-    if (t->backend != NULL) t->backend->ops->destroy(t->backend);
+    for (int32_t i = 0; i < t->n_devices; i++) {
+        t5_model_close(t->models[i]);
+        t->backends[i]->ops->destroy(t->backends[i]);
+    }
     free(t->sources);
     free(t->languages);
     t5_profile_deinit(&t->profile);
@@ -132,6 +145,11 @@ void t5_translator_close(t5_translator *t)
 const t5_profile *t5_translator_profile(const t5_translator *t)
 {
     return &t->profile;
+}
+
+const t5_decoding *t5_translator_generation_defaults(const t5_translator *t)
+{
+    return &t->generation_defaults;
 }
 
 const t5_tokenizer *t5_translator_tokenizer(const t5_translator *t)
@@ -147,16 +165,11 @@ const t5_hparams *t5_translator_hparams(const t5_translator *t)
 t5_engine *t5_translator_engine(t5_translator *t)
 {
     return t->engine;
-const t5_decoding *t5_translator_generation_defaults(const t5_translator *t)
-{
-    return &t->generation_defaults;
-}
-
 }
 
 const char *t5_translator_device(const t5_translator *t)
 {
-    return t->backend->device;
+    return t->device;
 }
 
 void t5_translator_stats_get(const t5_translator *t, t5_translator_stats *out)
@@ -167,7 +180,7 @@ void t5_translator_stats_get(const t5_translator *t, t5_translator_stats *out)
 
 int32_t t5_translator_n_rows_max(const t5_translator *t)
 {
-    return t->engine_options.n_rows_max;
+    return t->engine_options.n_rows_max * t->n_devices;
 }
 
 int32_t t5_translator_src_len_max(const t5_translator *t)

@@ -2,15 +2,20 @@
  * open, but for the engine and the histograms. */
 #pragma once
 #include "base/histogram.h"
+#include "base/limits.h"
 #include "translate/translator.h"
+
+#define T5_DEVICE_TEXT_BYTES 512 /* every device; when they are many the text is cut */
 
 struct t5_translator {
     t5_hparams hparams;
     t5_tokenizer *tokenizer;
     t5_profile profile;
     t5_decoding generation_defaults;
-    t5_backend *backend;
-    t5_model *model;
+    t5_backend *backends[T5_DEVICES_MAX]; /* [n_devices] */
+    t5_model *models[T5_DEVICES_MAX];     /* [n_devices] the same on each */
+    int32_t n_devices;
+    char device[T5_DEVICE_TEXT_BYTES]; /* for people */
     t5_engine *engine;
     t5_engine_options engine_options;
     int32_t sentences_max, sentence_tokens_max;
