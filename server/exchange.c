@@ -142,8 +142,7 @@ static void park(t5_exchange *x)
     MHD_suspend_connection(x->connection);
 }
 
-/* The connection goes back to its HTTP thread, which may end the exchange at once. */
-static void unpark(t5_http *h, struct MHD_Connection *connection)
+void t5_exchange_unpark(t5_http *h, struct MHD_Connection *connection)
 {
     atomic_fetch_add(&h->n_resuming, 1);
     MHD_resume_connection(connection);
@@ -161,7 +160,7 @@ static void run_finish(void *ctx)
 {
     t5_exchange *x = ctx;
     if (!t5_watch_is_gone(x->http->watch, x->watched)) finish(x);
-    unpark(x->http, x->connection);
+    t5_exchange_unpark(x->http, x->connection);
 }
 
 /* The last to let go moves it on; nobody else may touch it then. */
@@ -173,7 +172,7 @@ static void let_go(t5_exchange *x)
         x->work = (t5_work){.run = run_finish, .ctx = x};
         t5_workers_push(x->http->workers, &x->work, true);
     } else {
-        unpark(x->http, x->connection);
+        t5_exchange_unpark(x->http, x->connection);
     }
 }
 

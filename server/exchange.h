@@ -71,3 +71,12 @@ enum MHD_Result t5_exchange_append(t5_exchange *x, const char *bytes, size_t n_b
 enum MHD_Result t5_exchange_advance(t5_exchange *x);
 /* Queues x->response, on the HTTP thread. */
 void t5_exchange_send(t5_exchange *x);
+/* Ends an exchange as t5_exchange_reply() does, with any response, which it takes over. */
+void t5_exchange_answer(t5_exchange *x, unsigned http_status, const char *content_type, struct MHD_Response *response);
+/* What a client is told of an error; one of our own failures is logged. Lives as long as `err`. */
+const char *t5_exchange_explain(const t5_exchange *x, const t5_error *err);
+/* A suspended connection goes back to its HTTP thread, which may end the exchange at once. */
+void t5_exchange_unpark(t5_http *h, struct MHD_Connection *connection);
+
+/* How replies write JSON: what LibreTranslate sends. */
+#define T5_REPLY_JSON (JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6))

@@ -86,31 +86,37 @@ void t5_exchange_send(t5_exchange *x)
     x->response = NULL;
 }
 
-/* Takes over `body`, which is malloc'ed (NULL for an empty one). On a worker the response waits for the HTTP thread. */
+void t5_exchange_answer(t5_exchange *x, unsigned http_status, const char *content_type, struct MHD_Response *response)
+{
+    T5_ASSERT(x->phase != T5_EXCHANGE_REPLIED && !x->is_awaiting && x->response == NULL);
+    x->http_status = http_status;
+    x->response = response;
+    add_headers(x, response, content_type);
+    if (!x->is_parked) t5_exchange_send(x);
+}
+
+/* Takes over `body`, which is malloc'ed (NULL for an empty one). */
 void t5_exchange_reply(t5_exchange *x, unsigned http_status, const char *content_type, char *body, size_t n_bytes)
 {
     static char empty[1];
-    T5_ASSERT(x->phase != T5_EXCHANGE_REPLIED && !x->is_awaiting && x->response == NULL);
-    x->http_status = http_status;
-    x->response = MHD_create_response_from_buffer(n_bytes, body != NULL ? body : empty,
-                                                  body != NULL ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
-    if (x->response == NULL) { /* the phase tells begin and advance that nothing was queued */
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        n_bytes, body != NULL ? body : empty, body != NULL ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (response == NULL) { /* the phase tells begin and advance that nothing was queued */
+        x->http_status = http_status;
         free(body);
         return;
     }
     x->reply_bytes = n_bytes;
-    add_headers(x, x->response, content_type);
-    if (!x->is_parked) t5_exchange_send(x);
+    t5_exchange_answer(x, http_status, content_type, response);
 }
 
 /* Compact, keys sorted, newline: what LibreTranslate sends. Owned by the caller; NULL when out of memory. */
 static char *dump_line(const json_t *value, size_t *out_bytes)
 {
-    const size_t flags = JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6);
-    size_t n = json_dumpb(value, NULL, 0, flags);
+    size_t n = json_dumpb(value, NULL, 0, T5_REPLY_JSON);
     char *line = n > 0 ? malloc(n + 1) : NULL;
     if (line == NULL) return NULL;
-    json_dumpb(value, line, n, flags);
+    json_dumpb(value, line, n, T5_REPLY_JSON);
     line[n] = '\n';
     *out_bytes = n + 1;
     return line;
@@ -147,7 +153,7 @@ static const struct {
     [T5_ERR_TIMEOUT] = {MHD_HTTP_SERVICE_UNAVAILABLE, NULL},
 };
 
-void t5_exchange_fail(t5_exchange *x, const t5_error *err)
+const char *t5_exchange_explain(const t5_exchange *x, const t5_error *err)
 {
     T5_ASSERT((size_t)err->status < T5_COUNT(failures));
     const char *text = failures[err->status].text;
@@ -155,6 +161,12 @@ void t5_exchange_fail(t5_exchange *x, const t5_error *err)
     if (text != NULL)
         t5_log(T5_LOG_ERROR, "request_failed id=\"%s\" path=%s at=%s:%d error=%s", x->id, x->path_route, err->file,
                err->line, t5_log_quote(quoted, sizeof quoted, err->text));
+    return text != NULL ? text : err->text;
+}
+
+void t5_exchange_fail(t5_exchange *x, const t5_error *err)
+{
+    const char *text = t5_exchange_explain(x, err);
     if (err->status == T5_ERR_BUSY) x->retry_after_s = x->http->options.retry_after_s(x->http->options.server);
-    t5_exchange_fail_status(x, failures[err->status].http_status, text != NULL ? text : err->text);
+    t5_exchange_fail_status(x, failures[err->status].http_status, text);
 }

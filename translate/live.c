@@ -19,11 +19,11 @@ static void on_tokens(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void 
 /* Whoever is told that all are over may free them. */
 static void on_done(t5_sequence *seq, void *ctx)
 {
-    (void)seq;
     t5_live_sequence *s = ctx;
     t5_live *live = s->live;
     atomic_store(&s->is_over, true);
-    if (live->on_progress != NULL) live->on_progress(live->ctx);
+    const bool has_news = live->on_progress != NULL && seq->error.status == T5_OK;
+    if (has_news) live->on_progress(live->ctx);
     if (atomic_fetch_sub(&live->n_left, 1) == 1) live->on_done(live->ctx);
 }
 
