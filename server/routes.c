@@ -2,6 +2,7 @@
 #include "server/routes.h"
 #include "base/log.h"
 #include "server/access_log.h"
+#include "server/deepl.h"
 #include "server/libretranslate.h"
 #include "server/web.h"
 #include "text/langcodes.h"
@@ -73,6 +74,8 @@ static void handle_metrics(t5_exchange *x, void *server)
         .model = t5_translator_profile(s->translator)->name,
         .device = t5_translator_device(s->translator),
         .requests_pending = t5_http_pending(t5_exchange_http(x)),
+        .n_connections = t5_http_connections(t5_exchange_http(x)),
+        .n_log_lines_dropped = t5_log_dropped(),
         .is_ready = why_not_ready(x, s) == NULL,
     };
     t5_engine_stats_get(t5_translator_engine(s->translator), &gauges.engine);
@@ -94,6 +97,14 @@ const t5_http_route t5_server_routes[] = {
     {"GET", "/health/ready", "error", false, handle_ready, NULL, NULL, NULL},
     {"GET", "/ready", "error", false, handle_ready, NULL, NULL, NULL},
     {"GET", "/metrics", "error", false, handle_metrics, NULL, NULL, NULL},
+    {"POST", "/v2/translate", "message", true, t5_deepl_handle, t5_deepl_finish, t5_deepl_cancel, t5_deepl_release},
+    {"GET", "/v2/translate", "message", true, t5_deepl_handle, t5_deepl_finish, t5_deepl_cancel, t5_deepl_release},
+    {"GET", "/v2/languages", "message", false, t5_deepl_languages_handle, NULL, NULL, NULL},
+    {"POST", "/v2/languages", "message", false, t5_deepl_languages_handle, NULL, NULL, NULL},
+    {"GET", "/v2/usage", "message", false, t5_deepl_usage_handle, NULL, NULL, NULL},
+    {"POST", "/v2/usage", "message", false, t5_deepl_usage_handle, NULL, NULL, NULL},
+    {"GET", "/v2/glossaries", "message", false, t5_deepl_glossaries_handle, NULL, NULL, NULL},
+    {"GET", "/v2/glossary-language-pairs", "message", false, t5_deepl_glossary_pairs_handle, NULL, NULL, NULL},
     {"GET", "/", "error", false, t5_web_handle_page, NULL, NULL, NULL},
     {"GET", "/web/style.css", "error", false, t5_web_handle_style, NULL, NULL, NULL},
     {"GET", "/web/app.js", "error", false, t5_web_handle_script, NULL, NULL, NULL},
