@@ -5,17 +5,12 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define US INT64_C(1000)
 #define MS INT64_C(1000000)
 
 /* From a health check to a text of many sentences that waits for its turn. */
 static const int64_t request_bounds_ns[] = {1 * MS,    2 * MS,    5 * MS,     10 * MS,    25 * MS,
                                             50 * MS,   100 * MS,  250 * MS,   500 * MS,   1000 * MS,
                                             2500 * MS, 5000 * MS, 10000 * MS, 30000 * MS, 60000 * MS};
-/* A sentence takes tens of microseconds, a request of thousands of texts tenths of a second. */
-static const int64_t stage_bounds_ns[] = {25 * US, 50 * US, 100 * US, 250 * US, 500 * US, 1 * MS,   2500 * US,
-                                          5 * MS,  10 * MS, 25 * MS,  50 * MS,  100 * MS, 250 * MS, 1000 * MS};
-
 t5_status t5_metrics_create(const t5_http_route *routes, int32_t n_routes, t5_metrics **out, t5_error *err)
 {
     size_t n_bytes = sizeof(t5_metrics) + (size_t)(n_routes + 1) * sizeof(t5_route_metrics);
@@ -26,8 +21,6 @@ t5_status t5_metrics_create(const t5_http_route *routes, int32_t n_routes, t5_me
     m->start_s = (int64_t)time(NULL);
     for (int32_t i = 0; i <= n_routes; i++)
         t5_histogram_init(&m->series[i].duration_ns, request_bounds_ns, T5_COUNT(request_bounds_ns));
-    for (int32_t i = 0; i < T5_STAGES_COUNT; i++)
-        t5_histogram_init(&m->stages_ns[i], stage_bounds_ns, T5_COUNT(stage_bounds_ns));
     *out = m;
     return T5_OK;
 }
@@ -43,9 +36,4 @@ void t5_metrics_count(t5_metrics *m, const t5_http_route *route, unsigned http_s
     T5_ASSERT(http_status < T5_HTTP_STATUSES);
     atomic_fetch_add_explicit(&s->n_requests[http_status], 1, memory_order_relaxed);
     t5_histogram_add(&s->duration_ns, ns);
-}
-
-void t5_metrics_add_stage(t5_metrics *m, t5_stage stage, int64_t ns)
-{
-    t5_histogram_add(&m->stages_ns[stage], ns);
 }

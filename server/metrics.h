@@ -2,25 +2,16 @@
  * method and path, a status, a stage; never an address or a key. Counting is atomic adds without a lock: any thread.
  * docs/operations.md has the table of what is shown; docker/grafana-dashboard.json draws it. */
 #pragma once
-#include "engine/engine.h"
 #include "server/http.h"
+#include "translate/translator.h"
 
 typedef struct t5_metrics t5_metrics;
-
-/* What a request goes through before and after the engine, which measures its own stages. */
-typedef enum {
-    T5_STAGE_TOKENIZE,   /* language, sentences, tokens, a place in the queue */
-    T5_STAGE_DETOKENIZE, /* tokens to text, sentences joined */
-    T5_STAGES_COUNT,
-} t5_stage;
 
 /* One series per route; `routes` must outlive it. */
 t5_status t5_metrics_create(const t5_http_route *routes, int32_t n_routes, t5_metrics **out, t5_error *err);
 void t5_metrics_destroy(t5_metrics *m); /* accepts NULL */
 /* `route` NULL: a path or method that no route has. */
 void t5_metrics_count(t5_metrics *m, const t5_http_route *route, unsigned http_status, int64_t ns);
-/* A request took `ns` in a stage. */
-void t5_metrics_add_stage(t5_metrics *m, t5_stage stage, int64_t ns);
 
 typedef struct {
     const char *version, *model, *device;
@@ -28,6 +19,7 @@ typedef struct {
     bool is_ready;
     int64_t n_log_lines_dropped;
     t5_engine_stats engine;
+    t5_translator_stats translator;
 } t5_metrics_gauges;
 /* A malloc'ed text, which the caller frees; NULL when out of memory. */
 char *t5_metrics_format(const t5_metrics *m, const t5_metrics_gauges *gauges, size_t *out_bytes);

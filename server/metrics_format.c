@@ -81,20 +81,17 @@ static void put_durations(const t5_metrics *m, FILE *file)
 
 /* --- the way of a sentence --- */
 
-static void put_stages(const t5_metrics *m, const t5_engine_stats *e, FILE *file)
+static void put_stages(const t5_translator_stats *t, const t5_engine_stats *e, FILE *file)
 {
     static const char name[] = "t5serve_stage_duration_seconds";
-    t5_histogram_counts tokenize, detokenize;
-    t5_histogram_read(&m->stages_ns[T5_STAGE_TOKENIZE], &tokenize);
-    t5_histogram_read(&m->stages_ns[T5_STAGE_DETOKENIZE], &detokenize);
     const struct {
         const char *labels;
         const t5_histogram_counts *counts;
-    } stages[] = {{"stage=\"tokenize\"", &tokenize},
+    } stages[] = {{"stage=\"tokenize\"", &t->tokenize_ns},
                   {"stage=\"queue\"", &e->queue_wait_ns},
                   {"stage=\"encode\"", &e->encode_ns},
                   {"stage=\"decode\"", &e->decode_ns},
-                  {"stage=\"detokenize\"", &detokenize}};
+                  {"stage=\"detokenize\"", &t->detokenize_ns}};
     t5_metrics_put_head(file, name, "histogram",
                         "Time in each stage: tokenize and detokenize per request, queue and decode per sentence, "
                         "encode per encoder pass.");
@@ -168,7 +165,7 @@ char *t5_metrics_format(const t5_metrics *m, const t5_metrics_gauges *gauges, si
     if (file == NULL) return NULL;
     put_requests(m, file);
     put_durations(m, file);
-    put_stages(m, &gauges->engine, file);
+    put_stages(&gauges->translator, &gauges->engine, file);
     put_steps(&gauges->engine, file);
     put_tokens(&gauges->engine, file);
     put_counts(gauges, file);

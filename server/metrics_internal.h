@@ -15,8 +15,7 @@ typedef struct {
 struct t5_metrics {
     const t5_http_route *routes;
     int32_t n_routes;
-    int64_t start_s; /* since 1970 */
-    t5_histogram stages_ns[T5_STAGES_COUNT];
+    int64_t start_s;           /* since 1970 */
     t5_route_metrics series[]; /* one per route, and one for no route */
 };
 

@@ -79,6 +79,7 @@ static void handle_metrics(t5_exchange *x, void *server)
         .is_ready = why_not_ready(x, s) == NULL,
     };
     t5_engine_stats_get(t5_translator_engine(s->translator), &gauges.engine);
+    t5_translator_stats_get(s->translator, &gauges.translator);
     size_t n_bytes = 0;
     char *text = t5_metrics_format(s->metrics, &gauges, &n_bytes);
     t5_exchange_reply(x, text != NULL ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8", text, n_bytes);

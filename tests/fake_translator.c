@@ -109,6 +109,12 @@ const char *t5_translator_device(const t5_translator *t)
     return "fake";
 }
 
+void t5_translator_stats_get(const t5_translator *t, t5_translator_stats *out)
+{
+    (void)t;
+    memset(out, 0, sizeof *out);
+}
+
 void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
 {
     (void)e;

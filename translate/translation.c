@@ -3,6 +3,7 @@
 #include "translate/translator.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "translate/join.h"
 #include "translate/text_reader.h"
@@ -92,6 +93,7 @@ static t5_status submit(t5_translation *tr, t5_error *err)
 
 static t5_status plan_texts(t5_translation *tr, const t5_text *texts, t5_error *err)
 {
+    const int64_t start_ns = t5_clock_ns();
     const int32_t n_texts = tr->request.n_texts;
     tr->texts = calloc((size_t)n_texts + 1, sizeof *tr->texts);
     if (tr->texts == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d texts", n_texts);
@@ -100,6 +102,7 @@ static t5_status plan_texts(t5_translation *tr, const t5_text *texts, t5_error *
         const t5_status status = t5_plan_make(tr->translator, &texts[i], &tr->units, &tr->texts[i].plan, err);
         if (status != T5_OK) return status;
     }
+    t5_histogram_add(&tr->translator->tokenize_ns, t5_clock_ns() - start_ns);
     return T5_OK;
 }
 
@@ -244,6 +247,7 @@ static t5_status finish_text(const t5_translation *tr, text_state *s, t5_error *
 
 t5_status t5_translation_finish(t5_translation *tr, t5_error *err)
 {
+    const int64_t start_ns = t5_clock_ns();
     T5_ASSERT(atomic_load(&tr->live.n_left) == 0);
     for (int32_t i = 0; i < tr->units.n_units; i++) {
         if (!tr->units.units[i].is_used) continue;
@@ -254,6 +258,7 @@ t5_status t5_translation_finish(t5_translation *tr, t5_error *err)
         const t5_status status = finish_text(tr, &tr->texts[i], err);
         if (status != T5_OK) return status;
     }
+    t5_histogram_add(&tr->translator->detokenize_ns, t5_clock_ns() - start_ns);
     return T5_OK;
 }
 

@@ -135,7 +135,7 @@ class Translate(unittest.TestCase):
         """Claim: 64 clients at once each get exactly what their text gives alone. Method: every answer is compared."""
         texts = sentences(CLIENTS)
         alone = [self.translated(t) for t in texts]
-        wrong, steps = [], self.metric("t5serve_steps_total")
+        wrong, steps = [], self.metric("t5serve_decode_step_rows_count")
 
         def client(i):
             with self.server.connect() as sock:
@@ -151,7 +151,7 @@ class Translate(unittest.TestCase):
         for thread in threads:
             thread.join()
         self.assertEqual(wrong, [])
-        steps = self.metric("t5serve_steps_total") - steps
+        steps = self.metric("t5serve_decode_step_rows_count") - steps
         print(f"{3 * CLIENTS} requests in {steps:.0f} steps")
         self.assertLess(steps, 3 * CLIENTS * 4)  # one by one they would take some 10 steps each
 
