@@ -45,10 +45,10 @@ template <int VEC, int N_QUERIES> static inline size_t t5_attend_shared_bytes(in
 
 /* What a block shares while it attends. */
 template <int N_QUERIES> struct t5_attend_shared {
-    float *query;           /* [N_QUERIES][d_kv] */
-    float *weight;          /* [N_QUERIES][THREADS] scores, then exp(score - top) */
-    float *sums;            /* [n_groups][d_kv] */
-    float *rescale, *total; /* [N_QUERIES] */
+    float *query;                 /* [N_QUERIES][d_kv] */
+    float *weight;                /* [N_QUERIES][THREADS] scores, then exp(score - top) */
+    float *sums;                  /* [n_groups][d_kv] */
+    float *rescale, *top, *total; /* [N_QUERIES] */
 };
 
 /* A thread per key: the key's score for each query. */
@@ -95,6 +95,7 @@ __device__ __forceinline__ void t5_attend_weigh(const t5_attend_shared<N_QUERIES
     top = new_top;
     if (lane == 0) {
         shared.rescale[q] = rescale;
+        shared.top[q] = top;
         shared.total[q] = total;
     }
 }
@@ -129,10 +130,10 @@ __device__ __forceinline__ void t5_attend_add(const S &source, const t5_attend_s
     }
 }
 
-/* Adds the groups' sums of query q in their order, divides, stores. */
-template <int VEC, int N_QUERIES, class T>
-__device__ __forceinline__ void t5_attend_store(const t5_attend_shared<N_QUERIES> &shared, int d_kv, int q,
-                                                const float (&sums)[VEC], T *out)
+/* Adds the groups' sums of a query in their order, and gives each element to use(d, sum). */
+template <int VEC, int N_QUERIES, class F>
+__device__ __forceinline__ void t5_attend_collect(const t5_attend_shared<N_QUERIES> &shared, int d_kv,
+                                                  const float (&sums)[VEC], F use)
 {
     int n_groups = T5_ATTEND_THREADS / (d_kv / VEC);
     if ((int)threadIdx.x < n_groups * (d_kv / VEC)) {
@@ -145,38 +146,43 @@ __device__ __forceinline__ void t5_attend_store(const t5_attend_shared<N_QUERIES
         float sum = 0.0f;
         for (int i = 0; i < n_groups; i++)
             sum += shared.sums[d % VEC * T5_ATTEND_SUMS_STRIDE + i * (d_kv / VEC) + d / VEC];
-        t5_store(&out[d], sum / shared.total[q]);
+        use(d, sum);
     }
     __syncthreads();
 }
 
-/* out(q)[d] for the queries 0 .. n_queries - 1 over n_keys >= 1 keys. `source` says where things are:
- *   const T *query(q), T *out(q): [d_kv]        const T *value(j): [d_kv]        float bias(q, j)
- *   const T *key(j, step): vector i of the key is at + i * step
- * All threads of a block of T5_ATTEND_THREADS call this. */
+/* Queries 0 .. n_queries - 1 to shared memory. The caller's next barrier makes them visible. */
+template <int N_QUERIES, class S>
+__device__ __forceinline__ void t5_attend_stage(const S &source, const t5_attend_shared<N_QUERIES> &shared, int d_kv,
+                                                int n_queries)
+{
+    for (int i = (int)threadIdx.x; i < n_queries * d_kv; i += T5_ATTEND_THREADS)
+        shared.query[i] = t5_to_float(source.query(i / d_kv)[i % d_kv]);
+}
+
+/* Sums over the keys `first` .. `end` - 1, one at least: those of the thread's group in `sums`; shared.top and
+ * shared.total are the softmax's. */
 template <class T, int VEC, int N_QUERIES, class S>
-__device__ __forceinline__ void t5_attend(const S &source, int d_kv, int n_queries, int n_keys)
+__device__ __forceinline__ void t5_attend_range(const S &source, const t5_attend_shared<N_QUERIES> &shared, int d_kv,
+                                                int n_queries, int first, int end, float (&sums)[N_QUERIES][VEC])
 {
     const int N_PER_WARP = (N_QUERIES + 1) / 2;
     static_assert(T5_ATTEND_THREADS == 64, "two warps, two weights a lane");
-    T5_DYNAMIC_SHARED(float, dynamic);
-    T5_SHARED(float, s_rescale, [N_QUERIES]);
-    T5_SHARED(float, s_total, [N_QUERIES]);
-    float *s_weight = dynamic + N_QUERIES * d_kv;
-    t5_attend_shared<N_QUERIES> shared = {dynamic, s_weight, s_weight + N_QUERIES * T5_ATTEND_THREADS, s_rescale,
-                                          s_total};
-    for (int i = (int)threadIdx.x; i < n_queries * d_kv; i += T5_ATTEND_THREADS)
-        shared.query[i] = t5_to_float(source.query(i / d_kv)[i % d_kv]);
-    float sums[N_QUERIES][VEC] = {};
     float top[N_PER_WARP], total[N_PER_WARP];
 #pragma unroll
     for (int i = 0; i < N_PER_WARP; i++) {
         top[i] = -INFINITY;
         total[i] = 0.0f;
     }
+#pragma unroll
+    for (int q = 0; q < N_QUERIES; q++) {
+#pragma unroll
+        for (int e = 0; e < VEC; e++)
+            sums[q][e] = 0.0f;
+    }
     __syncthreads();
-    for (int first = 0; first < n_keys; first += T5_ATTEND_THREADS) {
-        int n_here = min(T5_ATTEND_THREADS, n_keys - first);
+    for (; first < end; first += T5_ATTEND_THREADS) {
+        int n_here = min(T5_ATTEND_THREADS, end - first);
         if ((int)threadIdx.x < n_here)
             t5_attend_score<T, VEC>(source, shared, d_kv, n_queries, first + (int)threadIdx.x);
         __syncthreads();
@@ -189,9 +195,30 @@ __device__ __forceinline__ void t5_attend(const S &source, int d_kv, int n_queri
         t5_attend_add<T, VEC>(source, shared, d_kv, n_queries, first, n_here, sums);
         __syncthreads(); /* the next chunk's weights take the place of these */
     }
+}
+
+/* out(q)[d] for the queries 0 .. n_queries - 1 over n_keys >= 1 keys. `source` says where things are:
+ *   const T *query(q), T *out(q): [d_kv]        const T *value(j): [d_kv]        float bias(q, j)
+ *   const T *key(j, step): vector i of the key is at + i * step
+ * All threads of a block of T5_ATTEND_THREADS call this. */
+template <class T, int VEC, int N_QUERIES, class S>
+__device__ __forceinline__ void t5_attend(const S &source, int d_kv, int n_queries, int n_keys)
+{
+    T5_DYNAMIC_SHARED(float, dynamic);
+    T5_SHARED(float, s_rescale, [N_QUERIES]);
+    T5_SHARED(float, s_top, [N_QUERIES]);
+    T5_SHARED(float, s_total, [N_QUERIES]);
+    float *s_weight = dynamic + N_QUERIES * d_kv;
+    t5_attend_shared<N_QUERIES> shared = {dynamic,   s_weight, s_weight + N_QUERIES * T5_ATTEND_THREADS,
+                                          s_rescale, s_top,    s_total};
+    float sums[N_QUERIES][VEC];
+    t5_attend_stage(source, shared, d_kv, n_queries);
+    t5_attend_range<T, VEC>(source, shared, d_kv, n_queries, 0, n_keys, sums);
 #pragma unroll
     for (int q = 0; q < N_QUERIES; q++) {
         if (q >= n_queries) break;
-        t5_attend_store<VEC>(shared, d_kv, q, sums[q], source.out(q));
+        T *out = source.out(q);
+        t5_attend_collect<VEC>(shared, d_kv, sums[q],
+                               [&](int d, float sum) { t5_store(&out[d], sum / shared.total[q]); });
     }
 }

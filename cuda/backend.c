@@ -49,6 +49,8 @@ static void cuda_destroy(t5_backend *b)
     destroy_event(cuda->marks[1]);
     destroy_event(cuda->decoded);
     destroy_event(cuda->encoded);
+    cudaFree(cuda->split.parts);
+    cudaFree(cuda->split.arrived);
     cudaFreeHost(cuda->staging);
     cudaFreeHost(cuda->landing);
     if (cuda->side != NULL) cudaStreamDestroy(cuda->side);
@@ -115,7 +117,7 @@ static t5_status cuda_self_attention(t5_backend *b, const t5_self_attention_args
     t5_cuda_backend *cuda = t5_cuda_of(b);
     T5_TRY(check_width(args->kv->d_kv, err));
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_self_attention(cuda->type, args, cuda->lane->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_self_attention(cuda->type, args, &cuda->split, cuda->lane->stream)));
 out:
     return status;
 }
@@ -126,7 +128,7 @@ static t5_status cuda_cross_attention(t5_backend *b, const t5_cross_attention_ar
     t5_cuda_backend *cuda = t5_cuda_of(b);
     T5_TRY(check_width(args->kv->d_kv, err));
     T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_cross_attention(cuda->type, args, cuda->lane->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_cross_attention(cuda->type, args, &cuda->split, cuda->lane->stream)));
 out:
     return status;
 }
@@ -218,6 +220,17 @@ out:
     return status;
 }
 
+static t5_status open_split(t5_cuda_backend *cuda, t5_error *err)
+{
+    t5_status status = T5_OK;
+    size_t arrived_bytes = T5_CUDA_SPLIT_BLOCKS * sizeof *cuda->split.arrived;
+    T5_TRY(T5_CUDA(err, cudaMalloc((void **)&cuda->split.parts, T5_CUDA_SPLIT_FLOATS * sizeof *cuda->split.parts)));
+    T5_TRY(T5_CUDA(err, cudaMalloc((void **)&cuda->split.arrived, arrived_bytes)));
+    T5_TRY(T5_CUDA(err, cudaMemsetAsync(cuda->split.arrived, 0, arrived_bytes, cuda->lane->stream.handle)));
+out:
+    return status;
+}
+
 static t5_status take_resources(t5_cuda_backend *cuda, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -225,6 +238,7 @@ static t5_status take_resources(t5_cuda_backend *cuda, t5_error *err)
     if (!cuda->is_deterministic) T5_TRY(t5_cublas_open(&cuda->cublas, err));
     for (int i = 0; i < T5_CUDA_N_LANES; i++)
         T5_TRY(open_lane(cuda, &cuda->lanes[i], err));
+    T5_TRY(open_split(cuda, err));
     T5_TRY(T5_CUDA(err, cudaStreamCreateWithFlags(&cuda->side, cudaStreamNonBlocking)));
     T5_TRY(T5_CUDA(err, cudaEventCreateWithFlags(&cuda->marks[0], cudaEventDisableTiming)));
     T5_TRY(T5_CUDA(err, cudaEventCreateWithFlags(&cuda->marks[1], cudaEventDisableTiming)));

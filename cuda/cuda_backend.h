@@ -45,6 +45,7 @@ typedef struct {
     t5_cublas cublas;
     t5_cuda_lane lanes[T5_CUDA_N_LANES];
     t5_cuda_lane *lane;   /* where operations go */
+    t5_cuda_split split;  /* of the decode lane */
     cudaStream_t side;    /* for copies that wait for nothing */
     cudaEvent_t marks[2]; /* of decode steps */
     cudaEvent_t decoded;  /* what an encoder pass follows */

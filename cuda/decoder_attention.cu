@@ -1,6 +1,6 @@
 /* cuda/decoder_attention.cu: attention over the paged KV cache: self-attention, cross-attention, and storing a
  * source's keys and values. Memory bound: the cache is read once per step, in 16-byte pieces side by side. */
-#include "cuda/attend.cuh"
+#include "cuda/attend_split.cuh"
 #include "cuda/dispatch.cuh"
 
 static const int CROSS_QUERIES = 8; /* queries of a source that share one reading of its keys and values */
@@ -17,7 +17,14 @@ struct attention_view {
     const float *bias;
     int bias_len;
     void *ctx;
+    t5_cuda_split split;
+    int n_parts_max; /* of the longest context */
 };
+
+static __device__ __forceinline__ t5_parts parts_of(const attention_view &a, int head)
+{
+    return {a.split, a.n_parts_max, a.kv.n_heads, a.kv.d_kv, head};
+}
 
 template <class T, int VEC> static __device__ __forceinline__ t5_paged<T, VEC> paged_of(const attention_view &a)
 {
@@ -78,8 +85,9 @@ static __device__ __forceinline__ void store_kv(const t5_paged<T, VEC> &paged, i
 
 /* Stores k and v of each query, then ctx[q] = softmax_{j <= pos}(q k_j + bias[pos - j]) v.
  * qkv: [n_queries, 3, n_heads, d_kv], ctx: [n_queries, n_heads, d_kv]
- * Launch: a block of 64 threads per head and query. A query takes the keys of its own step from qkv, so that blocks do
- * not wait for each other. Bytes: 2 * (pos + 1) * n_heads * d_kv * sizeof(T) per query. Twin: ref_self_attention. */
+ * Launch: a block of 64 threads per head and query, or several that share the context (attend_split.cuh). A query takes
+ * the keys of its own step from qkv, so that blocks do not wait for each other. Bytes: 2 * (pos + 1) * n_heads * d_kv *
+ * sizeof(T) per query. Twin: ref_self_attention. */
 template <class T, int VEC> __global__ void __launch_bounds__(T5_ATTEND_THREADS) self_attention_kernel(attention_view a)
 {
     int head = (int)blockIdx.x, q = (int)blockIdx.y;
@@ -89,10 +97,14 @@ template <class T, int VEC> __global__ void __launch_bounds__(T5_ATTEND_THREADS)
     while (n_before < q && a.row[q - n_before - 1] == row)
         n_before++;
     t5_paged<T, VEC> paged = paged_of<T, VEC>(a);
+    int i_block = (int)blockIdx.z, n_blocks = min((int)gridDim.z, t5_n_parts(pos + 1));
+    if (i_block >= n_blocks) return; /* the whole block: no barrier is split */
     self_source<T, VEC> source = {a, paged, q, head, pos, pos - n_before, row, a.slots[a.slot[q]].row0};
-    int block = a.kv.self_blocks[(size_t)row * (size_t)a.kv.self_stride + (size_t)(pos / T5_KV_BLOCK)];
-    store_kv(paged, block, head, pos, source.qkv(q, 1), source.qkv(q, 2));
-    t5_attend<T, VEC, 1>(source, a.kv.d_kv, 1, pos + 1);
+    if (i_block == 0) {
+        int block = a.kv.self_blocks[(size_t)row * (size_t)a.kv.self_stride + (size_t)(pos / T5_KV_BLOCK)];
+        store_kv(paged, block, head, pos, source.qkv(q, 1), source.qkv(q, 2));
+    }
+    t5_attend_parts<T, VEC, 1>(source, parts_of(a, head), q, 1, pos + 1, i_block, n_blocks);
 }
 
 /* All positions of a slot's source, for queries that stand side by side. */
@@ -130,8 +142,9 @@ template <class T, int VEC> struct cross_source {
 };
 
 /* ctx[q] = softmax_j(q k_j) v over the slot's source.     q, ctx: [n_queries, n_heads, d_kv]
- * Launch: a block of 64 threads per head and query; the block of the first of each 8 queries of a slot works for these
- * 8, so that its beams read the source once; the others leave at once.
+ * Launch: a block of 64 threads per head and query, or several that share the source (attend_split.cuh); the blocks of
+ * the first of each 8 queries of a slot work for these 8, so that its beams read the source once; the others leave at
+ * once.
  * Bytes: 2 * src_len * n_heads * d_kv * sizeof(T) per slot (for up to 8 beams). Twin: ref_cross_attention. */
 template <class T, int VEC>
 __global__ void __launch_bounds__(T5_ATTEND_THREADS) cross_attention_kernel(attention_view a)
@@ -146,9 +159,12 @@ __global__ void __launch_bounds__(T5_ATTEND_THREADS) cross_attention_kernel(atte
     if (n_before % CROSS_QUERIES != 0) return; /* the whole block: no barrier is split */
     while (n_queries < CROSS_QUERIES && q + n_queries < a.n_queries && a.slot[q + n_queries] == i_slot)
         n_queries++;
+    int src_len = a.slots[i_slot].src_len;
+    int i_block = (int)blockIdx.z, n_blocks = min((int)gridDim.z, t5_n_parts(src_len));
+    if (i_block >= n_blocks) return; /* the whole block: no barrier is split */
     const int32_t *blocks = a.kv.cross_blocks + (size_t)i_slot * (size_t)a.kv.cross_stride;
     cross_source<T, VEC> source = {a, paged_of<T, VEC>(a), blocks, q, head};
-    t5_attend<T, VEC, CROSS_QUERIES>(source, a.kv.d_kv, n_queries, a.slots[i_slot].src_len);
+    t5_attend_parts<T, VEC, CROSS_QUERIES>(source, parts_of(a, head), q, n_queries, src_len, i_block, n_blocks);
 }
 
 struct store_view {
@@ -184,11 +200,21 @@ template <class T> static bool has_vectors(int d_kv)
     return d_kv % t5_vector<T>::LEN == 0;
 }
 
+/* A block for each head and query; more, up to one for each part of the longest context, while these are few. The
+ * lengths themselves are known on the device only: blocks that find nothing to do leave. */
+static dim3 grid_of(const attention_view &a)
+{
+    int n_cells = a.kv.n_heads * a.n_queries;
+    int n_blocks = min(T5_CUDA_SPLIT_BLOCKS / n_cells, a.n_parts_max);
+    size_t n_floats = (size_t)n_cells * (size_t)a.n_parts_max * (size_t)(a.kv.d_kv + 2);
+    bool is_shared = n_blocks > 1 && n_floats <= T5_CUDA_SPLIT_FLOATS;
+    return dim3((unsigned)a.kv.n_heads, (unsigned)a.n_queries, is_shared ? (unsigned)n_blocks : 1u);
+}
+
 template <class T, int VEC> static cudaError_t launch_self_with(const attention_view &a, t5_cuda_stream stream)
 {
-    size_t shared_bytes = t5_attend_shared_bytes<VEC, 1>(a.kv.d_kv);
-    dim3 grid((unsigned)a.kv.n_heads, (unsigned)a.n_queries);
-    return T5_LAUNCH((self_attention_kernel<T, VEC>), grid, dim3(T5_ATTEND_THREADS), shared_bytes, stream, a);
+    size_t shared_bytes = t5_split_shared_bytes<VEC, 1>(a.kv.d_kv);
+    return T5_LAUNCH((self_attention_kernel<T, VEC>), grid_of(a), dim3(T5_ATTEND_THREADS), shared_bytes, stream, a);
 }
 
 template <class T> struct launch_self {
@@ -201,9 +227,8 @@ template <class T> struct launch_self {
 
 template <class T, int VEC> static cudaError_t launch_cross_with(const attention_view &a, t5_cuda_stream stream)
 {
-    size_t shared_bytes = t5_attend_shared_bytes<VEC, CROSS_QUERIES>(a.kv.d_kv);
-    dim3 grid((unsigned)a.kv.n_heads, (unsigned)a.n_queries);
-    return T5_LAUNCH((cross_attention_kernel<T, VEC>), grid, dim3(T5_ATTEND_THREADS), shared_bytes, stream, a);
+    size_t shared_bytes = t5_split_shared_bytes<VEC, CROSS_QUERIES>(a.kv.d_kv);
+    return T5_LAUNCH((cross_attention_kernel<T, VEC>), grid_of(a), dim3(T5_ATTEND_THREADS), shared_bytes, stream, a);
 }
 
 template <class T> struct launch_cross {
@@ -230,7 +255,7 @@ template <class T> struct launch_store {
     }
 };
 
-static attention_view view_of(const t5_step *step, const t5_kv_view *kv, int layer)
+static attention_view view_of(const t5_step *step, const t5_kv_view *kv, int layer, const t5_cuda_split *split)
 {
     attention_view a = {};
     a.kv = *kv;
@@ -242,12 +267,15 @@ static attention_view view_of(const t5_step *step, const t5_kv_view *kv, int lay
     a.slots = step->state->slots;
     a.ancestors = step->state->ancestors;
     a.stride = step->state->stride;
+    a.split = *split;
     return a;
 }
 
-cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *args, t5_cuda_stream stream)
+cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *args, const t5_cuda_split *split,
+                                   t5_cuda_stream stream)
 {
-    attention_view a = view_of(args->step, args->kv, args->layer);
+    attention_view a = view_of(args->step, args->kv, args->layer, split);
+    a.n_parts_max = t5_n_parts(a.stride);
     a.x = args->qkv;
     a.bias = args->bias;
     a.bias_len = args->bias_len;
@@ -255,9 +283,11 @@ cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *
     return t5_dispatch<launch_self>(type, a, stream);
 }
 
-cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args *args, t5_cuda_stream stream)
+cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args *args, const t5_cuda_split *split,
+                                    t5_cuda_stream stream)
 {
-    attention_view a = view_of(args->step, args->kv, args->layer);
+    attention_view a = view_of(args->step, args->kv, args->layer, split);
+    a.n_parts_max = t5_n_parts(a.kv.cross_stride * T5_KV_BLOCK);
     a.x = args->q;
     a.ctx = args->ctx;
     return t5_dispatch<launch_cross>(type, a, stream);

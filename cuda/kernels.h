@@ -65,8 +65,18 @@ cudaError_t t5_cuda_activate(t5_dtype type, const float *gate, const float *up, 
                              float y_scale, size_t n, void *y, t5_cuda_stream stream);
 
 cudaError_t t5_cuda_encoder_attention(t5_dtype type, const t5_encoder_attention_args *args, t5_cuda_stream stream);
-cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *args, t5_cuda_stream stream);
-cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args *args, t5_cuda_stream stream);
+/* Where blocks that share a query's context meet (attend_split.cuh). Kernels of one stream share it. */
+typedef struct {
+    float *parts;      /* [T5_CUDA_SPLIT_FLOATS] */
+    unsigned *arrived; /* [T5_CUDA_SPLIT_BLOCKS] zero between kernels */
+} t5_cuda_split;
+#define T5_CUDA_SPLIT_FLOATS ((size_t)1 << 20)
+/* Contexts are shared until there are so many blocks: a few for each multiprocessor. */
+#define T5_CUDA_SPLIT_BLOCKS 512
+cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *args, const t5_cuda_split *split,
+                                   t5_cuda_stream stream);
+cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args *args, const t5_cuda_split *split,
+                                    t5_cuda_stream stream);
 cudaError_t t5_cuda_store_cross_kv(t5_dtype type, const t5_packed *packed, const t5_kv_view *kv, int32_t layer,
                                    const void *kv_rows, t5_cuda_stream stream);
 

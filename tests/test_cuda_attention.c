@@ -50,56 +50,70 @@ static void encoder_matches(void **state)
     run_encoder(*state, 6, 8, long_lens, 1);
 }
 
-enum { SLOTS = 3, STRIDE = 112, ROWS = 16, BLOCKS = 256, BLOCK_STRIDE = STRIDE / T5_KV_BLOCK };
+enum { SLOTS_MAX = 64, STRIDE_MAX = 400, ROWS_MAX = 64, BLOCK_STRIDE_MAX = STRIDE_MAX / T5_KV_BLOCK };
 
-/* A running batch that no search moves: 3 slots of 1, 11 and 4 rows. */
+/* Slots of a running batch and the length of the longest context. */
 typedef struct {
-    t5_slot slots[SLOTS];
-    uint8_t ancestors[ROWS][STRIDE];
-    int32_t self_blocks[ROWS][BLOCK_STRIDE], cross_blocks[SLOTS][BLOCK_STRIDE];
-    int32_t q_row[ROWS * 8], q_pos[ROWS * 8], q_slot[ROWS * 8], n_queries;
+    int32_t n_slots, n_rows[SLOTS_MAX], src_lens[SLOTS_MAX], stride;
+} scene_shape;
+
+static const scene_shape mixed = {3, {1, 11, 4}, {100, 1, 65}, 112};
+static const scene_shape long_alone = {1, {1}, {399}, STRIDE_MAX};
+static const scene_shape two_parts = {1, {1}, {176}, 176};
+static const scene_shape long_few = {3, {2, 1, 9}, {300, 129, 257}, 320};
+
+/* A running batch that no search moves. */
+typedef struct {
+    scene_shape shape;
+    int32_t n_rows;
+    t5_slot slots[SLOTS_MAX];
+    uint8_t ancestors[ROWS_MAX * STRIDE_MAX];
+    int32_t self_blocks[ROWS_MAX * BLOCK_STRIDE_MAX], cross_blocks[SLOTS_MAX * BLOCK_STRIDE_MAX];
+    int32_t q_row[ROWS_MAX * 8], q_pos[ROWS_MAX * 8], q_slot[ROWS_MAX * 8], n_queries;
     t5_kv_view kv[N_BACKENDS];
     t5_search_state state[N_BACKENDS];
     t5_step step[N_BACKENDS];
 } scene;
 
-static void scene_init(backend_pair *pair, scene *s, int32_t n_heads, int32_t d_kv)
+/* The pool is random where nothing was stored. The first slot and the first row have its first blocks. */
+static scene *scene_create(backend_pair *pair, const scene_shape *shape, int32_t n_heads, int32_t d_kv)
 {
-    static const int32_t n_rows[SLOTS] = {1, 11, 4};
-    static const int32_t src_lens[SLOTS] = {100, 1, 65};
-    memset(s, 0, sizeof *s);
-    int32_t row = 0, block = BLOCKS;
-    for (int i = 0; i < SLOTS; i++) {
-        s->slots[i] = (t5_slot){.row0 = row, .n_rows = n_rows[i], .src_len = src_lens[i], .phase = T5_SLOT_RUNNING};
-        row += n_rows[i];
-        for (int k = 0; k < BLOCK_STRIDE; k++)
-            s->cross_blocks[i][k] = --block;
+    scene *s = calloc(1, sizeof *s);
+    assert_non_null(s);
+    s->shape = *shape;
+    int32_t block_stride = shape->stride / T5_KV_BLOCK;
+    for (int i = 0; i < shape->n_slots; i++) {
+        s->slots[i] = (t5_slot){
+            .row0 = s->n_rows, .n_rows = shape->n_rows[i], .src_len = shape->src_lens[i], .phase = T5_SLOT_RUNNING};
+        s->n_rows += shape->n_rows[i];
     }
-    assert_int_equal(row, ROWS);
-    for (int r = 0; r < ROWS; r++) {
-        for (int k = 0; k < BLOCK_STRIDE; k++)
-            s->self_blocks[r][k] = --block;
+    assert_true(s->n_rows <= ROWS_MAX);
+    int32_t n_blocks = 0;
+    for (int i = 0; i < s->n_rows * block_stride; i++) {
+        s->self_blocks[i] = n_blocks++;
+        if (i < shape->n_slots * block_stride) s->cross_blocks[i] = n_blocks++;
     }
-    assert_true(block >= 0);
-    pair_array pool = pair_zero_act(pair, (size_t)BLOCKS * 2 * 2 * T5_KV_BLOCK * (size_t)(n_heads * d_kv));
+    size_t block_elements = 2 * 2 * T5_KV_BLOCK * (size_t)(n_heads * d_kv);
+    pair_array pool = pair_random_act(pair, (size_t)n_blocks * block_elements, 1.0f);
     for (int i = 0; i < N_BACKENDS; i++) {
-        size_t element = t5_dtype_bytes(pair->b[i]->act_dtype);
         s->kv[i] = (t5_kv_view){.pool = pool.p[i],
-                                .block_bytes = 2 * 2 * T5_KV_BLOCK * (size_t)(n_heads * d_kv) * element,
+                                .block_bytes = block_elements * t5_dtype_bytes(pair->b[i]->act_dtype),
                                 .n_layers = 2,
                                 .n_heads = n_heads,
                                 .d_kv = d_kv,
-                                .self_stride = BLOCK_STRIDE,
-                                .cross_stride = BLOCK_STRIDE};
-        s->state[i] = (t5_search_state){.n_slots_max = SLOTS, .n_rows_max = ROWS, .stride = STRIDE};
+                                .self_stride = block_stride,
+                                .cross_stride = block_stride};
+        s->state[i] =
+            (t5_search_state){.n_slots_max = shape->n_slots, .n_rows_max = s->n_rows, .stride = shape->stride};
     }
+    return s;
 }
 
 /* q_len queries for every row, at the positions after those that are in the cache. */
 static void scene_plan(backend_pair *pair, scene *s, int32_t q_len)
 {
     s->n_queries = 0;
-    for (int i = 0; i < SLOTS; i++) {
+    for (int i = 0; i < s->shape.n_slots; i++) {
         for (int32_t r = s->slots[i].row0; r < s->slots[i].row0 + s->slots[i].n_rows; r++) {
             for (int32_t k = 0; k < q_len; k++) {
                 s->q_row[s->n_queries] = r;
@@ -127,14 +141,15 @@ static void scene_plan(backend_pair *pair, scene *s, int32_t q_len)
 /* What a step leaves behind: the positions are in the cache, and beams have taken over each other's history. */
 static void scene_advance(backend_pair *pair, scene *s, int32_t q_len)
 {
-    for (int i = 0; i < SLOTS; i++) {
+    const size_t stride = (size_t)s->shape.stride;
+    for (int i = 0; i < s->shape.n_slots; i++) {
         t5_slot *slot = &s->slots[i];
-        uint8_t before[ROWS][STRIDE];
+        static uint8_t before[ROWS_MAX * STRIDE_MAX];
         memcpy(before, s->ancestors, sizeof before);
-        for (int32_t r = 0; r < slot->n_rows; r++) {
+        for (int32_t r = slot->row0; r < slot->row0 + slot->n_rows; r++) {
             int32_t parent = pair_below(pair, slot->n_rows);
-            uint8_t *to = s->ancestors[slot->row0 + r];
-            memcpy(to, before[slot->row0 + parent], STRIDE);
+            uint8_t *to = s->ancestors + (size_t)r * stride;
+            memcpy(to, before + (size_t)(slot->row0 + parent) * stride, stride);
             for (int32_t k = 0; k < q_len; k++)
                 to[slot->n_computed + k] = (uint8_t)parent;
         }
@@ -142,18 +157,25 @@ static void scene_advance(backend_pair *pair, scene *s, int32_t q_len)
     }
 }
 
-static void run_self(backend_pair *pair, int32_t n_heads, int32_t d_kv, int32_t n_steps)
+static void forget_since(backend_pair *pair, int n_kept)
+{
+    for (int k = n_kept; k < pair->n_owned; k++)
+        pair->b[pair->owners[k]]->ops->release(pair->b[pair->owners[k]], pair->owned[k]);
+    pair->n_owned = n_kept;
+}
+
+/* Steps of the given lengths, again and again, until the rows are full. */
+static void run_self(backend_pair *pair, const scene_shape *shape, int32_t n_heads, int32_t d_kv, const int32_t *q_lens,
+                     size_t n_q_lens)
 {
     char what[64];
-    scene *s = calloc(1, sizeof *s);
-    assert_non_null(s);
-    scene_init(pair, s, n_heads, d_kv);
+    scene *s = scene_create(pair, shape, n_heads, d_kv);
     int n_kept = pair->n_owned; /* the pool stays, the arrays of a step go */
-    for (int32_t i_step = 0; i_step < n_steps; i_step++) {
-        static const int32_t q_lens[] = {5, 8, 1, 8, 1, 8, 8, 1, 1, 8, 8, 8, 8, 8, 8};
-        int32_t q_len = q_lens[(size_t)i_step % T5_COUNT(q_lens)];
+    for (size_t i_step = 0;; i_step++) {
+        int32_t q_len = q_lens[i_step % n_q_lens];
+        if (s->slots[0].n_computed + q_len > shape->stride) break;
         t5_error err = {0};
-        const int32_t bias_len = STRIDE;
+        const int32_t bias_len = shape->stride;
         scene_plan(pair, s, q_len);
         size_t n = (size_t)(s->n_queries * n_heads * d_kv);
         pair_array qkv = pair_random_act(pair, 3 * n, 1.0f), ctx = pair_zero_act(pair, n);
@@ -168,12 +190,10 @@ static void run_self(backend_pair *pair, int32_t n_heads, int32_t d_kv, int32_t 
                                            .ctx = ctx.p[i]};
             pair_ok(pair->b[i]->ops->self_attention(pair->b[i], &args, &err), &err);
         }
-        snprintf(what, sizeof what, "self-attention, d_kv %d, step %d", d_kv, i_step);
+        snprintf(what, sizeof what, "self-attention, d_kv %d, step %d", d_kv, (int)i_step);
         pair_expect_act(pair, what, ctx);
         scene_advance(pair, s, q_len);
-        for (int k = n_kept; k < pair->n_owned; k++)
-            pair->b[pair->owners[k]]->ops->release(pair->b[pair->owners[k]], pair->owned[k]);
-        pair->n_owned = n_kept;
+        forget_since(pair, n_kept);
     }
     free(s);
     pair_forget(pair);
@@ -183,36 +203,53 @@ static void run_self(backend_pair *pair, int32_t n_heads, int32_t d_kv, int32_t 
  * 1 to 8 queries a row, with beams that take over each other's history between the steps, past one chunk of 64 keys. */
 static void self_matches(void **state)
 {
-    run_self(*state, 2, 64, 12);
-    run_self(*state, 1, 128, 3);
-    run_self(*state, 3, 8, 5);
-    run_self(*state, 2, 12, 3);
-    run_self(*state, 1, 7, 3);
+    static const int32_t q_lens[] = {5, 8, 1, 8, 1, 8, 8, 1, 1, 8, 8, 8, 8, 8, 8}, odd[] = {7, 6, 4, 3, 2};
+    run_self(*state, &mixed, 2, 64, q_lens, T5_COUNT(q_lens));
+    run_self(*state, &mixed, 1, 128, odd, T5_COUNT(odd));
+    run_self(*state, &mixed, 3, 8, q_lens, T5_COUNT(q_lens));
+    run_self(*state, &mixed, 2, 12, odd, T5_COUNT(odd));
+    run_self(*state, &mixed, 1, 7, q_lens, T5_COUNT(q_lens));
 }
 
-static void run_cross(backend_pair *pair, int32_t n_heads, int32_t d_kv, int32_t q_len)
+/* Heads of T5-small, base, 3B, FLAN-T5-small and MADLAD, and odd ones. */
+static const int32_t family_heads[][2] = {{8, 64}, {12, 64}, {32, 128}, {6, 64}, {16, 128}, {3, 8}, {5, 12}, {1, 7}};
+
+/* Claim: the same where several blocks share a context. Method: contexts of two to four parts, which one row and a few
+ * fill in steps of up to 8 queries. */
+static void self_matches_on_long_contexts(void **state)
+{
+    static const int32_t q_lens[] = {8, 8, 8, 8, 8, 8, 8, 7}, few[] = {8, 8, 8, 8, 3};
+    for (size_t i = 0; i < T5_COUNT(family_heads); i++)
+        run_self(*state, &two_parts, family_heads[i][0], family_heads[i][1], q_lens, T5_COUNT(q_lens));
+    run_self(*state, &long_alone, 2, 16, q_lens, T5_COUNT(q_lens));
+    run_self(*state, &long_few, 1, 8, few, T5_COUNT(few));
+}
+
+static void run_cross(backend_pair *pair, const scene_shape *shape, int32_t n_heads, int32_t d_kv, int32_t q_len)
 {
     char what[64];
     snprintf(what, sizeof what, "cross-attention, d_kv %d, %d queries a row", d_kv, q_len);
     t5_error err = {0};
-    scene *s = calloc(1, sizeof *s);
-    assert_non_null(s);
-    scene_init(pair, s, n_heads, d_kv);
+    scene *s = scene_create(pair, shape, n_heads, d_kv);
     scene_plan(pair, s, q_len);
-    int32_t first[SLOTS + 1] = {0}, slots[SLOTS] = {2, 0, 1}, len_max = 0;
-    for (int i = 0; i < SLOTS; i++) {
+    int32_t n_slots = shape->n_slots, first[SLOTS_MAX + 1] = {0}, slots[SLOTS_MAX], len_max = 0;
+    for (int i = 0; i < n_slots; i++) {
+        slots[i] = (i + 2) % n_slots;
         int32_t len = s->slots[slots[i]].src_len;
         first[i + 1] = first[i] + len;
         len_max = len > len_max ? len : len_max;
     }
     pair_array firsts = pair_bytes(pair, first, sizeof first), i_slots = pair_bytes(pair, slots, sizeof slots);
     size_t inner = (size_t)(n_heads * d_kv), n = (size_t)s->n_queries * inner;
-    pair_array kv_rows = pair_random_act(pair, (size_t)first[SLOTS] * 2 * inner, 1.0f);
+    pair_array kv_rows = pair_random_act(pair, (size_t)first[n_slots] * 2 * inner, 1.0f);
     pair_array q = pair_random_act(pair, n, 1.0f), ctx = pair_zero_act(pair, n);
     for (int i = 0; i < N_BACKENDS; i++) {
         const t5_backend_ops *ops = pair->b[i]->ops;
-        t5_packed packed = {
-            .n_seqs = SLOTS, .n_tokens = first[SLOTS], .len_max = len_max, .first = firsts.p[i], .slots = i_slots.p[i]};
+        t5_packed packed = {.n_seqs = n_slots,
+                            .n_tokens = first[n_slots],
+                            .len_max = len_max,
+                            .first = firsts.p[i],
+                            .slots = i_slots.p[i]};
         t5_cross_attention_args args = {.step = &s->step[i], .kv = &s->kv[i], .layer = 1, .q = q.p[i], .ctx = ctx.p[i]};
         pair_ok(ops->store_cross_kv(pair->b[i], &packed, &s->kv[i], 1, kv_rows.p[i], &err), &err);
         pair_ok(ops->cross_attention(pair->b[i], &args, &err), &err);
@@ -226,11 +263,87 @@ static void run_cross(backend_pair *pair, int32_t n_heads, int32_t d_kv, int32_t
  * (more than share one reading), one and several queries a row. */
 static void cross_matches(void **state)
 {
-    run_cross(*state, 2, 64, 1);
-    run_cross(*state, 1, 128, 1);
-    run_cross(*state, 2, 8, 3);
-    run_cross(*state, 1, 12, 2);
-    run_cross(*state, 1, 7, 1);
+    run_cross(*state, &mixed, 2, 64, 1);
+    run_cross(*state, &mixed, 1, 128, 1);
+    run_cross(*state, &mixed, 2, 8, 3);
+    run_cross(*state, &mixed, 1, 12, 2);
+    run_cross(*state, &mixed, 1, 7, 8);
+}
+
+/* Claim and method as for self-attention; sources of 129 to 399 tokens. */
+static void cross_matches_on_long_sources(void **state)
+{
+    for (size_t i = 0; i < T5_COUNT(family_heads); i++) {
+        run_cross(*state, &two_parts, family_heads[i][0], family_heads[i][1], 1 + (int32_t)i);
+        run_cross(*state, &long_alone, 1, family_heads[i][1], 1);
+        run_cross(*state, &long_few, 1 + (int32_t)i % 3, family_heads[i][1], 1);
+    }
+}
+
+enum { TWIN_HEADS = 8, TWIN_D_KV = 8, TWIN_LEN = 300 };
+
+/* What row 0 gets from both attentions of a step of n_rows rows, of one source each, at position TWIN_LEN; *out
+ * [2][q_len][heads][d_kv]. The caller frees. */
+static float *first_row_among(backend_pair *pair, const float *qkv_values, int32_t n_rows, int32_t q_len)
+{
+    t5_error err = {0};
+    t5_backend *b = pair->b[DUT];
+    scene_shape shape = {.n_slots = n_rows, .stride = 320};
+    for (int i = 0; i < n_rows; i++) {
+        shape.n_rows[i] = 1;
+        shape.src_lens[i] = TWIN_LEN - i % 290;
+    }
+    pair->random = 7; /* row 0 finds the same in the pool each time */
+    scene *s = scene_create(pair, &shape, TWIN_HEADS, TWIN_D_KV);
+    for (int i = 0; i < n_rows; i++)
+        s->slots[i].n_computed = TWIN_LEN;
+    scene_plan(pair, s, q_len);
+    const size_t inner = TWIN_HEADS * TWIN_D_KV, n_first = (size_t)q_len * inner, n = (size_t)n_rows * n_first;
+    pair_array qkv = pair_act(pair, qkv_values, 3 * n), ctx = pair_zero_act(pair, n), cross = pair_zero_act(pair, n);
+    pair->random = 9;
+    pair_array bias = pair_random_f32(pair, TWIN_HEADS * 320, 2.0f);
+    t5_self_attention_args self_args = {.step = &s->step[DUT],
+                                        .kv = &s->kv[DUT],
+                                        .qkv = qkv.p[DUT],
+                                        .bias = bias.p[DUT],
+                                        .bias_len = 320,
+                                        .ctx = ctx.p[DUT]};
+    t5_cross_attention_args cross_args = {
+        .step = &s->step[DUT], .kv = &s->kv[DUT], .q = qkv.p[DUT], .ctx = cross.p[DUT]};
+    pair_ok(b->ops->self_attention(b, &self_args, &err), &err);
+    pair_ok(b->ops->cross_attention(b, &cross_args, &err), &err);
+    float *out = calloc(2 * n_first, sizeof *out);
+    float *of_self = pair_read_act(pair, DUT, ctx.p[DUT], n_first);
+    float *of_cross = pair_read_act(pair, DUT, cross.p[DUT], n_first);
+    assert_non_null(out);
+    memcpy(out, of_self, n_first * sizeof *out);
+    memcpy(out + n_first, of_cross, n_first * sizeof *out);
+    free(of_self);
+    free(of_cross);
+    free(s);
+    pair_forget(pair);
+    return out;
+}
+
+/* Claim: a row's attention has the same bits whether many blocks share its context, few, or one. Method: contexts of
+ * three parts, 1 to 64 rows, of which row 0 is always the same; at 64 rows every block works alone. */
+static void company_changes_no_bit(void **state)
+{
+    backend_pair *pair = *state;
+    static const int32_t rows[] = {2, 8, 33, 64};
+    static const int32_t q_lens[] = {1, 3, 8};
+    const size_t inner = TWIN_HEADS * TWIN_D_KV;
+    float *qkv = pair_random(pair, 64 * 8 * 3 * inner, 1.0f);
+    for (size_t k = 0; k < T5_COUNT(q_lens); k++) {
+        float *alone = first_row_among(pair, qkv, 1, q_lens[k]);
+        for (size_t i = 0; i < T5_COUNT(rows) && rows[i] * q_lens[k] <= 64; i++) {
+            float *among = first_row_among(pair, qkv, rows[i], q_lens[k]);
+            assert_memory_equal(among, alone, 2 * (size_t)q_lens[k] * inner * sizeof *alone);
+            free(among);
+        }
+        free(alone);
+    }
+    free(qkv);
 }
 
 int main(void)
@@ -238,7 +351,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(encoder_matches),
         cmocka_unit_test(self_matches),
+        cmocka_unit_test(self_matches_on_long_contexts),
         cmocka_unit_test(cross_matches),
+        cmocka_unit_test(cross_matches_on_long_sources),
+        cmocka_unit_test(company_changes_no_bit),
     };
     return cmocka_run_group_tests_name("cuda attention", tests, pair_setup, pair_teardown);
 }
