@@ -46,8 +46,11 @@ static enum MHD_Result add_part(void *ctx, enum MHD_ValueKind kind, const char *
     (void)kind, (void)filename, (void)content_type, (void)encoding;
     if (offset == 0) {
         flush(c);
-        c->name = strdup(name != NULL ? name : "");
-        if (c->name == NULL) c->status = T5_FAIL(c->err, T5_ERR_NOMEM, "out of memory for a form field");
+        c->name = name != NULL ? strdup(name) : NULL;
+        /* libmicrohttpd also drops a name that it has no memory for. */
+        if (name == NULL) c->status = T5_FAIL(c->err, T5_ERR_ARG, "Invalid request: a form field has no name");
+        if (name != NULL && c->name == NULL)
+            c->status = T5_FAIL(c->err, T5_ERR_NOMEM, "out of memory for a form field");
     }
     if (c->status != T5_OK) return MHD_NO;
     memcpy(c->value + c->value_bytes, bytes, n_bytes);

@@ -1,5 +1,6 @@
 /* server/fields.c: see fields.h. */
 #include "server/fields.h"
+#include "server/json_memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,12 +44,13 @@ static size_t count_json_values(const char *text, size_t n_bytes)
 
 t5_status t5_fields_from_json(const char *body, size_t n_bytes, json_t **out, t5_error *err)
 {
-    json_error_t where;
     if (count_json_values(body, n_bytes) > T5_JSON_VALUES_MAX)
         return T5_FAIL(err, T5_ERR_ARG, "Invalid request: more than %d JSON values", T5_JSON_VALUES_MAX);
-    json_t *root = json_loadb(body, n_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
-    if (root == NULL && json_error_code(&where) == json_error_out_of_memory)
+    json_t *root = json_loadb(body, n_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, NULL);
+    if (t5_json_memory_ran_out()) {
+        json_decref(root);
         return T5_FAIL(err, T5_ERR_NOMEM, "out of memory for a request of %zu bytes", n_bytes);
+    }
     if (root == NULL) return T5_FAIL(err, T5_ERR_ARG, T5_TEXT_BAD_REQUEST);
     if (!json_is_object(root)) {
         json_decref(root);
@@ -73,7 +75,9 @@ t5_status t5_fields_add(json_t *fields, const char *name, size_t name_bytes, con
     key = json_stringn(name, name_bytes); /* NULL for invalid UTF-8 */
     string = json_stringn(value, value_bytes);
     if (key == NULL || string == NULL) {
-        status = T5_FAIL(err, T5_ERR_ARG, "Invalid request: a form field is not valid UTF-8");
+        status = t5_json_memory_ran_out()
+                     ? T5_FAIL(err, T5_ERR_NOMEM, "out of memory for a form field of %zu bytes", value_bytes)
+                     : T5_FAIL(err, T5_ERR_ARG, "Invalid request: a form field is not valid UTF-8");
         goto out;
     }
     json_t *present = json_object_get(fields, json_string_value(key));

@@ -26,13 +26,13 @@ static int open_socket(const struct addrinfo *address)
     return -1;
 }
 
-/* The bound address as a URL; an address that means "every" is shown as localhost. */
-static void format_url(int fd, char *url, size_t url_bytes)
+/* The bound address as a URL; an address that means "every" is shown as localhost. False with errno set on failure. */
+static bool format_url(int fd, char *url, size_t url_bytes)
 {
     struct sockaddr_storage bound = {0};
     socklen_t n_bytes = sizeof bound;
     char host[INET6_ADDRSTRLEN] = "";
-    getsockname(fd, (struct sockaddr *)&bound, &n_bytes);
+    if (getsockname(fd, (struct sockaddr *)&bound, &n_bytes) != 0) return false;
     if (bound.ss_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&bound;
         inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
@@ -45,6 +45,7 @@ static void format_url(int fd, char *url, size_t url_bytes)
         bool is_any = strcmp(host, "0.0.0.0") == 0;
         snprintf(url, url_bytes, "http://%s:%d", is_any ? "localhost" : host, ntohs(in->sin_port));
     }
+    return true;
 }
 
 /* A bound and listening socket of one of the host's addresses, or -1 with errno or *out_rc set. */
@@ -80,7 +81,11 @@ t5_status t5_listen(const char *host, int32_t port, int *out_fd, char *url, size
     if (fd < 0 && cause == EACCES)
         return T5_FAIL(err, T5_ERR_IO, "port %d on %.100s: not permitted; choose a --port above 1023", port, host);
     if (fd < 0) return T5_FAIL(err, T5_ERR_IO, "cannot listen on %.100s port %d: %s", host, port, strerror(cause));
-    format_url(fd, url, url_bytes);
+    if (!format_url(fd, url, url_bytes)) {
+        t5_status status = T5_FAIL(err, T5_ERR_IO, "the address of %.100s port %d: %s", host, port, strerror(errno));
+        close(fd);
+        return status;
+    }
     *out_fd = fd;
     return T5_OK;
 }

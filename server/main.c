@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "server/json_memory.h"
 #include "server/routes.h"
 
 #include <fcntl.h>
@@ -182,6 +183,7 @@ static t5_status run(program *p, t5_error *err)
     t5_status status = T5_OK;
     char quoted[2 * sizeof p->config.warning];
     json_object_seed(0);
+    t5_json_memory_watch();
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&p->signals);
     sigaddset(&p->signals, SIGTERM);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/exchange.h"
+#include "server/json_memory.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -126,6 +127,11 @@ void t5_exchange_reply_json(t5_exchange *x, unsigned http_status, const json_t *
 {
     size_t n_bytes = 0;
     char *line = value != NULL ? dump_line(value, &n_bytes) : NULL;
+    if (t5_json_memory_ran_out()) { /* while the value was made, or now: parts of it may be missing */
+        free(line);
+        line = NULL;
+        n_bytes = 0;
+    }
     if (line == NULL) http_status = MHD_HTTP_SERVICE_UNAVAILABLE; /* out of memory: an empty body is all we can send */
     t5_exchange_reply(x, http_status, "application/json", line, n_bytes);
 }

@@ -3,6 +3,7 @@
 #include "text/cld2_wrapper.h"
 
 #include <cstdio> // compact_lang_det.h needs it
+#include <new>
 
 #include <cld2/public/compact_lang_det.h>
 #include <cld2/public/encodings.h>
@@ -16,9 +17,13 @@ int t5_cld2_detect(const char *text, size_t n_bytes, t5_cld2_guess out[T5_CLD2_M
     int text_bytes = 0, valid_bytes = 0, n_guesses = 0;
     bool is_reliable = false;
 
-    CLD2::ExtDetectLanguageSummaryCheckUTF8(text, static_cast<int>(n_bytes), true, &hints, CLD2::kCLDFlagBestEffort,
-                                            languages, percents, scores, nullptr, &text_bytes, &is_reliable,
-                                            &valid_bytes);
+    try {
+        CLD2::ExtDetectLanguageSummaryCheckUTF8(text, static_cast<int>(n_bytes), true, &hints, CLD2::kCLDFlagBestEffort,
+                                                languages, percents, scores, nullptr, &text_bytes, &is_reliable,
+                                                &valid_bytes);
+    } catch (const std::bad_alloc &) {
+        return 0;
+    }
     for (int i = 0; i < T5_CLD2_MAX; i++)
         if (languages[i] != CLD2::UNKNOWN_LANGUAGE && percents[i] > 0)
             out[n_guesses++] = {CLD2::LanguageCode(languages[i]), percents[i] / 100.0};

@@ -1,0 +1,246 @@
+/* tests/torture/test_torture.c: memory and system calls fail, one at a time, in t5serve with a small model: while it
+ * starts, during requests of every kind, and while it stops. */
+#include "failing.h"
+#include "served.h"
+
+#include "base/error.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+/* Small, so that thousands of runs are quick; greedy and short unless a request says otherwise. */
+static const char *const flags[] = {"--config=" T5_SOURCE_DIR "/config/t5serve.example.json",
+                                    "--port=0",
+                                    "--model=" T5_SOURCE_DIR "/tests/fixtures/madlad",
+                                    "--device=cpu",
+                                    "--threads=1",
+                                    "--max-running-rows=32",
+                                    "--max-source-tokens=32",
+                                    "--max-new-tokens=8",
+                                    "--max-request-bytes=20000",
+                                    "--metrics"};
+
+#define CALLS_MAX 400 /* more than any request or start makes */
+
+#define JSON_HEAD "POST /translate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+#define FORM_HEAD \
+    "POST /translate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+#define PARTS_HEAD \
+    "POST /translate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: multipart/form-data; " \
+    "boundary=Bound1\r\n"
+#define GET_HEAD "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+#define PART(name, value) "--Bound1\r\nContent-Disposition: form-data; name=\"" name "\"\r\n\r\n" value "\r\n"
+#define EN_DE ",\"source\":\"en\",\"target\":\"de\"}"
+
+/* Requests; one with a body gets its Content-Length. */
+static const struct {
+    const char *name;
+    int status;
+    const char *head, *body;
+    bool varies;               /* the body is not the same each time */
+    int status_without_memory; /* possible too: libmicrohttpd's post-processor does not say what went wrong */
+} kinds[] = {
+    {"translate", 200, JSON_HEAD, "{\"q\":\"Nobody understands you.\"" EN_DE, false, 0},
+    {"auto", 200, JSON_HEAD, "{\"q\":\"Nobody understands you.\",\"source\":\"auto\",\"target\":\"de\"}", false, 0},
+    {"batch", 200, JSON_HEAD, "{\"q\":[\"Hello, world! Good night.\",\"\",\"Hello\",\"Hello\"]" EN_DE, false, 0},
+    {"alternatives", 200, JSON_HEAD, "{\"q\":\"Hello.\",\"alternatives\":2,\"num_beams\":4" EN_DE, false, 0},
+    {"sampling", 200, JSON_HEAD, "{\"q\":\"Hello.\",\"do_sample\":true,\"num_beams\":1,\"seed\":7" EN_DE, false, 0},
+    {"form", 200, FORM_HEAD, "q=Hello+you%21&source=en&target=de&num_beams=2", false, 0},
+    {"multipart", 200, PARTS_HEAD, PART("q", "Hello") PART("source", "en") PART("target", "de") "--Bound1--\r\n", false,
+     400},
+    {"query", 200, "POST /translate?q=Hello&source=en&target=de " GET_HEAD, "", false, 0},
+    {"bad JSON", 400, JSON_HEAD, "{\"q\":[\"Hello\"", false, 0},
+    {"bad language", 400, JSON_HEAD, "{\"q\":\"Hello\",\"source\":\"en\",\"target\":\"xx\"}", false, 0},
+    {"refused by the engine", 400, JSON_HEAD, "{\"q\":\"Hello\",\"max_new_tokens\":9" EN_DE, false, 0},
+    {"html", 400, JSON_HEAD, "{\"q\":\"<b>Hello</b>\",\"format\":\"html\"" EN_DE, false, 0},
+    {"too large", 413, "POST /translate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 20001\r\n\r\n", "",
+     false, 0},
+    {"ambiguous", 400, "GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\nConnection: close\r\n\r\n", "", false, 0},
+    {"not found", 404, "GET /nothing " GET_HEAD, "", false, 0},
+    {"wrong method", 405, "GET /translate " GET_HEAD, "", false, 0},
+    {"options", 200, "OPTIONS /translate " GET_HEAD, "", false, 0},
+    {"languages", 200, "GET /languages " GET_HEAD, "", false, 0},
+    {"detect", 200, "POST /detect?q=Nobody+understands+you. " GET_HEAD, "", false, 0},
+    {"DeepL", 200, "POST /v2/translate?text=Hello&target_lang=DE " GET_HEAD, "", false, 0},
+    {"page", 200, "GET / " GET_HEAD, "", false, 0},
+    {"spec", 200, "GET /spec " GET_HEAD, "", false, 0},
+    {"health", 200, "GET /health " GET_HEAD, "", false, 0},
+    {"metrics", 200, "GET /metrics " GET_HEAD, "", true, 0},
+};
+
+static void ask(served *s, size_t i_kind, reply *out)
+{
+    char request[4096];
+    const char *body = kinds[i_kind].body;
+    int n = 0;
+    if (body[0] == '\0')
+        n = snprintf(request, sizeof request, "%s", kinds[i_kind].head);
+    else
+        n = snprintf(request, sizeof request, "%sContent-Length: %zu\r\n\r\n%s", kinds[i_kind].head, strlen(body),
+                     body);
+    assert_true(n > 0 && (size_t)n < sizeof request);
+    served_ask(s, request, (size_t)n, out);
+}
+
+/* Without CLD2 the words alone tell a text's language, less surely. */
+static bool is_same(fail_kind kind, size_t i_kind, const reply *a, const reply *b)
+{
+    if (kinds[i_kind].varies || kind == FAIL_CPP_MEMORY) return true;
+    return a->n_body == b->n_body && memcmp(a->body, b->body, a->n_body) == 0;
+}
+
+/* One kind of request, with the first, second, ... call of `kind` failing until all succeed. Returns how many failed.
+ */
+static int torture_request(served *s, fail_kind kind, size_t i_kind)
+{
+    reply expected, got;
+    ask(s, i_kind, &expected);
+    if (expected.status != kinds[i_kind].status) fail_msg("%s: %s", kinds[i_kind].name, expected.raw);
+    int n = 0;
+    for (bool was_reached = true; was_reached && n < CALLS_MAX; n++) {
+        failing_order(kind, n);
+        ask(s, i_kind, &got);
+        was_reached = failing_end();
+        const bool is_right = got.status == expected.status && is_same(kind, i_kind, &got, &expected);
+        const bool is_refused = got.status == 0 || got.status == 500 || got.status == 503 ||
+                                (got.status != 200 && got.status == kinds[i_kind].status_without_memory);
+        if (!is_right && (!is_refused || !was_reached))
+            fail_msg("%s, %s fails at call %d: %s\n", kinds[i_kind].name, failing_name(kind), n, got.raw);
+        reply_free(&got);
+    }
+    ask(s, i_kind, &got); /* nothing of it stays */
+    if (got.status != expected.status || !is_same(kind, i_kind, &got, &expected))
+        fail_msg("%s, after %s failed: %s", kinds[i_kind].name, failing_name(kind), got.raw);
+    reply_free(&got);
+    reply_free(&expected);
+    return n - 1;
+}
+
+/* Every kind of request; the server must go on, and end as usual. */
+static int torture_requests(fail_kind kind)
+{
+    served s;
+    int n_failed = 0;
+    served_start(&s, flags, T5_COUNT(flags));
+    if (s.port == 0) fail_msg("it does not start:\n%s", served_log(&s));
+    for (size_t i = 0; i < T5_COUNT(kinds); i++)
+        n_failed += torture_request(&s, kind, i);
+    served_stop(&s);
+    served_expect_exit(&s, 0, "requests");
+    served_close(&s);
+    printf("%s: %d failures in %zu kinds of requests\n", failing_name(kind), n_failed, T5_COUNT(kinds));
+    return n_failed;
+}
+
+/* A start of the server with the n-th call of `kind` failing: it serves, or ends with one line that says why. False
+ * when the call was not reached. */
+static bool torture_start(fail_kind kind, int n)
+{
+    served s;
+    char what[80];
+    snprintf(what, sizeof what, "start, %s fails at call %d", failing_name(kind), n);
+    failing_order(kind, n);
+    served_start(&s, flags, T5_COUNT(flags));
+    const bool was_reached = failing_end();
+    if (s.port != 0) {
+        reply got;
+        ask(&s, 0, &got);
+        if (got.status != 200) fail_msg("%s: %s", what, got.raw);
+        reply_free(&got);
+        served_stop(&s);
+        served_expect_exit(&s, 0, what);
+    } else {
+        const char *says = strstr(served_log(&s), "t5serve: ");
+        if (says == NULL || strchr(says, '\n') == NULL || strchr(says, '\n')[1] != '\0')
+            fail_msg("%s: %s", what, served_log(&s));
+        served_expect_exit(&s, WEXITSTATUS(s.exit_status) == 2 ? 2 : 1, what);
+        assert_true(was_reached);
+    }
+    served_close(&s);
+    return was_reached;
+}
+
+static int torture_starts(fail_kind kind)
+{
+    int n = 0;
+    while (n < CALLS_MAX && torture_start(kind, n))
+        n++;
+    return n;
+}
+
+/* Claim: what fails while the server starts is told in one line and ends it with exit code 1 or 2, or does not matter.
+ * Method: each allocation, then each system call, of a start from a configuration file and flags. */
+static void failures_at_start(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < FAIL_N_KINDS; kind++) {
+        if (kind == FAIL_send) continue; /* writes the log, which tells that it listens */
+        const int n = torture_starts((fail_kind)kind);
+        printf("start: %s: %d failures\n", failing_name((fail_kind)kind), n);
+        assert_true(n > 0 || kind > FAIL_MEMORY);
+    }
+}
+
+/* Claim: an allocation that fails during a request costs at most that request: 500, 503 or a closed connection; no
+ * wrong answer, and nothing leaks (AddressSanitizer's build looks at the end). Method: each allocation, for each kind
+ * of request; right replies are compared with the one without failures. */
+static void memory_fails_during_requests(void **state)
+{
+    (void)state;
+    assert_true(torture_requests(FAIL_MEMORY) > 500);
+#ifndef __SANITIZE_ADDRESS__ /* CLD2 loses what it has got when it gets no more */
+    torture_requests(FAIL_CPP_MEMORY);
+#endif
+    assert_true(torture_requests(FAIL_ICU_MEMORY) > 50);
+}
+
+/* The same for system calls. Those that threads make all the time never come to an end: CALLS_MAX of them. */
+static void system_calls_fail_during_requests(void **state)
+{
+    (void)state;
+    for (int kind = FAIL_EPOLL_ADD; kind < FAIL_N_KINDS; kind++)
+        torture_requests((fail_kind)kind);
+}
+
+/* Claim: a failure while the server stops changes nothing: exit code 0. Method: as above, from SIGTERM on. */
+static void failures_at_stop(void **state)
+{
+    (void)state;
+    int n_failed = 0;
+    for (int kind = 0; kind < FAIL_N_KINDS; kind++) {
+        bool was_reached = true;
+        for (int n = 0; n < CALLS_MAX && was_reached; n++) {
+            served s;
+            char what[80];
+            snprintf(what, sizeof what, "stop, %s fails at call %d", failing_name((fail_kind)kind), n);
+            served_start(&s, flags, T5_COUNT(flags));
+            failing_order((fail_kind)kind, n);
+            served_stop(&s);
+            was_reached = failing_end();
+            served_expect_exit(&s, 0, what);
+            served_close(&s);
+            n_failed += was_reached;
+        }
+    }
+    printf("stop: %d failures\n", n_failed);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_fails_during_requests),
+        cmocka_unit_test(system_calls_fail_during_requests),
+        cmocka_unit_test(failures_at_start),
+        cmocka_unit_test(failures_at_stop),
+    };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    failing_init();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
