@@ -145,15 +145,27 @@ out:
     return status;
 }
 
-static t5_status cuda_search(t5_backend *b, const t5_step *step, float *logits, int32_t vocab_size, t5_error *err)
+static t5_status search(t5_cuda_backend *cuda, const t5_step *step, float *logits, int32_t vocab_size, bool has_tiles,
+                        t5_error *err)
 {
     t5_status status = T5_OK;
-    t5_cuda_backend *cuda = t5_cuda_of(b);
-    T5_TRY(t5_cuda_enter(cuda, err));
-    T5_TRY(T5_CUDA(err, t5_cuda_search_rows(step, logits, vocab_size, cuda->lane->stream)));
+    T5_TRY(T5_CUDA(err, t5_cuda_search_rows(step, logits, vocab_size, has_tiles, cuda->lane->stream)));
     T5_TRY(T5_CUDA(err, t5_cuda_search_slots(step, cuda->lane->stream)));
 out:
     return status;
+}
+
+static t5_status cuda_search(t5_backend *b, const t5_step *step, float *logits, int32_t vocab_size, t5_error *err)
+{
+    t5_status status = t5_cuda_enter(t5_cuda_of(b), err);
+    return status == T5_OK ? search(t5_cuda_of(b), step, logits, vocab_size, false, err) : status;
+}
+
+static t5_status cuda_head_search(t5_backend *b, const t5_step *step, const float *x, const float *norm_gain, float eps,
+                                  const t5_matrix *w, float *logits, t5_error *err)
+{
+    t5_status status = t5_cuda_head_of_step(b, step, x, norm_gain, eps, w, logits, err);
+    return status == T5_OK ? search(t5_cuda_of(b), step, logits, w->n_rows, true, err) : status;
 }
 
 static t5_status cuda_sync(t5_backend *b, t5_error *err)
@@ -182,6 +194,7 @@ static const t5_backend_ops cuda_ops = {
     .store_cross_kv = cuda_store_cross_kv,
     .head = t5_cuda_head,
     .search = cuda_search,
+    .head_search = cuda_head_search,
     .sync = cuda_sync,
 };
 

@@ -106,5 +106,8 @@ void t5_cuda_matrix_destroy(t5_backend *b, t5_matrix *m);
 t5_status t5_cuda_product(t5_backend *b, const t5_linear_args *args, t5_error *err);
 t5_status t5_cuda_head(t5_backend *b, const float *x, int32_t n_queries, const float *norm_gain, float eps,
                        const t5_matrix *w, float *logits, t5_error *err);
+/* The head of a step whose search follows: see t5_cuda_head_args. */
+t5_status t5_cuda_head_of_step(t5_backend *b, const t5_step *step, const float *x, const float *norm_gain, float eps,
+                               const t5_matrix *w, float *logits, t5_error *err);
 
 T5_C_END

@@ -30,8 +30,6 @@ __device__ __forceinline__ void t5_store_product(const t5_cuda_linear_args &args
     size_t at = (size_t)row * (size_t)args.d_out + (size_t)col;
     if (args.output == T5_CUDA_STORE) {
         t5_store((T *)args.y + at, value * args.y_scale);
-    } else if (args.output == T5_CUDA_STORE_F32) {
-        ((float *)args.y)[at] = value;
     } else {
         ((float *)args.y)[at] += value;
     }

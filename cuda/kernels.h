@@ -38,9 +38,8 @@ typedef struct {
 cudaError_t t5_cuda_rms_norm(t5_dtype type, const t5_cuda_norm_args *args, t5_cuda_stream stream);
 
 typedef enum {
-    T5_CUDA_STORE,     /* y = value, activations */
-    T5_CUDA_STORE_F32, /* y = value, float */
-    T5_CUDA_ADD_F32,   /* y += value, float: the residual stream */
+    T5_CUDA_STORE,   /* y = value, activations */
+    T5_CUDA_ADD_F32, /* y += value, float: the residual stream */
 } t5_cuda_output;
 
 typedef struct {
@@ -64,6 +63,23 @@ bool t5_cuda_linear_normalizes(t5_dtype type, int32_t n_rows, int32_t d_in);
 cudaError_t t5_cuda_activate(t5_dtype type, const float *gate, const float *up, int32_t has_act, t5_act act,
                              float y_scale, size_t n, void *y, t5_cuda_stream stream);
 
+/* logits[q] = n(x[q]) w^T. With `slots` the rows are a step's queries: those whose slot only chooses get the parts that
+ * t5_cuda_search_rows() merges (head.cuh), those of which the search needs nothing get nothing. */
+typedef struct {
+    const void *x; /* [n_queries, d_in] activations, or float when norm_gain is given */
+    const float *norm_gain;
+    float norm_eps;
+    int32_t n_queries, d_in, vocab_size;
+    const void *w; /* [vocab_size padded, ld] */
+    int32_t ld;
+    const t5_slot *slots;            /* or NULL: all logits are wanted */
+    const int32_t *row, *pos, *slot; /* of each query, with `slots` */
+    float *logits;                   /* [n_queries, vocab_size] */
+} t5_cuda_head_args;
+cudaError_t t5_cuda_head_rows(t5_dtype type, const t5_cuda_head_args *args, t5_cuda_stream stream);
+/* Whether t5_cuda_head_rows() can normalize rows by itself. */
+bool t5_cuda_head_normalizes(t5_dtype type, int32_t n_queries, int32_t d_in);
+
 cudaError_t t5_cuda_encoder_attention(t5_dtype type, const t5_encoder_attention_args *args, t5_cuda_stream stream);
 /* Where blocks that share a query's context meet (attend_split.cuh). Kernels of one stream share it. */
 typedef struct {
@@ -80,8 +96,10 @@ cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args
 cudaError_t t5_cuda_store_cross_kv(t5_dtype type, const t5_packed *packed, const t5_kv_view *kv, int32_t layer,
                                    const void *kv_rows, t5_cuda_stream stream);
 
-/* The two halves of a search step; they change the logits. */
-cudaError_t t5_cuda_search_rows(const t5_step *step, float *logits, int32_t vocab_size, t5_cuda_stream stream);
+/* The two halves of a search step; they change the logits. `has_tiles`: the logits are what t5_cuda_head_rows() left of
+ * the step's queries. */
+cudaError_t t5_cuda_search_rows(const t5_step *step, float *logits, int32_t vocab_size, bool has_tiles,
+                                t5_cuda_stream stream);
 cudaError_t t5_cuda_search_slots(const t5_step *step, t5_cuda_stream stream);
 
 T5_C_END

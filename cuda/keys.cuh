@@ -5,22 +5,29 @@
 
 typedef unsigned long long t5_key;
 
-__device__ __forceinline__ t5_key t5_key_of(float score, int token)
+/* The upper half of a key: sorts as the scores do. */
+__device__ __forceinline__ unsigned t5_rank_of(float score)
 {
     unsigned bits = __float_as_uint(score + 0.0f); /* -0 becomes 0: they are equal */
-    bits = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-    return (t5_key)bits << 32 | (0xffffffffu - (unsigned)token);
+    return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+}
+__device__ __forceinline__ t5_key t5_key_of(float score, int token)
+{
+    return (t5_key)t5_rank_of(score) << 32 | (0xffffffffu - (unsigned)token);
 }
 __device__ __forceinline__ int t5_key_token(t5_key key)
 {
     return (int)(0xffffffffu - (unsigned)key);
 }
+__device__ __forceinline__ float t5_key_score(t5_key key)
+{
+    unsigned bits = (unsigned)(key >> 32);
+    return __uint_as_float((bits & 0x80000000u) != 0 ? bits & 0x7fffffffu : ~bits);
+}
 __device__ __forceinline__ t5_key t5_warp_max_key(t5_key key)
 {
-#pragma unroll
-    for (int step = 16; step > 0; step >>= 1) {
-        t5_key other = __shfl_xor_sync(0xffffffffu, key, step);
-        key = other > key ? other : key;
-    }
-    return key;
+    unsigned high = (unsigned)(key >> 32);
+    unsigned best = __reduce_max_sync(0xffffffffu, high);
+    unsigned low = __reduce_max_sync(0xffffffffu, high == best ? (unsigned)key : 0u);
+    return (t5_key)best << 32 | low;
 }

@@ -56,6 +56,15 @@ static int32_t rows_at_once(const t5_cuda_backend *cuda, const t5_cuda_linear_ar
     return (int32_t)n;
 }
 
+/* lane->normalized = n(x). */
+static t5_status normalize(t5_cuda_backend *cuda, const void *x, const float *gain, float eps, int32_t n_rows,
+                           int32_t d_in, t5_error *err)
+{
+    t5_cuda_norm_args norm = {
+        .x = x, .gain = gain, .eps = eps, .n_rows = n_rows, .d = d_in, .y = cuda->lane->normalized};
+    return T5_CUDA(err, t5_cuda_rms_norm(cuda->type, &norm, cuda->lane->stream));
+}
+
 /* One piece: normalizes the rows where the product does not, then multiplies. */
 static t5_status run_piece(t5_cuda_backend *cuda, t5_cuda_linear_args p, bool uses_cublas, const t5_matrix *w,
                            const t5_matrix *w_up, t5_error *err)
@@ -63,13 +72,7 @@ static t5_status run_piece(t5_cuda_backend *cuda, t5_cuda_linear_args p, bool us
     t5_status status = T5_OK;
     bool is_fused = !uses_cublas && t5_cuda_linear_normalizes(cuda->type, p.n_rows, p.d_in);
     if (p.norm_gain != NULL && !is_fused) {
-        t5_cuda_norm_args norm = {.x = p.x,
-                                  .gain = p.norm_gain,
-                                  .eps = p.norm_eps,
-                                  .n_rows = p.n_rows,
-                                  .d = p.d_in,
-                                  .y = cuda->lane->normalized};
-        T5_TRY(T5_CUDA(err, t5_cuda_rms_norm(cuda->type, &norm, cuda->lane->stream)));
+        T5_TRY(normalize(cuda, p.x, p.norm_gain, p.norm_eps, p.n_rows, p.d_in, err));
         p.x = cuda->lane->normalized;
         p.norm_gain = NULL;
     }
@@ -126,20 +129,60 @@ t5_status t5_cuda_product(t5_backend *b, const t5_linear_args *args, t5_error *e
     return run_product(cuda, &product, w, w_up, err);
 }
 
+/* Queries that the scratch of normalized rows holds at once, a multiple of the tiles. */
+static int32_t queries_at_once(const t5_cuda_backend *cuda, int32_t d_in)
+{
+    size_t n = T5_CUDA_NORMALIZED_BYTES / ((size_t)d_in * t5_dtype_bytes(cuda->type));
+    return n > INT32_MAX ? INT32_MAX : (int32_t)n;
+}
+
+static t5_status head_piece(t5_cuda_backend *cuda, t5_cuda_head_args head, t5_error *err)
+{
+    t5_status status = T5_OK;
+    if (!t5_cuda_head_normalizes(cuda->type, head.n_queries, head.d_in)) {
+        T5_TRY(normalize(cuda, head.x, head.norm_gain, head.norm_eps, head.n_queries, head.d_in, err));
+        head.x = cuda->lane->normalized;
+        head.norm_gain = NULL;
+    }
+    T5_TRY(T5_CUDA(err, t5_cuda_head_rows(cuda->type, &head, cuda->lane->stream)));
+out:
+    return status;
+}
+
+t5_status t5_cuda_head_of_step(t5_backend *b, const t5_step *step, const float *x, const float *norm_gain, float eps,
+                               const t5_matrix *w, float *logits, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    int32_t n_at_once = queries_at_once(cuda, w->n_cols);
+    if (n_at_once < 1) return T5_FAIL(err, T5_ERR_ARG, "a head of %d columns is too wide for this backend", w->n_cols);
+    T5_TRY(t5_cuda_enter(cuda, err));
+    for (int32_t q = 0; q < step->n_queries; q += n_at_once) {
+        int32_t n = step->n_queries - q < n_at_once ? step->n_queries - q : n_at_once;
+        t5_cuda_head_args head = {.x = x + (size_t)q * (size_t)w->n_cols,
+                                  .norm_gain = norm_gain,
+                                  .norm_eps = eps,
+                                  .n_queries = n,
+                                  .d_in = w->n_cols,
+                                  .vocab_size = w->n_rows,
+                                  .w = w->values,
+                                  .ld = w->ld,
+                                  .logits = logits + (size_t)q * (size_t)w->n_rows};
+        if (step->state != NULL) {
+            head.slots = step->state->slots;
+            head.row = step->row + q;
+            head.pos = step->pos + q;
+            head.slot = step->slot + q;
+        }
+        T5_TRY(head_piece(cuda, head, err));
+    }
+out:
+    return status;
+}
+
 t5_status t5_cuda_head(t5_backend *b, const float *x, int32_t n_queries, const float *norm_gain, float eps,
                        const t5_matrix *w, float *logits, t5_error *err)
 {
-    t5_cuda_linear_args product = {.x = x,
-                                   .norm_gain = norm_gain,
-                                   .norm_eps = eps,
-                                   .n_rows = n_queries,
-                                   .d_in = w->n_cols,
-                                   .d_out = w->n_rows,
-                                   .w = w->values,
-                                   .ld = w->ld,
-                                   .x_scale = 1.0f,
-                                   .y_scale = 1.0f,
-                                   .output = T5_CUDA_STORE_F32,
-                                   .y = logits};
-    return run_product(t5_cuda_of(b), &product, w, NULL, err);
+    const t5_step every_logit = {.n_queries = n_queries};
+    return t5_cuda_head_of_step(b, &every_logit, x, norm_gain, eps, w, logits, err);
 }

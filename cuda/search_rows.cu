@@ -1,9 +1,9 @@
 /* cuda/search_rows.cu: the first half of a search step, for each row on its own: processors, then the row's best
  * continuations or its sample. Twin: t5_search_row in model/search.c, function by function; what is different is that
  * a block works on a row, and that sums over the vocabulary are float where search.c uses double. */
+#include "cuda/head_merge.cuh"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
-#include "cuda/vocab.cuh"
 
 static const int SORTED_DRAW_MAX = 2 * T5_BEAMS_MAX; /* largest top_k whose tokens are drawn from a sorted list */
 
@@ -12,6 +12,7 @@ struct search_view {
     const t5_step_row *rows;
     float *logits;
     int vocab_size;
+    bool has_tiles; /* the head has left the best of each tile where that is enough */
 };
 
 static __device__ __forceinline__ size_t row_at(const t5_search_state &s, int row)
@@ -240,6 +241,21 @@ static __device__ void single_row(const search_view &v, const t5_slot *slot, int
     if (threadIdx.x == 0) v.state.candidates[(size_t)row * 2 * T5_BEAMS_MAX] = chosen;
 }
 
+/* Greedy or beams, of which the head has left the tiles' best instead of logits. */
+static __device__ void tiled_row(const search_view &v, const t5_slot *slot, int row, float *tiles, t5_key *lists,
+                                 t5_key *keys)
+{
+    int n = t5_n_wanted(slot);
+    bool has_sum = t5_tiles_need_sums(slot);
+    float log_sum = has_sum ? t5_log_sum_of_tiles(tiles, t5_n_tiles(v.vocab_size), n) : 0.0f;
+    t5_top_k_of_tiles(tiles, v.vocab_size, n, lists, keys);
+    t5_candidate *out = v.state.candidates + (size_t)row * 2 * T5_BEAMS_MAX;
+    for (int i = (int)threadIdx.x; i < n; i += (int)blockDim.x) {
+        float logprob = has_sum ? t5_key_score(keys[i]) - log_sum : 0.0f;
+        out[i] = {logprob + v.state.scores[row], t5_key_token(keys[i]), row - slot->row0, logprob};
+    }
+}
+
 /* Launch: a block per row, its threads by the size of the vocabulary. Bytes: the row's logits, two or three times,
  * 4 * vocab_size each, from L2 where the head left them. */
 __global__ void __launch_bounds__(1024) search_rows_kernel(search_view v)
@@ -257,16 +273,19 @@ __global__ void __launch_bounds__(1024) search_rows_kernel(search_view v)
     }
     if (slot->n_computed + row.q_len < slot->len) return; /* still reading the prompt */
     float *x = v.logits + (size_t)(row.q0 + row.q_len - 1) * (size_t)v.vocab_size;
-    if (slot->mode == T5_SEARCH_BEAM) {
+    if (v.has_tiles && t5_tiles_suffice(slot, v.vocab_size)) {
+        tiled_row(v, slot, row.row, x, lists, keys);
+    } else if (slot->mode == T5_SEARCH_BEAM) {
         beam_row(v, slot, row.row, x, lists, keys);
     } else {
         single_row(v, slot, row.row, x, lists, keys);
     }
 }
 
-cudaError_t t5_cuda_search_rows(const t5_step *step, float *logits, int32_t vocab_size, t5_cuda_stream stream)
+cudaError_t t5_cuda_search_rows(const t5_step *step, float *logits, int32_t vocab_size, bool has_tiles,
+                                t5_cuda_stream stream)
 {
-    search_view v = {*step->state, step->rows, logits, vocab_size};
+    search_view v = {*step->state, step->rows, logits, vocab_size, has_tiles};
     unsigned n_threads = (unsigned)vocab_size / 32 / 32 * 32;
     n_threads = n_threads < 128 ? 128 : n_threads > 1024 ? 1024 : n_threads;
     size_t shared_bytes = n_threads * T5_VOCAB_LIST * sizeof(t5_key);

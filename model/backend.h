@@ -175,6 +175,10 @@ typedef struct {
     /* One step of the search over the step's rows (t5_search_row, then t5_search_slot for each slot). Changes logits.
      */
     t5_status (*search)(t5_backend *b, const t5_step *step, float *logits, int32_t vocab_size, t5_error *err);
+    /* Head and search in one, for a backend that need not write every logit to choose from them; NULL: the one, then
+     * the other. `logits` is scratch of the size that they need. */
+    t5_status (*head_search)(t5_backend *b, const t5_step *step, const float *x, const float *norm_gain, float eps,
+                             const t5_matrix *w, float *logits, t5_error *err);
     /* Waits until everything queued is done. */
     t5_status (*sync)(t5_backend *b, t5_error *err);
 } t5_backend_ops;

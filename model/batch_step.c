@@ -193,8 +193,7 @@ static t5_status queue_step(t5_batch *b, t5_step *step, t5_error *err)
     T5_TRY(t5_batch_upload_plan(b, err));
     if (is_recorded) T5_TRY(async->step_begin(backend, step->n_queries, &is_queued, err));
     if (is_queued) goto out;
-    status = t5_model_decode(b->model, step, &b->kv, &b->scratch, b->logits, err);
-    if (status == T5_OK) status = backend->ops->search(backend, step, b->logits, b->model->hp.vocab_size, err);
+    status = t5_model_step(b->model, step, &b->kv, &b->scratch, b->logits, err);
     if (is_recorded) {
         t5_status end_status = async->step_end(backend, status == T5_OK, err);
         if (status == T5_OK) status = end_status;

@@ -71,8 +71,8 @@ out:
     return status;
 }
 
-t5_status t5_model_decode(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *logits,
-                          t5_error *err)
+/* s->x = the last layer's output of each query. */
+static t5_status decoder_layers(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, t5_error *err)
 {
     T5_ASSERT(step->n_queries >= 1 && step->n_queries <= s->n_rows_max);
     t5_status status = T5_OK;
@@ -97,7 +97,31 @@ t5_status t5_model_decode(t5_model *m, const t5_step *step, const t5_kv_view *kv
         T5_TRY(linear(m, s->ctx, n, NULL, layer->cross_out, s->x, true, err));
         T5_TRY(feed_forward(m, layer, n, s, err));
     }
-    T5_TRY(b->ops->head(b, s->x, n, m->dec_norm, m->hp.norm_eps, m->head, logits, err));
+out:
+    return status;
+}
+
+t5_status t5_model_decode(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *logits,
+                          t5_error *err)
+{
+    t5_backend *b = m->backend;
+    t5_status status = decoder_layers(m, step, kv, s, err);
+    if (status != T5_OK) return status;
+    return b->ops->head(b, s->x, step->n_queries, m->dec_norm, m->hp.norm_eps, m->head, logits, err);
+}
+
+t5_status t5_model_step(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *logits,
+                        t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_backend *b = m->backend;
+    if (b->ops->head_search != NULL) {
+        T5_TRY(decoder_layers(m, step, kv, s, err));
+        T5_TRY(b->ops->head_search(b, step, s->x, m->dec_norm, m->hp.norm_eps, m->head, logits, err));
+    } else {
+        T5_TRY(t5_model_decode(m, step, kv, s, logits, err));
+        T5_TRY(b->ops->search(b, step, logits, m->hp.vocab_size, err));
+    }
 out:
     return status;
 }

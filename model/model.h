@@ -55,6 +55,10 @@ t5_status t5_model_project_cross(t5_model *m, const t5_packed *packed, const t5_
 t5_status t5_model_decode(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *logits,
                           t5_error *err);
 
+/* The same, and one step of the search over what it finds; logits is scratch of that size. */
+t5_status t5_model_step(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *logits,
+                        t5_error *err);
+
 /* Bucket of a relative position, T5's formula (transformers models/t5/modeling_t5.py, _relative_position_bucket):
  * `distance` is key position minus query position. */
 int32_t t5_rel_bucket(int32_t distance, bool is_bidirectional, int32_t n_buckets, int32_t distance_max);

@@ -11,7 +11,8 @@ namespace simt
 {
 
 static const char *const op_names[] = {"__shfl_sync", "__shfl_xor_sync", "__ballot_sync", "__syncwarp",
-                                       "mma.f16",     "mma.bf16",        "ldmatrix",      "ldmatrix.trans"};
+                                       "mma.f16",     "mma.bf16",        "ldmatrix",      "ldmatrix.trans",
+                                       "__reduce_max_sync"};
 
 /* ---- tensor cores: PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix" ---- */
 
@@ -177,6 +178,14 @@ void simt_warp_exchange(unsigned mask, simt_op op, void *value, unsigned n_bytes
             if ((m->arrived >> i & 1) != 0 && m->values[i][0] != 0) votes |= 1u << i;
         }
         memcpy(value, &votes, sizeof votes);
+    } else if (op == SIMT_REDUCE_MAX) {
+        unsigned largest = 0;
+        for (int i = 0; i < 32; i++) {
+            unsigned other;
+            memcpy(&other, m->values[i], sizeof other);
+            if ((m->arrived >> i & 1) != 0 && other > largest) largest = other;
+        }
+        memcpy(value, &largest, sizeof largest);
     }
     simt::leave(m);
 }

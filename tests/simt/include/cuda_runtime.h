@@ -70,7 +70,8 @@ enum simt_op {
     SIMT_MMA_F16,
     SIMT_MMA_BF16,
     SIMT_LDMATRIX,
-    SIMT_LDMATRIX_TRANS
+    SIMT_LDMATRIX_TRANS,
+    SIMT_REDUCE_MAX
 };
 enum simt_barrier_kind { SIMT_BARRIER_PLAIN, SIMT_BARRIER_OR };
 
@@ -133,6 +134,11 @@ static inline unsigned __ballot_sync(unsigned mask, int predicate, SIMT_HERE)
     simt_warp_exchange(mask, SIMT_BALLOT, &value, sizeof value, 0, {file, line});
     return value;
 }
+static inline unsigned __reduce_max_sync(unsigned mask, unsigned value, SIMT_HERE)
+{
+    simt_warp_exchange(mask, SIMT_REDUCE_MAX, &value, sizeof value, 0, {file, line});
+    return value;
+}
 static inline void __threadfence()
 {
     simt_fence();
@@ -180,6 +186,12 @@ static inline unsigned __float_as_uint(float x)
     unsigned bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
+}
+static inline float __uint_as_float(unsigned bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 template <class F> static inline cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute attribute, int value)
 {
