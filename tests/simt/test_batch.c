@@ -156,15 +156,15 @@ static void company_changes_no_bit(void **state)
     }
 }
 
-/* Claim: a decoder layer is 8 kernels while rows are few, and a step has 4 more: embedding, head, two of the search;
- * the launches of a recorded step are those of the step itself. Method: counts kernels over steps of one row. */
-static void step_has_few_kernels(void **state)
+/* Kernels of the second, third and fourth step of n greedy sentences. */
+static void expect_kernels(rig *r, int32_t n, uint64_t n_kernels)
 {
-    rig *r = *state;
     t5_error err = {0};
     sentence s = {.n_ids = 5, .ids = {9, 8, 7, 6, 1}, .num_beams = 1};
     outcome out;
-    int32_t slot = admit(r, &s);
+    int32_t slots[ROWS_MAX];
+    for (int32_t i = 0; i < n; i++)
+        slots[i] = admit(r, &s);
     ok(t5_batch_encode(r->batch, &err), &err);
     ok(r->backend->ops->sync(r->backend, &err), &err);
     ok(t5_batch_step(r->batch, &err), &err);
@@ -173,11 +173,24 @@ static void step_has_few_kernels(void **state)
         uint64_t before = simt_launch_count();
         ok(t5_batch_step(r->batch, &err), &err);
         ok(r->backend->ops->sync(r->backend, &err), &err);
-        assert_int_equal(simt_launch_count() - before, (uint64_t)(8 * r->model->hp.n_dec_layers + 4));
+        assert_int_equal(simt_launch_count() - before, n_kernels);
     }
-    while (!t5_batch_is_done(r->batch, slot))
-        ok(t5_batch_step(r->batch, &err), &err);
-    finish(r, slot, &out);
+    for (int32_t i = 0; i < n; i++) {
+        while (!t5_batch_is_done(r->batch, slots[i]))
+            ok(t5_batch_step(r->batch, &err), &err);
+        finish(r, slots[i], &out);
+    }
+}
+
+/* Claim: a decoder layer is 8 kernels up to 64 rows, and a step has 4 more: embedding, head, two of the search; the
+ * launches of a recorded step are those of the step itself. Method: counts kernels over steps of 1, 9 and 64 rows. */
+static void step_has_few_kernels(void **state)
+{
+    rig *r = *state;
+    uint64_t n_kernels = (uint64_t)(8 * r->model->hp.n_dec_layers + 4);
+    expect_kernels(r, 1, n_kernels);
+    expect_kernels(r, 9, n_kernels);
+    expect_kernels(r, ROWS_MAX, n_kernels);
 }
 
 int main(void)
