@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define RING_BYTES (1 << 18) /* some 1 500 lines */
+#define GATHER_MS 5          /* lines that come within this are written together: a wake-up costs more than a line */
 #define POLL_MS 50           /* how often a waiting thread looks whether it must end */
 #define STOP_MS 1000
 #define CHUNK_BYTES (2 * T5_LOG_LINE_MAX)
@@ -60,12 +61,23 @@ static int64_t count_lines(const char *bytes, size_t n_bytes)
     return n;
 }
 
+/* Under the lock: waits for the first line, and a moment for others. */
+static void await_lines(void)
+{
+    if (log_writer.n_bytes > 0) return;
+    while (log_writer.n_bytes == 0 && !atomic_load(&log_writer.is_stopping))
+        pthread_cond_wait(&log_writer.wake, &log_writer.mutex);
+    if (atomic_load(&log_writer.is_stopping)) return;
+    pthread_mutex_unlock(&log_writer.mutex);
+    nanosleep(&(struct timespec){.tv_nsec = GATHER_MS * 1000000L}, NULL);
+    pthread_mutex_lock(&log_writer.mutex);
+}
+
 /* Moves whole lines out of the ring, as many as fit; waits for the first. 0: the writer stops and nothing is left. */
 static size_t take_lines(char chunk[CHUNK_BYTES])
 {
     pthread_mutex_lock(&log_writer.mutex);
-    while (log_writer.n_bytes == 0 && !atomic_load(&log_writer.is_stopping))
-        pthread_cond_wait(&log_writer.wake, &log_writer.mutex);
+    await_lines();
     size_t n = log_writer.n_bytes < CHUNK_BYTES ? log_writer.n_bytes : CHUNK_BYTES;
     for (size_t i = 0; i < n; i++)
         chunk[i] = log_writer.ring[(log_writer.first + i) % RING_BYTES];

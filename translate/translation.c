@@ -68,7 +68,6 @@ static void fill_sequence(t5_translation *tr, t5_unit *unit)
     seq->decoding = tr->request.decoding;
     seq->decoding.max_new_tokens = max_new_tokens_of(tr, unit);
     seq->vocab_live = tr->translator->vocab_live;
-    seq->wants_logprobs = true; /* t5_translated.score */
     seq->deadline_ms = tr->request.deadline_ms;
 }
 
@@ -189,16 +188,6 @@ static t5_status decode_unit(const t5_tokenizer *tokenizer, t5_unit *unit, t5_er
     return T5_OK;
 }
 
-/* Sum of the log-probabilities of the best result. */
-static double score_of(const t5_unit *unit)
-{
-    const t5_output *best = &unit->live.seq.outputs[0];
-    double sum = 0;
-    for (int32_t i = 0; i < best->n_ids; i++)
-        sum += (double)best->logprobs[i];
-    return sum;
-}
-
 static bool is_new(const text_state *s, const char *text)
 {
     if (text[0] == '\0' || strcmp(text, s->result.text) == 0) return false;
@@ -239,7 +228,6 @@ static t5_status finish_text(const t5_translation *tr, text_state *s, t5_error *
         if (s->plan.units[i] < 0) continue;
         const t5_unit *unit = &tr->units.units[s->plan.units[i]];
         is_translated = true;
-        s->result.score += score_of(unit);
         s->result.is_truncated |= unit->live.seq.outputs[0].is_truncated;
     }
     return is_translated ? join_alternatives(tr, s, err) : T5_OK;

@@ -97,7 +97,6 @@ typedef struct {
     const char *const
         *alternatives; /* unique, not empty, not equal to text; maybe fewer than asked; to the first NUL */
     int32_t n_alternatives;
-    double score;      /* sum of log-probabilities of its sentences' best results */
     bool is_truncated; /* a sentence hit max_new_tokens */
 } t5_translated;
 
