@@ -36,6 +36,7 @@ MAY_INCLUDE = {
 # Which folders may include the headers of an outside library.
 LIBRARIES = {
     r"microhttpd\.h": ["server"],
+    r"gnutls/.*": ["server"],
     r"jansson\.h": ["config", "tokenizer", "model", "translate", "server", "cli"],
     r"sentencepiece.*": ["tokenizer"],
     r"unicode/.*": ["text"],

@@ -1,0 +1,288 @@
+/* server/keys.c: see keys.h. */
+#include "server/keys.h"
+#include "base/file.h"
+#include "base/utf8.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FILE_BYTES_MAX (8 << 20)
+#define KEY_RANDOM_BYTES 24
+#define LIMIT_MAX 1000000000
+
+static void to_hex(const uint8_t *bytes, size_t n_bytes, char *out)
+{
+    for (size_t i = 0; i < n_bytes; i++)
+        sprintf(out + 2 * i, "%02x", bytes[i]);
+}
+
+static bool from_hex(const char *text, uint8_t *out, size_t n_bytes)
+{
+    if (text == NULL || strlen(text) != 2 * n_bytes || strspn(text, "0123456789abcdef") != 2 * n_bytes) return false;
+    for (size_t i = 0; i < n_bytes; i++)
+        sscanf(text + 2 * i, "%2hhx", &out[i]);
+    return true;
+}
+
+/* --- the file --- */
+
+static bool read_limit(const json_t *entry, const char *name, int64_t *out)
+{
+    const json_t *value = json_object_get(entry, name);
+    *out = json_is_integer(value) ? json_integer_value(value) : -1;
+    return (value == NULL || json_is_integer(value)) && *out >= -1 && *out <= LIMIT_MAX;
+}
+
+static t5_status read_key(const json_t *entry, const char *path, size_t i, t5_key *out, t5_error *err)
+{
+    const char *id = json_string_value(json_object_get(entry, "id"));
+    const char *name = json_string_value(json_object_get(entry, "name"));
+    uint8_t id_bytes[(T5_KEY_ID_BYTES - 1) / 2];
+    const char *wrong = NULL;
+    *out = (t5_key){.created_s = json_integer_value(json_object_get(entry, "created"))};
+    if (!from_hex(id, id_bytes, sizeof id_bytes)) wrong = "id";
+    if (!from_hex(json_string_value(json_object_get(entry, "sha256")), out->hash, sizeof out->hash)) wrong = "sha256";
+    if (name == NULL || strlen(name) >= T5_KEY_NAME_BYTES) wrong = "name";
+    if (!read_limit(entry, "req_limit", &out->req_limit)) wrong = "req_limit";
+    if (!read_limit(entry, "char_limit", &out->char_limit)) wrong = "char_limit";
+    if (wrong != NULL) return T5_FAIL(err, T5_ERR_FORMAT, "%s: key %zu: %s is missing or wrong", path, i + 1, wrong);
+    snprintf(out->id, sizeof out->id, "%s", id);
+    snprintf(out->name, sizeof out->name, "%s", name);
+    return T5_OK;
+}
+
+t5_status t5_keys_load(const char *path, t5_keys *out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    char *text = NULL;
+    size_t n_bytes = 0, i = 0;
+    json_t *root = NULL, *entry = NULL;
+    json_error_t where;
+    *out = (t5_keys){0};
+    T5_TRY(t5_file_read(path, FILE_BYTES_MAX, &text, &n_bytes, err));
+    root = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &where);
+    const json_t *list = json_object_get(root, "keys");
+    if (root == NULL) T5_TRY(T5_FAIL(err, T5_ERR_FORMAT, "%s: line %d: %s", path, where.line, where.text));
+    if (!json_is_array(list) || json_array_size(list) > T5_KEYS_MAX)
+        T5_TRY(T5_FAIL(err, T5_ERR_FORMAT, "%s: needs \"keys\", an array of at most %d", path, T5_KEYS_MAX));
+    out->keys = calloc(json_array_size(list) + 1, sizeof *out->keys);
+    if (out->keys == NULL) T5_TRY(T5_FAIL(err, T5_ERR_NOMEM, "%s: %zu keys", path, json_array_size(list)));
+    json_array_foreach(list, i, entry)
+    {
+        T5_TRY(read_key(entry, path, i, &out->keys[i], err));
+        out->n_keys++;
+    }
+out:
+    json_decref(root);
+    free(text);
+    if (status != T5_OK) t5_keys_deinit(out);
+    return status;
+}
+
+static json_t *describe(const t5_key *key)
+{
+    char hash[2 * sizeof key->hash + 1];
+    to_hex(key->hash, sizeof key->hash, hash);
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "id", key->id, "name", key->name, "sha256", hash, "created",
+                     (json_int_t)key->created_s, "req_limit", (json_int_t)key->req_limit, "char_limit",
+                     (json_int_t)key->char_limit);
+}
+
+/* Writes beside the file, makes it last, and renames: a reader sees the old file or the new one. */
+static t5_status replace_file(const char *path, const char *text, t5_error *err)
+{
+    char beside[4096];
+    const size_t n_bytes = strlen(text);
+    const int n = snprintf(beside, sizeof beside, "%s.new", path);
+    if (n < 0 || (size_t)n >= sizeof beside) return T5_FAIL(err, T5_ERR_ARG, "the path is too long");
+    const int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) return T5_FAIL(err, T5_ERR_IO, "%s: %s", beside, strerror(errno));
+    const bool is_written = write(fd, text, n_bytes) == (ssize_t)n_bytes && fsync(fd) == 0;
+    const bool is_closed = close(fd) == 0;
+    if (is_written && is_closed && rename(beside, path) == 0) return T5_OK;
+    const int cause = errno;
+    unlink(beside);
+    return T5_FAIL(err, T5_ERR_IO, "%s: %s", path, strerror(cause));
+}
+
+t5_status t5_keys_save(const t5_keys *keys, const char *path, t5_error *err)
+{
+    t5_status status = T5_OK;
+    json_t *list = json_array(), *root = json_pack("{s:O}", "keys", list);
+    for (int32_t i = 0; i < keys->n_keys; i++)
+        json_array_append_new(list, describe(&keys->keys[i]));
+    char *text = root != NULL ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    if (text == NULL || json_array_size(list) != (size_t)keys->n_keys)
+        status = T5_FAIL(err, T5_ERR_NOMEM, "%s: %d keys", path, keys->n_keys);
+    if (status == T5_OK) status = replace_file(path, text, err);
+    free(text);
+    json_decref(root);
+    json_decref(list);
+    return status;
+}
+
+void t5_keys_deinit(t5_keys *keys)
+{
+    free(keys->keys);
+    *keys = (t5_keys){0};
+}
+
+/* --- keys --- */
+
+static bool hash_key(const char *key, uint8_t out[32])
+{
+    return gnutls_hash_fast(GNUTLS_DIG_SHA256, key, strlen(key), out) == 0;
+}
+
+t5_status t5_keys_add(t5_keys *keys, const char *name, int64_t req_limit, int64_t char_limit,
+                      char out_key[T5_KEY_BYTES], t5_error *err)
+{
+    uint8_t random[KEY_RANDOM_BYTES], id[(T5_KEY_ID_BYTES - 1) / 2];
+    t5_key key = {.created_s = time(NULL), .req_limit = req_limit, .char_limit = char_limit};
+    if (keys->n_keys >= T5_KEYS_MAX) return T5_FAIL(err, T5_ERR_ARG, "there are %d keys already", keys->n_keys);
+    if (gnutls_rnd(GNUTLS_RND_KEY, random, sizeof random) != 0 || gnutls_rnd(GNUTLS_RND_NONCE, id, sizeof id) != 0)
+        return T5_FAIL(err, T5_ERR_IO, "no random numbers");
+    memcpy(out_key, "t5-", 3);
+    to_hex(random, sizeof random, out_key + 3);
+    to_hex(id, sizeof id, key.id);
+    snprintf(key.name, sizeof key.name, "%s", name);
+    if (!hash_key(out_key, key.hash)) return T5_FAIL(err, T5_ERR_IO, "a key cannot be hashed");
+    t5_key *grown = realloc(keys->keys, (size_t)(keys->n_keys + 1) * sizeof *grown);
+    if (grown == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d keys", keys->n_keys + 1);
+    keys->keys = grown;
+    keys->keys[keys->n_keys++] = key;
+    return T5_OK;
+}
+
+bool t5_keys_remove(t5_keys *keys, const char *id)
+{
+    for (int32_t i = 0; i < keys->n_keys; i++) {
+        if (strcmp(keys->keys[i].id, id) != 0) continue;
+        keys->n_keys--;
+        memmove(&keys->keys[i], &keys->keys[i + 1], (size_t)(keys->n_keys - i) * sizeof *keys->keys);
+        return true;
+    }
+    return false;
+}
+
+const t5_key *t5_keys_find(const t5_keys *keys, const char *key)
+{
+    uint8_t hash[32];
+    const t5_key *found = NULL;
+    if (!hash_key(key, hash)) return NULL;
+    for (int32_t i = 0; i < keys->n_keys; i++)
+        if (gnutls_memcmp(keys->keys[i].hash, hash, sizeof hash) == 0) found = &keys->keys[i];
+    return found;
+}
+
+/* --- the command --- */
+
+static const char usage[] = "usage: t5serve keys add --file FILE [--name NAME] [--req-limit N] [--char-limit N]\n"
+                            "       t5serve keys list --file FILE\n"
+                            "       t5serve keys remove --file FILE ID\n"
+                            "\n"
+                            "Keys for `t5serve --api-keys FILE`. A new key is shown once; the file has only its hash.\n"
+                            "  --req-limit N    requests a minute of this key; -1: the server's\n"
+                            "  --char-limit N   characters of one text; -1: the server's\n";
+
+typedef struct {
+    const char *action, *path, *name, *id;
+    int64_t req_limit, char_limit;
+} command;
+
+static t5_status parse_limit(const char *flag, const char *value, int64_t *out, t5_error *err)
+{
+    char *end = NULL;
+    errno = 0;
+    *out = strtoll(value, &end, 10);
+    if (errno == 0 && end != value && *end == '\0' && *out >= -1 && *out <= LIMIT_MAX) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "%s: '%.40s' is not a number from -1 to %d", flag, value, LIMIT_MAX);
+}
+
+static t5_status parse_name(const char *value, const char **out, t5_error *err)
+{
+    *out = value;
+    bool is_fine = strlen(value) < T5_KEY_NAME_BYTES && t5_utf8_is_valid(value, strlen(value));
+    for (const char *c = value; *c != '\0'; c++)
+        is_fine = is_fine && (unsigned char)*c >= ' ' && *c != 127;
+    if (is_fine) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "--name: at most %d bytes of printable UTF-8", T5_KEY_NAME_BYTES - 1);
+}
+
+static t5_status parse_command(int argc, char **argv, command *c, t5_error *err)
+{
+    *c = (command){.action = argc > 1 ? argv[1] : "", .name = "", .req_limit = -1, .char_limit = -1};
+    t5_status status = T5_OK;
+    for (int i = 2; i < argc && status == T5_OK; i++) {
+        const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (flag[0] != '-') {
+            if (c->id != NULL) return T5_FAIL(err, T5_ERR_ARG, "unexpected argument '%.40s'\n%s", flag, usage);
+            c->id = flag;
+            continue;
+        }
+        if (value == NULL) return T5_FAIL(err, T5_ERR_ARG, "flag %.40s: needs a value", flag);
+        i++;
+        if (strcmp(flag, "--file") == 0)
+            c->path = value;
+        else if (strcmp(flag, "--name") == 0)
+            status = parse_name(value, &c->name, err);
+        else if (strcmp(flag, "--req-limit") == 0)
+            status = parse_limit(flag, value, &c->req_limit, err);
+        else if (strcmp(flag, "--char-limit") == 0)
+            status = parse_limit(flag, value, &c->char_limit, err);
+        else
+            status = T5_FAIL(err, T5_ERR_ARG, "unknown flag %.40s; see t5serve keys --help", flag);
+    }
+    if (status == T5_OK && c->path == NULL) status = T5_FAIL(err, T5_ERR_ARG, "--file is missing");
+    return status;
+}
+
+static void print_list(const t5_keys *keys, FILE *out)
+{
+    fprintf(out, "%-8s  %-10s  %9s  %10s  %s\n", "id", "created", "req_limit", "char_limit", "name");
+    for (int32_t i = 0; i < keys->n_keys; i++) {
+        const t5_key *key = &keys->keys[i];
+        const time_t created = (time_t)key->created_s;
+        struct tm day = {0};
+        char text[16] = "";
+        if (gmtime_r(&created, &day) != NULL) strftime(text, sizeof text, "%Y-%m-%d", &day);
+        fprintf(out, "%-8s  %-10s  %9" PRId64 "  %10" PRId64 "  %s\n", key->id, text, key->req_limit, key->char_limit,
+                key->name);
+    }
+}
+
+t5_status t5_keys_command(int argc, char **argv, FILE *out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_keys keys = {0};
+    command c;
+    char key[T5_KEY_BYTES] = "";
+    const bool wants_help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+    if (wants_help) {
+        fputs(usage, out);
+        return T5_OK;
+    }
+    T5_TRY(parse_command(argc, argv, &c, err));
+    const bool is_add = strcmp(c.action, "add") == 0, is_remove = strcmp(c.action, "remove") == 0;
+    if (!is_add && !is_remove && strcmp(c.action, "list") != 0)
+        T5_TRY(T5_FAIL(err, T5_ERR_ARG, "'%.40s': add, list or remove; see t5serve keys --help", c.action));
+    const bool is_new = is_add && access(c.path, F_OK) != 0;
+    if (!is_new) T5_TRY(t5_keys_load(c.path, &keys, err));
+    if (is_add) T5_TRY(t5_keys_add(&keys, c.name, c.req_limit, c.char_limit, key, err));
+    if (is_remove && c.id == NULL) T5_TRY(T5_FAIL(err, T5_ERR_ARG, "which id? See t5serve keys list"));
+    if (is_remove && !t5_keys_remove(&keys, c.id)) T5_TRY(T5_FAIL(err, T5_ERR_ARG, "no key has the id %.40s", c.id));
+    if (is_add || is_remove) T5_TRY(t5_keys_save(&keys, c.path, err));
+    if (is_add) fprintf(out, "%s\n", key);
+    if (!is_add && !is_remove) print_list(&keys, out);
+out:
+    t5_keys_deinit(&keys);
+    return status;
+}
