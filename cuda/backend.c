@@ -93,10 +93,16 @@ out:
 }
 
 /* What the attention kernels can address; kernels.h and attend.cuh say why. */
-static t5_status check_width(int32_t d_kv, t5_error *err)
+static bool is_width_known(int32_t d_kv)
 {
-    if (d_kv <= T5_CUDA_D_KV_MAX && (d_kv % 8 == 0 || d_kv <= T5_CUDA_D_KV_ODD_MAX)) return T5_OK;
-    return T5_FAIL(err, T5_ERR_ARG, "d_kv %d: the GPU backend takes multiples of 8 up to %d, others up to %d", d_kv,
+    return d_kv <= T5_CUDA_D_KV_MAX && (d_kv % 8 == 0 || d_kv <= T5_CUDA_D_KV_ODD_MAX);
+}
+
+static t5_status cuda_check_model(const t5_backend *b, const t5_hparams *hp, t5_error *err)
+{
+    (void)b;
+    if (is_width_known(hp->d_kv)) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "d_kv is %d: on a GPU it must be a multiple of 8 up to %d, or at most %d", hp->d_kv,
                    T5_CUDA_D_KV_MAX, T5_CUDA_D_KV_ODD_MAX);
 }
 
@@ -104,7 +110,7 @@ static t5_status cuda_encoder_attention(t5_backend *b, const t5_encoder_attentio
 {
     t5_status status = T5_OK;
     t5_cuda_backend *cuda = t5_cuda_of(b);
-    T5_TRY(check_width(args->d_kv, err));
+    T5_ASSERT(is_width_known(args->d_kv));
     T5_TRY(t5_cuda_enter(cuda, err));
     T5_TRY(T5_CUDA(err, t5_cuda_encoder_attention(cuda->type, args, cuda->lane->stream)));
 out:
@@ -115,7 +121,7 @@ static t5_status cuda_self_attention(t5_backend *b, const t5_self_attention_args
 {
     t5_status status = T5_OK;
     t5_cuda_backend *cuda = t5_cuda_of(b);
-    T5_TRY(check_width(args->kv->d_kv, err));
+    T5_ASSERT(is_width_known(args->kv->d_kv));
     T5_TRY(t5_cuda_enter(cuda, err));
     T5_TRY(T5_CUDA(err, t5_cuda_self_attention(cuda->type, args, &cuda->split, cuda->lane->stream)));
 out:
@@ -126,7 +132,7 @@ static t5_status cuda_cross_attention(t5_backend *b, const t5_cross_attention_ar
 {
     t5_status status = T5_OK;
     t5_cuda_backend *cuda = t5_cuda_of(b);
-    T5_TRY(check_width(args->kv->d_kv, err));
+    T5_ASSERT(is_width_known(args->kv->d_kv));
     T5_TRY(t5_cuda_enter(cuda, err));
     T5_TRY(T5_CUDA(err, t5_cuda_cross_attention(cuda->type, args, &cuda->split, cuda->lane->stream)));
 out:
@@ -138,7 +144,7 @@ static t5_status cuda_store_cross_kv(t5_backend *b, const t5_packed *packed, con
 {
     t5_status status = T5_OK;
     t5_cuda_backend *cuda = t5_cuda_of(b);
-    T5_TRY(check_width(kv->d_kv, err));
+    T5_ASSERT(is_width_known(kv->d_kv));
     T5_TRY(t5_cuda_enter(cuda, err));
     T5_TRY(T5_CUDA(err, t5_cuda_store_cross_kv(cuda->type, packed, kv, layer, kv_rows, cuda->lane->stream)));
 out:
@@ -177,7 +183,11 @@ static t5_status cuda_sync(t5_backend *b, t5_error *err)
 static const t5_backend_ops cuda_ops = {
     .name = "cuda",
     .async = &t5_cuda_async_ops,
+    .multiplies_tables = true,
     .destroy = cuda_destroy,
+    .check = cuda_check_model,
+    .memory_free = t5_cuda_memory_free,
+    .matrix_bytes = t5_cuda_matrix_bytes,
     .alloc = t5_cuda_alloc,
     .release = t5_cuda_release,
     .upload = t5_cuda_upload,
@@ -222,10 +232,10 @@ static t5_status open_lane(t5_cuda_backend *cuda, t5_cuda_lane *lane, t5_error *
     t5_status status = T5_OK;
     T5_TRY(T5_CUDA(err, cudaStreamCreateWithFlags(&lane->stream.handle, cudaStreamNonBlocking)));
     lane->stream.overlaps = cuda->overlaps;
-    T5_TRY(T5_CUDA(err, cudaMalloc(&lane->normalized, T5_CUDA_NORMALIZED_BYTES)));
+    T5_TRY(t5_cuda_take(T5_CUDA_NORMALIZED_BYTES, &lane->normalized, err));
     if (cuda->is_deterministic) goto out;
-    T5_TRY(T5_CUDA(err, cudaMalloc((void **)&lane->wide, T5_CUDA_WIDE_BYTES)));
-    T5_TRY(T5_CUDA(err, cudaMalloc(&lane->blas_workspace, T5_CUDA_BLAS_WORKSPACE_BYTES)));
+    T5_TRY(t5_cuda_take(T5_CUDA_WIDE_BYTES, (void **)&lane->wide, err));
+    T5_TRY(t5_cuda_take(T5_CUDA_BLAS_WORKSPACE_BYTES, &lane->blas_workspace, err));
     T5_TRY(T5_CUBLAS(err, cuda->cublas.create(&lane->blas)));
     T5_TRY(T5_CUBLAS(err, cuda->cublas.set_stream(lane->blas, lane->stream.handle)));
     T5_TRY(T5_CUBLAS(err, cuda->cublas.set_workspace(lane->blas, lane->blas_workspace, T5_CUDA_BLAS_WORKSPACE_BYTES)));
@@ -237,8 +247,8 @@ static t5_status open_split(t5_cuda_backend *cuda, t5_error *err)
 {
     t5_status status = T5_OK;
     size_t arrived_bytes = T5_CUDA_SPLIT_BLOCKS * sizeof *cuda->split.arrived;
-    T5_TRY(T5_CUDA(err, cudaMalloc((void **)&cuda->split.parts, T5_CUDA_SPLIT_FLOATS * sizeof *cuda->split.parts)));
-    T5_TRY(T5_CUDA(err, cudaMalloc((void **)&cuda->split.arrived, arrived_bytes)));
+    T5_TRY(t5_cuda_take(T5_CUDA_SPLIT_FLOATS * sizeof *cuda->split.parts, (void **)&cuda->split.parts, err));
+    T5_TRY(t5_cuda_take(arrived_bytes, (void **)&cuda->split.arrived, err));
     T5_TRY(T5_CUDA(err, cudaMemsetAsync(cuda->split.arrived, 0, arrived_bytes, cuda->lane->stream.handle)));
 out:
     return status;

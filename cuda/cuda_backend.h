@@ -82,6 +82,9 @@ t5_status t5_cuda_wait_all(t5_cuda_backend *cuda, t5_error *err);
 /* memory.c */
 #define T5_CUDA_STAGING_BYTES ((size_t)8 << 20)
 #define T5_CUDA_LANDING_BYTES ((size_t)1 << 20)
+t5_status t5_cuda_memory_free(t5_backend *b, size_t *out_bytes, t5_error *err);
+/* Memory of the current device, not zeroed; the owner calls cudaFree(). T5_ERR_NOMEM says how much is free. */
+t5_status t5_cuda_take(size_t n_bytes, void **out, t5_error *err);
 t5_status t5_cuda_alloc(t5_backend *b, size_t n_bytes, void **out, t5_error *err);
 void t5_cuda_release(t5_backend *b, void *p);
 t5_status t5_cuda_upload(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err);
@@ -94,6 +97,7 @@ t5_status t5_cuda_stage(t5_cuda_backend *cuda, size_t n_bytes, void **out, t5_er
 t5_status t5_cuda_send(t5_cuda_backend *cuda, void *dst, const void *staged, size_t n_bytes, t5_error *err);
 
 /* weights.c */
+size_t t5_cuda_matrix_bytes(const t5_backend *b, int32_t n_rows, int32_t n_cols);
 t5_status t5_cuda_matrix_create(t5_backend *b, const t5_tensor *parts, int32_t n_parts, float scale, t5_matrix **out,
                                 t5_error *err);
 t5_status t5_cuda_table_create(t5_backend *b, const t5_tensor *table, t5_matrix **out, t5_error *err);

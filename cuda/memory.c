@@ -10,6 +10,28 @@ static double megabytes(size_t n_bytes)
     return (double)n_bytes / 1e6;
 }
 
+t5_status t5_cuda_memory_free(t5_backend *b, size_t *out_bytes, t5_error *err)
+{
+    t5_status status = T5_OK;
+    size_t total_bytes = 0;
+    T5_TRY(t5_cuda_enter(t5_cuda_of(b), err));
+    T5_TRY(T5_CUDA(err, cudaMemGetInfo(out_bytes, &total_bytes)));
+out:
+    return status;
+}
+
+t5_status t5_cuda_take(size_t n_bytes, void **out, t5_error *err)
+{
+    cudaError_t error = cudaMalloc(out, n_bytes);
+    if (error != cudaErrorMemoryAllocation) return t5_cuda_check(error, "cudaMalloc", __FILE__, __LINE__, err);
+    size_t free_bytes = 0, total_bytes = 0;
+    *out = NULL;
+    cudaGetLastError(); /* forgets it: the device goes on */
+    cudaMemGetInfo(&free_bytes, &total_bytes);
+    return T5_FAIL(err, T5_ERR_NOMEM, "GPU memory is full: %.1f MB wanted, %.1f of %.1f MB free", megabytes(n_bytes),
+                   megabytes(free_bytes), megabytes(total_bytes));
+}
+
 t5_status t5_cuda_alloc(t5_backend *b, size_t n_bytes, void **out, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -17,15 +39,7 @@ t5_status t5_cuda_alloc(t5_backend *b, size_t n_bytes, void **out, t5_error *err
     void *p = NULL;
     *out = NULL;
     T5_TRY(t5_cuda_enter(cuda, err));
-    cudaError_t error = cudaMalloc(&p, n_bytes);
-    if (error == cudaErrorMemoryAllocation) {
-        size_t free_bytes = 0, total_bytes = 0;
-        cudaGetLastError(); /* forgets it: the device goes on */
-        cudaMemGetInfo(&free_bytes, &total_bytes);
-        return T5_FAIL(err, T5_ERR_NOMEM, "GPU memory is full: %.1f MB wanted, %.1f of %.1f MB free",
-                       megabytes(n_bytes), megabytes(free_bytes), megabytes(total_bytes));
-    }
-    T5_TRY(t5_cuda_check(error, "cudaMalloc", __FILE__, __LINE__, err));
+    T5_TRY(t5_cuda_take(n_bytes, &p, err));
     T5_TRY(T5_CUDA(err, cudaMemsetAsync(p, 0, n_bytes, cuda->lane->stream.handle)));
     *out = p;
     p = NULL;

@@ -12,6 +12,12 @@ static int32_t round_up(int32_t n, int32_t multiple)
     return (n + multiple - 1) / multiple * multiple;
 }
 
+size_t t5_cuda_matrix_bytes(const t5_backend *b, int32_t n_rows, int32_t n_cols)
+{
+    size_t n_elements = (size_t)round_up(n_rows, T5_CUDA_PAD_ROWS) * (size_t)round_up(n_cols, T5_CUDA_PAD_COLS);
+    return n_elements * t5_dtype_bytes(b->act_dtype);
+}
+
 /* Writes row `i_row` of `t` times `scale` as n_cols elements of `type`. False when a finite weight has no finite form.
  */
 static bool convert_row(const t5_tensor *t, int32_t i_row, float scale, t5_dtype type, float *row, void *out)
@@ -78,12 +84,11 @@ t5_status t5_cuda_matrix_create(t5_backend *b, const t5_tensor *parts, int32_t n
     m->ld = round_up(m->n_cols, T5_CUDA_PAD_COLS);
     for (int32_t i = 0; i < n_parts; i++)
         m->n_rows += parts[i].n_rows;
-    size_t n_elements = (size_t)round_up(m->n_rows, T5_CUDA_PAD_ROWS) * (size_t)m->ld;
     if ((size_t)m->ld * sizeof(float) > T5_CUDA_STAGING_BYTES) {
         status = T5_FAIL(err, T5_ERR_ARG, "a matrix of %d columns is too wide for this backend", m->n_cols);
         goto out;
     }
-    T5_TRY(t5_cuda_alloc(b, n_elements * t5_dtype_bytes(cuda->type), &m->values, err));
+    T5_TRY(t5_cuda_alloc(b, t5_cuda_matrix_bytes(b, m->n_rows, m->n_cols), &m->values, err));
     for (int32_t i = 0, to_row = 0; i < n_parts; to_row += parts[i].n_rows, i++) {
         T5_ASSERT(parts[i].n_cols == m->n_cols);
         T5_TRY(send_rows(cuda, &parts[i], scale, m, to_row, row, err));

@@ -102,19 +102,24 @@ static t5_status check_options(const t5_engine_options *o, t5_error *err)
     return T5_OK;
 }
 
-static t5_status init_worker(t5_engine *e, t5_worker *w, t5_model *model, const t5_engine_options *o, t5_error *err)
+t5_status t5_engine_batch_limits(const t5_engine_options *o, t5_batch_limits *out, t5_error *err)
 {
-    const t5_batch_limits limits = {.n_rows_max = o->n_rows_max,
-                                    .src_len_max = o->src_len_max,
-                                    .tgt_len_max = o->tgt_len_max,
-                                    .enc_tokens_max = o->enc_tokens_max,
-                                    .kv_tokens = o->kv_tokens};
+    *out = (t5_batch_limits){.n_rows_max = o->n_rows_max,
+                             .src_len_max = o->src_len_max,
+                             .tgt_len_max = o->tgt_len_max,
+                             .enc_tokens_max = o->enc_tokens_max,
+                             .kv_tokens = o->kv_tokens};
+    return check_options(o, err);
+}
+
+static t5_status init_worker(t5_engine *e, t5_worker *w, t5_model *model, const t5_batch_limits *limits, t5_error *err)
+{
     w->engine = e;
     w->i_device = (int32_t)(w - e->workers);
-    w->running_max = o->n_rows_max; /* a slot has at least one row */
+    w->running_max = limits->n_rows_max; /* a slot has at least one row */
     w->running = calloc((size_t)w->running_max, sizeof(t5_sequence *));
     if (w->running == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "engine: %d slots", w->running_max);
-    const t5_status status = t5_batch_create(model, &limits, &w->batch, err);
+    const t5_status status = t5_batch_create(model, limits, &w->batch, err);
     if (status == T5_OK) w->kv = t5_batch_kv_usage(w->batch);
     return status;
 }
@@ -124,7 +129,8 @@ t5_status t5_engine_create(t5_model *const *models, int32_t n_models, const t5_e
 {
     t5_status status = T5_OK;
     T5_ASSERT(n_models >= 1 && n_models <= T5_DEVICES_MAX);
-    if (check_options(options, err) != T5_OK) return err->status;
+    t5_batch_limits limits;
+    if (t5_engine_batch_limits(options, &limits, err) != T5_OK) return err->status;
     t5_engine *e = calloc(1, sizeof *e);
     if (e == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "engine: %zu bytes", sizeof *e);
 
@@ -139,7 +145,7 @@ t5_status t5_engine_create(t5_model *const *models, int32_t n_models, const t5_e
         goto out;
     }
     for (int32_t i = 0; i < n_models; i++)
-        T5_TRY(init_worker(e, &e->workers[i], models[i], options, err));
+        T5_TRY(init_worker(e, &e->workers[i], models[i], &limits, err));
     for (; e->n_started < n_models; e->n_started++)
         T5_TRY(start_thread(&e->workers[e->n_started], err));
     *out = e;

@@ -65,8 +65,10 @@ struct t5_sequence {
     bool is_late; /* it ended because its deadline passed */
 };
 
+/* What each device's batch is made for. T5_ERR_ARG names an option out of its range. */
+t5_status t5_engine_batch_limits(const t5_engine_options *options, t5_batch_limits *out, t5_error *err);
 /* Takes over the use of the models' backends (all of which must outlive the engine), one model on each device, and
- * starts a thread for each. 1 to T5_DEVICES_MAX models. T5_ERR_ARG names an option out of its range. */
+ * starts a thread for each. 1 to T5_DEVICES_MAX models. Checks the options as t5_engine_batch_limits(). */
 t5_status t5_engine_create(t5_model *const *models, int32_t n_models, const t5_engine_options *options, t5_engine **out,
                            t5_error *err);
 /* Finishes nothing more: waiting and running sequences end with T5_ERR_BUSY. Joins the threads. Accepts NULL. */

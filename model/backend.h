@@ -137,8 +137,16 @@ typedef struct {
 typedef struct {
     const char *name;          /* "cpu", "cpu-ref", "cuda" */
     const t5_async_ops *async; /* NULL: every operation is done when it returns */
+    bool multiplies_tables;    /* a table can be multiplied with as well: a tied head needs no copy of its own */
 
     void (*destroy)(t5_backend *b); /* accepts NULL */
+    /* What the backend cannot do of a model: T5_ERR_ARG names the key of config.json. NULL: it can do all. */
+    t5_status (*check)(const t5_backend *b, const t5_hparams *hp, t5_error *err);
+
+    /* A device with memory of its own: bytes that are free there, and bytes of a weight. NULL: memory is the machine's.
+     */
+    t5_status (*memory_free)(t5_backend *b, size_t *out_bytes, t5_error *err);
+    size_t (*matrix_bytes)(const t5_backend *b, int32_t n_rows, int32_t n_cols);
 
     /* Zeroed backend memory, aligned to 256 bytes; NULL and T5_ERR_NOMEM when there is not enough. */
     t5_status (*alloc)(t5_backend *b, size_t n_bytes, void **out, t5_error *err);

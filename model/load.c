@@ -34,6 +34,7 @@ typedef struct {
     t5_model *m;
     const char *stack; /* "encoder" or "decoder" */
     int32_t i_layer;
+    float out_scale; /* of the stack's output, by way of the gain of its last norm */
     t5_error *err;
 } loader;
 
@@ -64,11 +65,13 @@ static t5_status upload_floats(t5_backend *b, const float *values, size_t n, flo
     return T5_OK;
 }
 
-static t5_status load_gain(const loader *l, const t5_tensor *t, float **out)
+static t5_status load_gain(const loader *l, const t5_tensor *t, float scale, float **out)
 {
     float *gain = malloc((size_t)t->n_cols * sizeof *gain);
     if (gain == NULL) return T5_FAIL(l->err, T5_ERR_NOMEM, "norm: %d floats", t->n_cols);
     t5_tensor_row_f32(t, 0, gain);
+    for (int32_t i = 0; i < t->n_cols; i++)
+        gain[i] *= scale;
     t5_status status = upload_floats(l->m->backend, gain, (size_t)t->n_cols, out, l->err);
     free(gain);
     return status;
@@ -80,7 +83,7 @@ static t5_status load_norm(const loader *l, int32_t i_sublayer, float **out)
     char suffix[NAME_MAX_BYTES];
     snprintf(suffix, sizeof suffix, "layer.%d.layer_norm.weight", i_sublayer);
     t5_status status = find(l, suffix, 1, l->m->hp.d_model, &t);
-    return status == T5_OK ? load_gain(l, &t, out) : status;
+    return status == T5_OK ? load_gain(l, &t, 1.0f, out) : status;
 }
 
 /* Stacks the projections that `letters` names ("qkv", "q", "kv") into one matrix [n * inner, d_model]. */
@@ -181,10 +184,11 @@ out:
     return status;
 }
 
-static t5_status load_stack(t5_model *m, bool is_encoder, t5_layer **out_layers, float **out_norm, t5_error *err)
+static t5_status load_stack(t5_model *m, bool is_encoder, float out_scale, t5_layer **out_layers, float **out_norm,
+                            t5_error *err)
 {
     int32_t n_layers = is_encoder ? m->hp.n_enc_layers : m->hp.n_dec_layers;
-    loader l = {.m = m, .stack = is_encoder ? "encoder" : "decoder", .err = err};
+    loader l = {.m = m, .stack = is_encoder ? "encoder" : "decoder", .out_scale = out_scale, .err = err};
     *out_layers = calloc((size_t)n_layers, sizeof **out_layers);
     if (*out_layers == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d layers", n_layers);
     for (l.i_layer = 0; l.i_layer < n_layers; l.i_layer++) {
@@ -195,11 +199,12 @@ static t5_status load_stack(t5_model *m, bool is_encoder, t5_layer **out_layers,
     snprintf(name, sizeof name, "%s.final_layer_norm.weight", l.stack);
     t5_tensor t;
     t5_status status = t5_weights_get(m->weights, name, 1, m->hp.d_model, &t, err);
-    return status == T5_OK ? load_gain(&l, &t, out_norm) : status;
+    return status == T5_OK ? load_gain(&l, &t, l.out_scale, out_norm) : status;
 }
 
-/* shared.weight serves both stacks; some files name it by one of its uses only. */
-static t5_status load_embeddings(t5_model *m, t5_error *err)
+/* shared.weight serves both stacks; some files name it by one of its uses only. *out_scale is what is left to do for
+ * the decoder's output: a head that is the table itself cannot be scaled. */
+static t5_status load_embeddings(t5_model *m, float *out_scale, t5_error *err)
 {
     static const char *const names[] = {"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"};
     const t5_hparams *hp = &m->hp;
@@ -219,7 +224,13 @@ static t5_status load_embeddings(t5_model *m, t5_error *err)
     }
     float scale = hp->scales_decoder_out ? 1.0f / sqrtf((float)hp->d_model) : 1.0f;
     status = b->ops->table_create(b, &shared, &m->table, err);
-    return status == T5_OK ? b->ops->matrix_create(b, &head, 1, scale, &m->head, err) : status;
+    if (status != T5_OK) return status;
+    *out_scale = 1.0f;
+    if (head.data != shared.data || !b->ops->multiplies_tables)
+        return b->ops->matrix_create(b, &head, 1, scale, &m->head, err);
+    m->head = m->table;
+    *out_scale = scale;
+    return T5_OK;
 }
 
 t5_status t5_model_open(const char *dir, t5_backend *backend, int32_t src_len_max, int32_t tgt_len_max, t5_model **out,
@@ -232,11 +243,13 @@ t5_status t5_model_open(const char *dir, t5_backend *backend, int32_t src_len_ma
     m->backend = backend;
     m->src_len_max = src_len_max;
     m->tgt_len_max = tgt_len_max;
+    float out_scale = 1.0f;
     T5_TRY(t5_hparams_load(dir, &m->hp, err));
+    if (backend->ops->check != NULL) T5_TRY(backend->ops->check(backend, &m->hp, err));
     T5_TRY(t5_weights_open(dir, &m->weights, err));
-    T5_TRY(load_embeddings(m, err));
-    T5_TRY(load_stack(m, true, &m->enc_layers, &m->enc_norm, err));
-    T5_TRY(load_stack(m, false, &m->dec_layers, &m->dec_norm, err));
+    T5_TRY(load_embeddings(m, &out_scale, err));
+    T5_TRY(load_stack(m, true, 1.0f, &m->enc_layers, &m->enc_norm, err));
+    T5_TRY(load_stack(m, false, out_scale, &m->dec_layers, &m->dec_norm, err));
     T5_TRY(backend->ops->sync(backend, err));
     *out = m;
     m = NULL;
@@ -271,8 +284,8 @@ void t5_model_close(t5_model *m)
     close_layers(m, m->enc_layers, m->hp.n_enc_layers);
     b->ops->release(b, m->enc_norm);
     b->ops->release(b, m->dec_norm);
+    if (m->head != m->table) b->ops->matrix_destroy(b, m->head);
     b->ops->matrix_destroy(b, m->table);
-    b->ops->matrix_destroy(b, m->head);
     t5_weights_close(m->weights);
     free(m);
 }

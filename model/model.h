@@ -24,7 +24,7 @@ typedef struct {
     t5_backend *backend; /* borrowed */
     t5_weights *weights; /* kept open: the CPU's embedding table reads the map */
     t5_matrix *table;    /* [vocab_size, d_model] shared.weight for lookup */
-    t5_matrix *head;     /* [vocab_size, d_model] */
+    t5_matrix *head;     /* [vocab_size, d_model]; may be the table */
     t5_layer *enc_layers, *dec_layers;
     float *enc_norm, *dec_norm;       /* [dev] [d_model] final norms */
     int32_t src_len_max, tgt_len_max; /* lengths of the bias tables */

@@ -4,6 +4,7 @@
 #include "translate/translator.h"
 
 #include "base/assert.h"
+#include "model/memory.h"
 #include "translate/translator_internal.h"
 
 #include <stdio.h>
@@ -86,9 +87,13 @@ static t5_status open_engine(t5_translator *t, const t5_translator_options *opti
     describe_devices(t);
     t->engine_options = options->engine;
     fill_engine_options(&t->engine_options, t->backends[0]);
-    for (int32_t i = 0; i < t->n_devices; i++)
-        T5_TRY(t5_model_open(options->model_dir, t->backends[i], t->engine_options.src_len_max,
-                             t->engine_options.tgt_len_max, &t->models[i], err));
+    t5_batch_limits limits;
+    T5_TRY(t5_engine_batch_limits(&t->engine_options, &limits, err));
+    for (int32_t i = 0; i < t->n_devices; i++) {
+        T5_TRY(t5_memory_check(options->model_dir, t->backends[i], &limits, err));
+        T5_TRY(t5_model_open(options->model_dir, t->backends[i], limits.src_len_max, limits.tgt_len_max, &t->models[i],
+                             err));
+    }
     T5_TRY(t5_engine_create(t->models, t->n_devices, &t->engine_options, &t->engine, err));
 out:
     return status;

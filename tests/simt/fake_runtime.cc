@@ -50,7 +50,8 @@ typedef std::lock_guard<std::recursive_mutex> guard;
 static std::recursive_mutex mutex; /* guards everything below */
 static std::map<void *, allocation> &allocations = *new std::map<void *, allocation>;
 static std::set<CUstream_st *> &streams = *new std::set<CUstream_st *>;
-static uint64_t n_calls, bytes_taken, bytes_max = UINT64_MAX;
+static uint64_t n_calls, bytes_max = UINT64_MAX;
+static simt_totals totals;
 static struct {
     bool is_armed, is_sticky;
     uint64_t at;
@@ -157,17 +158,23 @@ static void fill_with_nan(char *p, size_t n_bytes)
     memset(p + n_bytes - n_end, 0xff, n_end);
 }
 
+static uint64_t free_bytes()
+{
+    return bytes_max > totals.device_bytes ? bytes_max - totals.device_bytes : 0;
+}
+
 static cudaError_t allocate(void **out, size_t n_bytes, bool is_pinned)
 {
     cudaError_t error = count_call();
     if (error != cudaSuccess) return error;
     guard lock(mutex);
-    if (n_bytes > bytes_max - bytes_taken) return cudaErrorMemoryAllocation;
+    if (!is_pinned && n_bytes > free_bytes()) return cudaErrorMemoryAllocation;
     void *p = nullptr;
     if (posix_memalign(&p, 256, n_bytes > 0 ? n_bytes : 1) != 0) return cudaErrorMemoryAllocation;
     fill_with_nan((char *)p, n_bytes);
     allocations[p] = {n_bytes, is_pinned};
-    bytes_taken += n_bytes;
+    (is_pinned ? totals.pinned_bytes : totals.device_bytes) += n_bytes;
+    totals.n_allocations++;
     *out = p;
     return cudaSuccess;
 }
@@ -182,7 +189,7 @@ static cudaError_t deallocate(void *p, bool is_pinned)
     auto found = allocations.find(p);
     if (found == allocations.end() || found->second.is_pinned != is_pinned)
         fail("%s of memory that is not allocated so", is_pinned ? "cudaFreeHost" : "cudaFree");
-    bytes_taken -= found->second.n_bytes;
+    (is_pinned ? totals.pinned_bytes : totals.device_bytes) -= found->second.n_bytes;
     allocations.erase(found);
     free(p);
     return error;
@@ -240,10 +247,12 @@ void simt_memory_limit(uint64_t n_bytes)
     bytes_max = n_bytes;
 }
 
-uint64_t simt_memory_taken(void)
+simt_totals simt_totals_get(void)
 {
     guard lock(mutex);
-    return bytes_taken;
+    simt_totals t = totals;
+    t.n_launches = launch_count();
+    return t;
 }
 
 /* ---- device ---- */
@@ -275,12 +284,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
+cudaError_t cudaMemGetInfo(size_t *out_free, size_t *out_total)
 {
     COUNT_CALL();
     guard lock(mutex);
-    *total_bytes = bytes_max < (uint64_t)1 << 34 ? bytes_max : (uint64_t)1 << 34;
-    *free_bytes = *total_bytes > bytes_taken ? *total_bytes - bytes_taken : 0;
+    *out_free = free_bytes();
+    *out_total = bytes_max;
     return cudaSuccess;
 }
 
@@ -347,7 +356,10 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes, cudaMemc
     bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (to_device && (!is_known_memory(dst) || is_pinned_memory(dst))) fail("copy to what is not device memory");
     if (from_device && (!is_known_memory(src) || is_pinned_memory(src))) fail("copy from what is not device memory");
-    if (stream->capture == nullptr && kind == cudaMemcpyHostToDevice && !is_pinned_memory(src)) {
+    bool is_upload = kind == cudaMemcpyHostToDevice;
+    if (is_upload) totals.uploaded_bytes += n_bytes;
+    if (is_upload && !is_pinned_memory(src)) totals.pageable_bytes += n_bytes;
+    if (stream->capture == nullptr && is_upload && !is_pinned_memory(src)) {
         /* The driver copies pageable memory aside before the call returns. */
         auto copy = std::make_shared<std::vector<char>>((const char *)src, (const char *)src + n_bytes);
         enqueue(stream, [dst, copy] { memcpy(dst, copy->data(), copy->size()); });
@@ -469,6 +481,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long)
 {
     COUNT_CALL();
+    guard lock(mutex);
+    totals.n_allocations++;
     *out = new CUgraphExec_st{graph->operations};
     return cudaSuccess;
 }

@@ -243,6 +243,11 @@ void grid_finish(grid *g)
     delete g;
 }
 
+uint64_t launch_count()
+{
+    return n_launches;
+}
+
 memory_space space_of(const void *p)
 {
     const char *at = (const char *)p;
@@ -259,11 +264,6 @@ memory_space space_of(const void *p)
 }
 
 } // namespace simt
-
-uint64_t simt_launch_count(void)
-{
-    return simt::n_launches;
-}
 
 cudaError_t simt_launch(const simt_launch_config &config, cudaStream_t stream, std::function<void()> body)
 {

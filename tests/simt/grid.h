@@ -68,6 +68,8 @@ void grid_begin(grid *g);
 /* The kernels before are done: runs the rest, and frees the grid. */
 void grid_finish(grid *g);
 
+uint64_t launch_count(); /* kernels that ran since the start */
+
 /* The running kernel. */
 const char *kernel_name();
 size_t dynamic_shared_bytes();

@@ -29,10 +29,18 @@ void simt_config_set(const simt_config *config);
 void simt_fault_arm(uint64_t n, int error, bool is_sticky);
 void simt_fault_disarm(void);
 uint64_t simt_call_count(void); /* calls since the start of the process */
-/* Device memory that is left to take; SIZE_MAX is the default. */
+/* Memory that the device has; UINT64_MAX is the default. */
 void simt_memory_limit(uint64_t n_bytes);
-uint64_t simt_memory_taken(void); /* device and pinned memory that is not freed yet */
-uint64_t simt_launch_count(void); /* kernels that ran since the start */
+
+typedef struct {
+    uint64_t device_bytes, pinned_bytes; /* that are not freed yet */
+    /* Since the start: */
+    uint64_t n_allocations;  /* of device and pinned memory, and of recorded graphs */
+    uint64_t n_launches;     /* kernels that ran */
+    uint64_t uploaded_bytes; /* from the host to the device */
+    uint64_t pageable_bytes; /* of these, from memory that is not pinned */
+} simt_totals;
+simt_totals simt_totals_get(void);
 
 #ifdef __cplusplus
 }

@@ -170,10 +170,10 @@ static void expect_kernels(rig *r, int32_t n, uint64_t n_kernels)
     ok(t5_batch_step(r->batch, &err), &err);
     for (int i = 0; i < 3; i++) {
         ok(r->backend->ops->sync(r->backend, &err), &err);
-        uint64_t before = simt_launch_count();
+        uint64_t before = simt_totals_get().n_launches;
         ok(t5_batch_step(r->batch, &err), &err);
         ok(r->backend->ops->sync(r->backend, &err), &err);
-        assert_int_equal(simt_launch_count() - before, n_kernels);
+        assert_int_equal(simt_totals_get().n_launches - before, n_kernels);
     }
     for (int32_t i = 0; i < n; i++) {
         while (!t5_batch_is_done(r->batch, slots[i]))
