@@ -208,6 +208,15 @@ t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs,
     return status;
 }
 
+t5_status t5_engine_check_room(t5_engine *e, t5_error *err)
+{
+    pthread_mutex_lock(&e->mutex);
+    const bool is_full = e->queue.depth >= e->queue.depth_max;
+    if (is_full) e->stats.n_rejected++;
+    pthread_mutex_unlock(&e->mutex);
+    return is_full ? T5_FAIL(err, T5_ERR_BUSY, "the queue is full: %d sequences wait", e->queue.depth_max) : T5_OK;
+}
+
 void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
 {
     pthread_mutex_lock(&e->mutex);

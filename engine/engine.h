@@ -80,6 +80,10 @@ t5_status t5_engine_submit(t5_engine *e, t5_sequence *seq, t5_error *err);
 t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err);
 void t5_sequence_deinit(t5_sequence *seq); /* frees the results */
 
+/* T5_ERR_BUSY when not one more sequence fits into the queue now, which counts as a rejected one: to refuse a request
+ * before it is prepared in vain. Under overload most requests end here. Any thread. */
+t5_status t5_engine_check_room(t5_engine *e, t5_error *err);
+
 /* A snapshot of counters since start and gauges of now. Any thread. */
 typedef struct {
     int64_t n_sequences; /* accepted */

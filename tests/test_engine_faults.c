@@ -325,12 +325,16 @@ static void full_queue_refuses(void **state)
     fake_batch_close_gate();
     assert_int_equal(t5_engine_submit(f.engine, &f.seqs[0], &err), T5_OK);
     fake_batch_wait_at_gate();
-    assert_int_equal(t5_engine_submit_all(f.engine, f.list + 1, 3, &err), T5_OK);
+    assert_int_equal(t5_engine_submit_all(f.engine, f.list + 1, 2, &err), T5_OK);
+    assert_int_equal(t5_engine_check_room(f.engine, &err), T5_OK);
+    assert_int_equal(t5_engine_submit(f.engine, &f.seqs[3], &err), T5_OK);
+    assert_int_equal(t5_engine_check_room(f.engine, &err), T5_ERR_BUSY);
+    t5_error_clear(&err);
     assert_int_equal(t5_engine_submit(f.engine, &f.seqs[4], &err), T5_ERR_BUSY);
     t5_engine_stats_get(f.engine, &stats);
     assert_int_equal(stats.queue_depth, 3);
     assert_int_equal(stats.n_running, 1);
-    assert_int_equal(stats.n_rejected, 1);
+    assert_int_equal(stats.n_rejected, 2);
     fake_batch_open_gate();
     for (int i = 0; i < 4; i++)
         wait_done(&f, i);
