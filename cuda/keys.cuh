@@ -5,10 +5,11 @@
 
 typedef unsigned long long t5_key;
 
-/* The upper half of a key: sorts as the scores do. */
+/* The upper half of a key: sorts as the scores do, and what is no number above all of them, so that it is noticed. */
 __device__ __forceinline__ unsigned t5_rank_of(float score)
 {
     unsigned bits = __float_as_uint(score + 0.0f); /* -0 becomes 0: they are equal */
+    if (score != score) return 0xffffffffu;
     return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 __device__ __forceinline__ t5_key t5_key_of(float score, int token)

@@ -217,6 +217,13 @@ static __device__ void beam_row(const search_view &v, const t5_slot *slot, int r
     }
 }
 
+/* The log-probability of what was chosen, given the row's best score: what is no number sorts above all others, and
+ * -inf means that every word is banned. */
+static __device__ float logprob_of_best(float best, float logprob)
+{
+    return isfinite(best) ? logprob : best < 0.0f ? -INFINITY : NAN;
+}
+
 /* Greedy and sampling: one continuation. */
 static __device__ void single_row(const search_view &v, const t5_slot *slot, int row, float *x, t5_key *lists,
                                   t5_key *keys)
@@ -237,6 +244,7 @@ static __device__ void single_row(const search_view &v, const t5_slot *slot, int
         chosen.token = t5_key_token(keys[0]);
         if (slot->wants_logprobs) chosen.logprob = x[chosen.token] - t5_log_sum_exp(x, v.vocab_size);
     }
+    chosen.logprob = logprob_of_best(x[t5_key_token(keys[0])], chosen.logprob);
     chosen.score = v.state.scores[row] + chosen.logprob;
     if (threadIdx.x == 0) v.state.candidates[(size_t)row * 2 * T5_BEAMS_MAX] = chosen;
 }
@@ -252,6 +260,7 @@ static __device__ void tiled_row(const search_view &v, const t5_slot *slot, int 
     t5_candidate *out = v.state.candidates + (size_t)row * 2 * T5_BEAMS_MAX;
     for (int i = (int)threadIdx.x; i < n; i += (int)blockDim.x) {
         float logprob = has_sum ? t5_key_score(keys[i]) - log_sum : 0.0f;
+        if (slot->mode == T5_SEARCH_GREEDY) logprob = logprob_of_best(t5_key_score(keys[i]), logprob);
         out[i] = {logprob + v.state.scores[row], t5_key_token(keys[i]), row - slot->row0, logprob};
     }
 }

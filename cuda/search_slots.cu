@@ -187,7 +187,7 @@ static __device__ void advance_beams(const t5_search_state &s, t5_slot *slot, co
     __syncthreads();
     bool is_full = slot->early_stopping == T5_EARLY_TRUE && n_finished == slot->n_rows;
     bool is_done = is_last || n_next < slot->n_rows;
-    if (is_done && n_finished == 0) { /* every score is -inf or NaN: give the first rather than nothing */
+    if (is_done && n_finished == 0) { /* every score is -inf: give the first rather than nothing */
         set_result(s, slot, 0, slot->row0 + merged[0].beam, &merged[0], merged[0].score);
         n_finished = 1;
     }
@@ -226,11 +226,34 @@ static __device__ void report_stable(const t5_search_state &s, t5_slot *slot)
     if (lane == 0) slot->n_stable = n_stable + i;
 }
 
+/* The same answer in every thread. Twin: is_any_broken. */
+static __device__ bool is_any_broken(const t5_search_state &s, const t5_step_row *rows, int n_rows)
+{
+    for (int i = 0; i < n_rows; i++) {
+        int row = rows[i].row;
+        if (!s.row_done[row] && isnan(s.candidates[(size_t)row * 2 * T5_BEAMS_MAX].score)) return true;
+    }
+    return false;
+}
+
+static __device__ void give_up(t5_slot *slot)
+{
+    if (threadIdx.x == 0) {
+        slot->n_finished = 0;
+        slot->is_broken = 1;
+        slot->phase = T5_SLOT_DONE;
+    }
+}
+
 static __device__ void finish_score(const t5_search_state &s, t5_slot *slot)
 {
     float sum = 0.0f;
     for (int i = 1; i < slot->len; i++)
         sum += s.logprobs[row_at(s, slot->row0) + (size_t)i];
+    if (isnan(sum)) {
+        give_up(slot);
+        return;
+    }
     set_result(s, slot, 0, slot->row0, NULL, sum);
     if (threadIdx.x == 0) {
         slot->n_finished = 1;
@@ -260,6 +283,10 @@ __global__ void __launch_bounds__(THREADS) search_slots_kernel(slot_view v)
         return;
     }
     if (n_computed < slot->len) return; /* still reading the prompt */
+    if (is_any_broken(v.state, v.rows + i_row, n_rows)) {
+        give_up(slot);
+        return;
+    }
     if (slot->mode == T5_SEARCH_BEAM) {
         advance_beams(v.state, slot, v.rows + i_row, n_rows);
     } else {

@@ -227,6 +227,7 @@ void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
     for (int32_t i = 0; i < e->n_workers; i++) {
         const t5_worker *w = &e->workers[i];
         out->n_rows_running += w->n_rows_running;
+        out->n_nonfinite += w->n_nonfinite;
         out->kv.n_blocks += w->kv.n_blocks;
         out->kv.n_reserved += w->kv.n_reserved;
         out->kv.n_used += w->kv.n_used;

@@ -90,6 +90,7 @@ typedef struct {
     int64_t n_failed;    /* of these, ended by an error other than the next two */
     int64_t n_cancelled; /* of these, given up because the client left */
     int64_t n_late;      /* of these, given up because their deadline passed */
+    int64_t n_nonfinite; /* of the failed ones, those that the model gave no numbers: see t5_batch_outcome() */
     int64_t n_rejected;  /* not accepted: queue full, stopping, device lost */
     int64_t n_source_tokens, n_target_tokens;
     t5_histogram_counts queue_wait_ns; /* from submission to a place in the batch, one per sequence */

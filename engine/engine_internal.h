@@ -23,6 +23,7 @@ typedef struct {
     bool is_lost;
     int32_t n_rows_running;
     t5_kv_usage kv;
+    int64_t n_nonfinite;
     t5_rate rate; /* of admission */
 } t5_worker;
 

@@ -16,6 +16,7 @@ static void show_load(t5_worker *w)
 {
     w->n_rows_running = t5_batch_n_rows_running(w->batch);
     w->kv = t5_batch_kv_usage(w->batch);
+    w->n_nonfinite = t5_batch_n_nonfinite(w->batch);
 }
 
 /* Ends one sequence, which may be gone afterwards. Its slot, if it had one, is free already. */

@@ -21,6 +21,7 @@ static int32_t n_results_wanted(const t5_batch *batch, const t5_sequence *seq)
 
 int32_t t5_results_copy(const t5_batch *batch, t5_sequence *seq)
 {
+    if (t5_batch_outcome(batch, seq->slot, &seq->error) != T5_OK) return 0;
     const int32_t n_results = n_results_wanted(batch, seq);
     T5_ASSERT(n_results > 0);
     const bool has_logprobs = seq->is_score || seq->wants_logprobs;

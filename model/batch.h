@@ -61,6 +61,8 @@ t5_status t5_batch_step(t5_batch *b, t5_error *err);
  * its result. Call after each step; a device that runs behind the host tells a step late. */
 int32_t t5_batch_take_stable(t5_batch *b, int32_t slot, const int32_t **out_ids);
 bool t5_batch_is_done(const t5_batch *b, int32_t slot);
+/* T5_OK when a slot that is done has results; T5_ERR_FORMAT when the model gave it no numbers. */
+t5_status t5_batch_outcome(const t5_batch *b, int32_t slot, t5_error *err);
 /* Number of results of a slot that is done. */
 int32_t t5_batch_n_results(const t5_batch *b, int32_t slot);
 /* Result `i`, best first. */
@@ -68,6 +70,7 @@ void t5_batch_result_get(const t5_batch *b, int32_t slot, int32_t i, t5_batch_re
 /* Frees the slot, whether done or not (a client left). */
 void t5_batch_release(t5_batch *b, int32_t slot);
 
+int64_t t5_batch_n_nonfinite(const t5_batch *b);    /* slots so far that the model gave no numbers */
 int32_t t5_batch_n_running(const t5_batch *b);      /* slots */
 int32_t t5_batch_n_rows_running(const t5_batch *b); /* rows */
 

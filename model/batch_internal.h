@@ -41,6 +41,7 @@ struct t5_batch {
     float *fin_scores;
     int32_t *fin_lens;
     int32_t n_running, n_rows_running;
+    int64_t n_nonfinite;
 
     /* The encoder pass that is being gathered. */
     int32_t *enc_tokens, *enc_first, *enc_slots;

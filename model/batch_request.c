@@ -214,6 +214,21 @@ bool t5_batch_is_done(const t5_batch *b, int32_t slot)
     return b->slots[slot].phase == T5_SLOT_DONE;
 }
 
+t5_status t5_batch_outcome(const t5_batch *b, int32_t slot, t5_error *err)
+{
+    T5_ASSERT(t5_batch_is_done(b, slot));
+    if (!b->slots[slot].is_broken) return T5_OK;
+    return T5_FAIL(err, T5_ERR_FORMAT,
+                   "the model gave scores that are not finite: its weights are damaged, or leave "
+                   "the range of the compute type (%s)",
+                   b->model->backend->device);
+}
+
+int64_t t5_batch_n_nonfinite(const t5_batch *b)
+{
+    return b->n_nonfinite;
+}
+
 int32_t t5_batch_n_results(const t5_batch *b, int32_t slot)
 {
     T5_ASSERT(t5_batch_is_done(b, slot));

@@ -278,6 +278,8 @@ static t5_status read_outcome(t5_batch *b, t5_error *err)
         info->n_fresh = 0; /* the result has them all */
         slot->phase = T5_SLOT_DONE;
         slot->n_finished = outcome->slots[s].n_finished;
+        slot->is_broken = outcome->slots[s].is_broken;
+        b->n_nonfinite += slot->is_broken;
         T5_TRY(read_results(b, slot, err));
     }
 out:

@@ -224,6 +224,15 @@ static t5_candidate draw(const t5_slot *slot, int32_t i_beam, float *x, int32_t 
     }
 }
 
+/* Whether a score is no number; -inf is one, of what is banned. */
+static bool is_broken(const float *x, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        if (!(x[i] < INFINITY)) return true;
+    }
+    return false;
+}
+
 /* Log-probability of each given token after the row's queries. */
 static void score_row(t5_search_state *s, const t5_slot *slot, const t5_step_row *row, const float *logits,
                       int32_t vocab_size, const t5_vocab_ops *ops)
@@ -272,6 +281,7 @@ void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, in
         out[0].token = ops->argmax(x, vocab_size);
         out[0].logprob = slot->wants_logprobs ? x[out[0].token] - ops->log_sum_exp(x, vocab_size) : 0.0f;
     }
+    if (!isfinite(x[out[0].token])) out[0].logprob = is_broken(x, vocab_size) ? NAN : -INFINITY;
     out[0].beam = i_beam;
     out[0].score = s->scores[row->row] + out[0].logprob;
 }
@@ -299,6 +309,23 @@ static void set_result(t5_search_state *s, const t5_slot *slot, int32_t i_result
     }
     s->fin_lens[slot->row0 + i_result] = (int32_t)len;
     s->fin_scores[slot->row0 + i_result] = score;
+}
+
+/* Whether a row has no candidate with a score that is a number: its best one is the first to be none. */
+static bool is_any_broken(const t5_search_state *s, const t5_step_row *rows, int32_t n_rows)
+{
+    for (int32_t i = 0; i < n_rows; i++) {
+        const t5_candidate *best = &s->candidates[(size_t)rows[i].row * 2 * T5_BEAMS_MAX];
+        if (!s->row_done[rows[i].row] && isnan(best->score)) return true;
+    }
+    return false;
+}
+
+static void give_up(t5_slot *slot)
+{
+    slot->n_finished = 0;
+    slot->is_broken = 1;
+    slot->phase = T5_SLOT_DONE;
 }
 
 /* Greedy and sampling: every row goes on by itself. */
@@ -415,7 +442,7 @@ static void advance_beams(t5_search_state *s, t5_slot *slot, const t5_step_row *
     }
     bool is_full = slot->early_stopping == T5_EARLY_TRUE && slot->n_finished == slot->n_rows;
     if (is_last || n_next < slot->n_rows) {
-        if (slot->n_finished == 0) { /* every score is -inf or NaN: give the first rather than nothing */
+        if (slot->n_finished == 0) { /* every score is -inf: give the first rather than nothing */
             set_result(s, slot, 0, slot->row0 + merged[0].beam, &merged[0], merged[0].score);
             slot->n_finished = 1;
         }
@@ -432,6 +459,10 @@ static void finish_score(t5_search_state *s, t5_slot *slot)
     float sum = 0.0f;
     for (int32_t i = 1; i < slot->len; i++)
         sum += s->logprobs[at(s, slot->row0) + (size_t)i];
+    if (isnan(sum)) {
+        give_up(slot);
+        return;
+    }
     set_result(s, slot, 0, slot->row0, NULL, sum);
     slot->n_finished = 1;
     slot->phase = T5_SLOT_DONE;
@@ -482,7 +513,9 @@ void t5_search_slot(t5_search_state *s, int32_t i_slot, const t5_step_row *rows,
     }
     if (slot->n_computed < slot->len) return; /* still reading the prompt */
     T5_ASSERT(slot->len < slot->len_max);
-    if (slot->mode == T5_SEARCH_BEAM) {
+    if (is_any_broken(s, rows, n_rows)) {
+        give_up(slot);
+    } else if (slot->mode == T5_SEARCH_BEAM) {
         advance_beams(s, slot, rows, n_rows);
     } else {
         advance_rows(s, slot, rows, n_rows);

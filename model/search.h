@@ -48,6 +48,7 @@ typedef struct {
     int32_t n_computed; /* positions of each row that are in the KV cache */
     int32_t n_finished; /* results in fin_*: beams that ended; greedy and sampling: rows that ended */
     int32_t phase;      /* t5_slot_phase */
+    int32_t is_broken;  /* done without results: its scores were no numbers */
     /* Streaming. Every hypothesis that may still be returned first shares its first n_stable tokens, prompt included;
      * the number never shrinks, and starts as n_prompt. It grows by at most T5_STABLE_MAX in a step, whose tokens these
      * are; what is left when the slot is done is in its result. */
@@ -109,7 +110,10 @@ extern const t5_vocab_ops t5_vocab_ops_plain;
 bool t5_search_state_alloc(t5_search_state *s, void *(*alloc)(void *ctx, size_t n_bytes), void *ctx);
 void t5_search_state_free(t5_search_state *s, void (*release)(void *ctx, void *p), void *ctx);
 
-/* Both halves leave rows and slots of -1 and slots that are not running alone.
+/* A model that overflows gives logits that are no numbers. Then the first half gives the row a candidate whose score is
+ * NaN (score mode: a log-probability), and the second ends the slot as broken. When every word is banned its score is
+ * -inf, and the search goes on.
+ * Both halves leave rows and slots of -1 and slots that are not running alone.
  * First half of a step, for each row on its own (rows may run in parallel): applies the processors to the logits in
  * place and fills the row's candidates, or, in score mode, the log-probabilities. logits: [n_queries][vocab_size].
  * `scratch` is vocab_size candidates that only sampling uses; each thread has its own. */

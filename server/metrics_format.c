@@ -137,6 +137,8 @@ static void put_counts(const t5_metrics_gauges *g, FILE *file)
         {"t5serve_deadline_missed_total", "counter", "Sentences given up because their time had passed.",
          (double)e->n_late},
         {"t5serve_failed_total", "counter", "Sentences that ended by another error.", (double)e->n_failed},
+        {"t5serve_nonfinite_total", "counter", "Of these, sentences for which the model gave no finite scores.",
+         (double)e->n_nonfinite},
         {"t5serve_rejected_total", "counter", "Sentences not accepted: queue full, stopping, device lost.",
          (double)e->n_rejected},
         {"t5serve_log_lines_dropped_total", "counter", "Log lines that could not be written.",

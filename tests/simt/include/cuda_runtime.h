@@ -169,6 +169,8 @@ template <class T> static inline T __ldg(const T *p)
 }
 #define __expf expf /* macros: glibc's math.h declares functions of these names */
 #define __logf logf
+using std::isfinite;
+using std::isnan;
 static inline float rsqrtf(float x)
 {
     return 1.0f / sqrtf(x);
