@@ -246,7 +246,7 @@ int32_t t5_engine_retry_after_s(t5_engine *e)
     const double cost = (double)e->queue.cost;
     double rate = 0;
     for (int32_t i = 0; i < e->n_workers; i++)
-        rate += t5_rate_per_s(&e->workers[i].rate);
+        rate += t5_speed_per_s(&e->workers[i].rate);
     pthread_mutex_unlock(&e->mutex);
     const double seconds = rate > 0 ? cost / rate : 0;
     if (seconds >= RETRY_S_MAX) return RETRY_S_MAX;

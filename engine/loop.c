@@ -260,7 +260,7 @@ static void step(t5_worker *w)
 static void end_turn(t5_worker *w, int64_t start_ns)
 {
     pthread_mutex_lock(&w->engine->mutex);
-    t5_rate_add(&w->rate, w->turn_cost, t5_clock_ns() - start_ns);
+    t5_speed_add(&w->rate, w->turn_cost, t5_clock_ns() - start_ns);
     show_load(w);
     pthread_mutex_unlock(&w->engine->mutex);
     w->turn_cost = 0;

@@ -1,7 +1,7 @@
 /* tests/test_queue.c: the engine's bounded queue, and its measure of speed. */
 #include "base/clock.h"
 #include "engine/queue.h"
-#include "engine/rate.h"
+#include "engine/speed.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -214,14 +214,14 @@ static void small_ones_starve_nobody(void **state)
 static void rate_follows_the_speed(void **state)
 {
     (void)state;
-    t5_rate rate = {0};
-    assert_true(t5_rate_per_s(&rate) == 0);
+    t5_speed rate = {0};
+    assert_true(t5_speed_per_s(&rate) == 0);
     for (int i = 0; i < 6000; i++)
-        t5_rate_add(&rate, 10, 10000000);
-    assert_true(t5_rate_per_s(&rate) > 999 && t5_rate_per_s(&rate) < 1001);
+        t5_speed_add(&rate, 10, 10000000);
+    assert_true(t5_speed_per_s(&rate) > 999 && t5_speed_per_s(&rate) < 1001);
     for (int i = 0; i < 60; i++)
-        t5_rate_add(&rate, 50, 1000000000);
-    assert_true(t5_rate_per_s(&rate) > 49 && t5_rate_per_s(&rate) < 55);
+        t5_speed_add(&rate, 50, 1000000000);
+    assert_true(t5_speed_per_s(&rate) > 49 && t5_speed_per_s(&rate) < 55);
 }
 
 int main(void)

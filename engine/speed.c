@@ -1,5 +1,5 @@
-/* engine/rate.c: see rate.h. */
-#include "engine/rate.h"
+/* engine/speed.c: see speed.h. */
+#include "engine/speed.h"
 
 #include "base/assert.h"
 
@@ -7,7 +7,7 @@
 
 #define FADE_S 10.0 /* what was this long ago counts 1/e */
 
-void t5_rate_add(t5_rate *r, int64_t cost, int64_t ns)
+void t5_speed_add(t5_speed *r, int64_t cost, int64_t ns)
 {
     T5_ASSERT(cost >= 0 && ns >= 0);
     const double seconds = (double)ns / 1e9;
@@ -16,7 +16,7 @@ void t5_rate_add(t5_rate *r, int64_t cost, int64_t ns)
     r->seconds = r->seconds * faded + seconds;
 }
 
-double t5_rate_per_s(const t5_rate *r)
+double t5_speed_per_s(const t5_speed *r)
 {
     return r->seconds > 0 ? r->cost / r->seconds : 0;
 }
