@@ -15,6 +15,7 @@ static const struct {
 } lt_variables[] = {
     {"LT_HOST", T5_KEY_host},
     {"LT_PORT", T5_KEY_port},
+    {"LT_REQ_LIMIT", T5_KEY_req_limit},
     {"LT_CHAR_LIMIT", T5_KEY_char_limit},
     {"LT_BATCH_LIMIT", T5_KEY_max_texts_per_request},
     {"LT_ALTERNATIVES_LIMIT", T5_KEY_alternatives_limit},

@@ -1,6 +1,7 @@
 /* server/deepl.c: see deepl.h. A translation goes the same way as in translate.c. */
 #include "server/deepl.h"
 #include "base/utf8.h"
+#include "server/admit.h"
 #include "server/deepl_params.h"
 #include "server/routes.h"
 
@@ -23,15 +24,22 @@ static void on_done(void *ctx)
     t5_exchange_resume(ctx);
 }
 
-static t5_status read_params(t5_exchange *x, const t5_server *s, t5_deepl_params *out, t5_error *err)
+/* False: the exchange is answered. */
+static bool read_params(t5_exchange *x, const t5_server *s, t5_deepl_params *out)
 {
     json_t *fields = NULL;
-    bool is_form = false;
-    t5_status status = t5_exchange_fields(x, "text", &fields, &is_form, err);
-    if (status != T5_OK) return status;
-    status = t5_deepl_params_read(fields, &s->rules, out, err);
-    json_decref(fields);
-    return status;
+    bool is_form = false, is_answered = false;
+    t5_error err = {0};
+    t5_params_rules rules;
+    if (t5_exchange_fields(x, "text", &fields, &is_form, &err) == T5_OK) {
+        const char *key = json_string_value(json_object_get(fields, "auth_key"));
+        const int64_t n_texts = (int64_t)json_array_size(json_object_get(fields, "text"));
+        is_answered = !t5_server_admits(x, s, &t5_refusals_deepl, key, n_texts, &rules);
+        if (!is_answered) t5_deepl_params_read(fields, &rules, out, &err);
+        json_decref(fields);
+    }
+    if (err.status != T5_OK) t5_exchange_fail(x, &err);
+    return !is_answered && err.status == T5_OK;
 }
 
 void t5_deepl_handle(t5_exchange *x, void *server)
@@ -45,10 +53,7 @@ void t5_deepl_handle(t5_exchange *x, void *server)
         return;
     }
     t5_exchange_set_state(x, state);
-    if (read_params(x, s, &state->params, &err) != T5_OK) {
-        t5_exchange_fail(x, &err);
-        return;
-    }
+    if (!read_params(x, s, &state->params)) return;
     const t5_translation_request request = {
         .texts = state->params.texts,
         .n_texts = state->params.n_texts,
@@ -98,6 +103,9 @@ void t5_deepl_finish(t5_exchange *x, void *server)
         t5_exchange_fail(x, &state->error);
         return;
     }
+    t5_usage usage;
+    t5_translation_usage(state->translation, &usage);
+    t5_exchange_set_usage(x, p->n_texts, usage.n_source_tokens, usage.n_target_tokens);
     json_t *translations = json_array();
     for (int32_t i = 0; i < p->n_texts; i++) {
         size_t n_chars = t5_utf8_count(p->texts[i].text, p->texts[i].n_bytes);

@@ -41,9 +41,8 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **re
 {
     t5_http *h = ctx;
     t5_exchange *x = *request_ctx;
-    (void)code;
+    (void)connection, (void)code;
     if (x == NULL) return;
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     const t5_http_summary summary = {
         .id = x->id,
         .route = x->route,
@@ -56,7 +55,7 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **re
         .n_texts = x->n_texts,
         .n_source_tokens = x->n_source_tokens,
         .n_target_tokens = x->n_target_tokens,
-        .client = info != NULL ? info->client_addr : NULL,
+        .client = t5_exchange_peer(x),
     };
     h->options.observe(h->options.server, &summary);
     t5_watch_set_deadline(h->watch, x->watched, t5_clock_ms() + h->options.receive_timeout_ms);

@@ -85,6 +85,8 @@ void *t5_exchange_state(const t5_exchange *x);
 const char *t5_exchange_body(const t5_exchange *x, size_t *out_bytes);
 const char *t5_exchange_header(const t5_exchange *x, const char *name); /* or NULL */
 const char *t5_exchange_id(const t5_exchange *x);
+/* Whom the connection is from; NULL when that is not known. */
+const struct sockaddr *t5_exchange_peer(const t5_exchange *x);
 /* t5_clock_ms() when the answer to this work comes too late: the client's X-Request-Timeout-Ms or request_timeout_ms,
  * whichever ends first. 0: none. */
 int64_t t5_exchange_deadline_ms(const t5_exchange *x);
@@ -99,6 +101,8 @@ t5_status t5_exchange_fields(t5_exchange *x, const char *repeated, struct json_t
 
 /* Headers for the reply, besides those that every reply has: name, value, ..., NULL. Static texts. */
 void t5_exchange_set_headers(t5_exchange *x, const char *const *headers);
+/* For a 429 or 503: when it is worth asking again, 1 or more. */
+void t5_exchange_set_retry_after(t5_exchange *x, int32_t s);
 /* Exactly one of these ends an exchange. */
 void t5_exchange_reply(t5_exchange *x, unsigned http_status, const char *content_type, char *body, size_t n_bytes);
 void t5_exchange_reply_json(t5_exchange *x, unsigned http_status, const struct json_t *value);

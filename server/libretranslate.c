@@ -2,6 +2,7 @@
  * detection, settings for a page, the specification, and suggestions, which we do not take. */
 #include "server/libretranslate.h"
 #include "base/utf8.h"
+#include "server/admit.h"
 #include "server/fields.h"
 #include "server/routes.h"
 #include "server/web.h"
@@ -71,6 +72,12 @@ void t5_detect_handle(t5_exchange *x, void *server)
 
     T5_TRY(t5_exchange_fields(x, NULL, &fields, &is_form, &err));
     const json_t *q = json_object_get(fields, "q");
+    const char *key = json_string_value(json_object_get(fields, "api_key"));
+    t5_params_rules rules;
+    if (!t5_server_admits(x, s, &t5_refusals_libretranslate, key, (int64_t)json_array_size(q), &rules)) {
+        json_decref(fields);
+        return;
+    }
     T5_TRY(t5_params_check_q(q, &err));
     if (s->rules.n_codes == 0) T5_TRY(T5_FAIL(&err, T5_ERR_ARG, "Invalid request: the model names no languages"));
     if (json_is_string(q)) add_text(&d, q, s);
@@ -99,10 +106,10 @@ void t5_frontend_settings_handle(t5_exchange *x, void *server)
     const t5_server *s = server;
     const char *code = first_target(s), *name = t5_langcode_name(code);
     json_t *value =
-        json_pack("{s:b, s:I, s:b, s:i, s:b, s:{s:{s:s, s:s}, s:{s:s, s:s}}, s:b, s:[]}", "apiKeys", 0, "charLimit",
-                  (json_int_t)s->rules.chars_max, "filesTranslation", 0, "frontendTimeout", 500, "keyRequired", 0,
-                  "language", "source", "code", "auto", "name", "Auto Detect", "target", "code", code, "name",
-                  name != NULL ? name : code, "suggestions", 0, "supportedFilesFormat");
+        json_pack("{s:b, s:I, s:b, s:i, s:b, s:{s:{s:s, s:s}, s:{s:s, s:s}}, s:b, s:[]}", "apiKeys", s->has_keys,
+                  "charLimit", (json_int_t)s->rules.chars_max, "filesTranslation", 0, "frontendTimeout", 500,
+                  "keyRequired", s->requires_key, "language", "source", "code", "auto", "name", "Auto Detect", "target",
+                  "code", code, "name", name != NULL ? name : code, "suggestions", 0, "supportedFilesFormat");
     t5_exchange_reply_json(x, 200, value);
     json_decref(value);
 }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "server/json_memory.h"
+#include "server/keys.h"
 #include "server/routes.h"
 
 #include <fcntl.h>
@@ -86,7 +87,14 @@ static t5_status start_http(program *p, t5_error *err)
     p->server.has_access_log = c->access_log;
     p->server.has_access_client = c->access_log_client;
     p->server.has_web_ui = !c->disable_web_ui;
+    p->server.has_keys = c->api_keys[0] != '\0';
+    p->server.requires_key = c->require_api_key;
     p->server.version = T5_VERSION;
+    const t5_access_options access = {.keys_path = c->api_keys,
+                                      .requires_key = c->require_api_key,
+                                      .req_limit = c->req_limit,
+                                      .trusted_proxies = c->trusted_proxies};
+    T5_TRY(t5_access_create(&access, &p->server.access, err));
     T5_TRY(t5_server_init(&p->server, err));
     const t5_http_options options = {
         .host = c->host,
@@ -175,6 +183,7 @@ static bool drain(program *p)
 static void close_program(program *p)
 {
     t5_server_deinit(&p->server);
+    t5_access_destroy(p->server.access);
     t5_translator_close(p->translator);
 }
 
@@ -239,6 +248,10 @@ int main(int argc, char **argv)
     t5_error err = {0};
     t5_config_action action = T5_CONFIG_RUN;
     reserve_stdio();
+    if (argc > 1 && strcmp(argv[1], "keys") == 0) {
+        t5_status done = t5_keys_command(argc - 1, argv + 1, stdout, &err);
+        return done == T5_OK ? EXIT_SUCCESS : complain(done, &err);
+    }
     t5_status status = t5_config_load(argc, argv, environ, &p.config, &action, &err);
     if (status != T5_OK) {
         complain(status, &err);

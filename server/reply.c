@@ -69,13 +69,19 @@ static void add_headers(const t5_exchange *x, struct MHD_Response *response, con
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
     }
     bool is_draining = t5_http_is_draining(x->http);
-    if (x->http_status == MHD_HTTP_SERVICE_UNAVAILABLE) add_retry_after(x, response, is_draining);
+    bool is_later = x->http_status == MHD_HTTP_SERVICE_UNAVAILABLE || x->http_status == MHD_HTTP_TOO_MANY_REQUESTS;
+    if (is_later) add_retry_after(x, response, is_draining);
     if (x->must_close || is_draining) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 }
 
 void t5_exchange_set_headers(t5_exchange *x, const char *const *headers)
 {
     x->headers = headers;
+}
+
+void t5_exchange_set_retry_after(t5_exchange *x, int32_t s)
+{
+    x->retry_after_s = s;
 }
 
 void t5_exchange_send(t5_exchange *x)

@@ -1,6 +1,7 @@
 /* server/routes.h: what t5serve answers. One table says who handles which method and path; a further API is further
  * rows and a file beside translate.c. */
 #pragma once
+#include "server/access.h"
 #include "server/http.h"
 #include "server/metrics.h"
 #include "server/params.h"
@@ -12,6 +13,8 @@
 /* What the routes share. Immutable while requests are served, but for what counts. */
 typedef struct {
     t5_translator *translator;
+    t5_access *access;
+    bool has_keys, requires_key;   /* for clients that want to know */
     t5_params_rules rules;         /* the caller sets the limits */
     atomic_bool has_metrics;       /* GET /metrics is answered */
     atomic_bool has_access_log;    /* a line for each request */

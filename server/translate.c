@@ -1,5 +1,6 @@
 /* server/translate.c: POST /translate, as LibreTranslate has it. handle: fields -> params -> start; the device thread
  * resumes; finish: detokenize, join, reply. */
+#include "server/admit.h"
 #include "server/routes.h"
 
 #include <jansson.h>
@@ -18,15 +19,22 @@ static void on_done(void *ctx)
     t5_exchange_resume(ctx);
 }
 
-static t5_status read_params(t5_exchange *x, const t5_server *s, t5_params *out, t5_error *err)
+/* False: the exchange is answered. */
+static bool read_params(t5_exchange *x, const t5_server *s, t5_params *out)
 {
     json_t *fields = NULL;
-    bool is_form = false;
-    t5_status status = t5_exchange_fields(x, NULL, &fields, &is_form, err);
-    if (status != T5_OK) return status;
-    status = t5_params_read(fields, is_form, &s->rules, out, err);
-    json_decref(fields);
-    return status;
+    bool is_form = false, is_answered = false;
+    t5_error err = {0};
+    t5_params_rules rules;
+    if (t5_exchange_fields(x, NULL, &fields, &is_form, &err) == T5_OK) {
+        const char *key = json_string_value(json_object_get(fields, "api_key"));
+        const int64_t n_texts = (int64_t)json_array_size(json_object_get(fields, "q"));
+        is_answered = !t5_server_admits(x, s, &t5_refusals_libretranslate, key, n_texts, &rules);
+        if (!is_answered) t5_params_read(fields, is_form, &rules, out, &err);
+        json_decref(fields);
+    }
+    if (err.status != T5_OK) t5_exchange_fail(x, &err);
+    return !is_answered && err.status == T5_OK;
 }
 
 void t5_translate_handle(t5_exchange *x, void *server)
@@ -40,10 +48,7 @@ void t5_translate_handle(t5_exchange *x, void *server)
         return;
     }
     t5_exchange_set_state(x, state);
-    if (read_params(x, s, &state->params, &err) != T5_OK) {
-        t5_exchange_fail(x, &err);
-        return;
-    }
+    if (!read_params(x, s, &state->params)) return;
     const t5_params *p = &state->params;
     const t5_translation_request request = {
         .texts = p->texts,
@@ -137,6 +142,9 @@ void t5_translate_finish(t5_exchange *x, void *server)
         fail(x, &state->error);
         return;
     }
+    t5_usage usage;
+    t5_translation_usage(state->translation, &usage);
+    t5_exchange_set_usage(x, state->params.n_texts, usage.n_source_tokens, usage.n_target_tokens);
     json_t *reply = make_reply(&state->params, state->translation);
     t5_exchange_reply_json(x, 200, reply);
     json_decref(reply);

@@ -1,0 +1,66 @@
+/* server/admit.c: see admit.h. */
+#include "server/admit.h"
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define HTTP_TOO_MANY 429
+
+/* LibreTranslate's statuses: its clients take a 403 for a used-up quota, so who has no key gets 400. */
+const t5_refusals t5_refusals_libretranslate = {
+    .no_key_status = 400,
+    .no_key_text = "Please contact the server operator to get an API key",
+    .wrong_key_status = 403,
+    .wrong_key_text = "Invalid API key",
+};
+
+const t5_refusals t5_refusals_deepl = {
+    .no_key_status = 403,
+    .no_key_text = "Authorization failed: no key",
+    .wrong_key_status = 403,
+    .wrong_key_text = "Authorization failed: unknown key",
+    .too_often_text = "Too many requests",
+};
+
+/* The key in `Authorization: SCHEME key`, or NULL. */
+static const char *key_of_header(const t5_exchange *x)
+{
+    static const char *const schemes[] = {"Bearer ", "DeepL-Auth-Key "};
+    const char *value = t5_exchange_header(x, "Authorization");
+    for (size_t i = 0; i < T5_COUNT(schemes) && value != NULL; i++) {
+        const size_t n = strlen(schemes[i]);
+        if (strncasecmp(value, schemes[i], n) == 0) return value + n + strspn(value + n, " ");
+    }
+    return NULL;
+}
+
+static void refuse_too_often(t5_exchange *x, const t5_refusals *refusals, const t5_access_verdict *verdict)
+{
+    char text[64];
+    snprintf(text, sizeof text, "Slowdown: %" PRId64 " per 1 minute", verdict->req_limit);
+    t5_exchange_set_retry_after(x, verdict->wait_s);
+    t5_exchange_fail_status(x, HTTP_TOO_MANY, refusals->too_often_text != NULL ? refusals->too_often_text : text);
+}
+
+bool t5_server_admits(t5_exchange *x, const t5_server *s, const t5_refusals *refusals, const char *key, int64_t n_texts,
+                      t5_params_rules *out_rules)
+{
+    t5_access_verdict verdict;
+    const char *given = key != NULL && key[0] != '\0' ? key : key_of_header(x);
+    t5_access_check(s->access, given, t5_exchange_peer(x), t5_exchange_header(x, "X-Forwarded-For"), n_texts,
+                    t5_clock_ms(), &verdict);
+    if (verdict.result == T5_ACCESS_NO_KEY) t5_exchange_fail_status(x, refusals->no_key_status, refusals->no_key_text);
+    if (verdict.result == T5_ACCESS_WRONG_KEY)
+        t5_exchange_fail_status(x, refusals->wrong_key_status, refusals->wrong_key_text);
+    if (verdict.result == T5_ACCESS_TOO_OFTEN) refuse_too_often(x, refusals, &verdict);
+    *out_rules = (t5_params_rules){.profile = s->rules.profile,
+                                   .codes = s->rules.codes,
+                                   .n_codes = s->rules.n_codes,
+                                   .chars_max = verdict.char_limit >= 0 ? verdict.char_limit : s->rules.chars_max,
+                                   .texts_max = s->rules.texts_max,
+                                   .alternatives_max = s->rules.alternatives_max};
+    return verdict.result == T5_ACCESS_GRANTED;
+}

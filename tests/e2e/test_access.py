@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""API keys and limits, over HTTP. Usage: test_access.py T5SERVE T5SERVE_FAKE"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from server import Server
+
+FAKE = sys.argv.pop(2)
+PROGRAM = sys.argv.pop(1)
+
+
+def keys(*words):
+    return subprocess.run([PROGRAM, "keys", *words], capture_output=True, text=True, check=False)
+
+
+class Access(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.file = os.path.join(self.folder.name, "keys.json")
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def add(self, *flags):
+        done = keys("add", "--file", self.file, *flags)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout.strip()
+
+    def ask(self, server, path="/translate", headers=(), **fields):
+        default = {"text": ["Hello"], "target_lang": "DE"} if path.startswith("/v2") else {"q": "Hello", "source": "en", "target": "de"}
+        return server.post(path, json.dumps({**default, **fields}).encode(), headers=headers)
+
+    def test_keys_are_needed(self):
+        """Claim: who has no key, or a wrong one, gets the status that the clients of each API understand; the key may come
+        in the field, or in a header."""
+        key = self.add("--name", "somebody")
+        with Server(FAKE, "--api-keys", self.file, "--require-api-key") as server:
+            reply = self.ask(server)
+            self.assertEqual((reply.status, reply.error), (400, "Please contact the server operator to get an API key"))
+            reply = self.ask(server, api_key="t5-wrong")
+            self.assertEqual((reply.status, reply.error), (403, "Invalid API key"))
+            self.assertEqual(self.ask(server, api_key=key).status, 200)
+            self.assertEqual(self.ask(server, headers=[f"Authorization: Bearer {key}"]).status, 200)
+            self.assertEqual(self.ask(server, "/detect").status, 400)
+            self.assertEqual(self.ask(server, "/detect", api_key=key).status, 200)
+            reply = self.ask(server, "/v2/translate")
+            self.assertEqual((reply.status, "message" in reply.json()), (403, True))
+            self.assertEqual(self.ask(server, "/v2/translate", headers=[f"Authorization: DeepL-Auth-Key {key}"]).status, 200)
+            self.assertEqual(self.ask(server, "/v2/translate", auth_key=key).status, 200)
+            settings = server.get("/frontend/settings").json()
+            self.assertEqual((settings["apiKeys"], settings["keyRequired"]), (True, True))
+            self.assertEqual(server.get("/languages").status, 200)
+
+    def test_limits_of_a_key(self):
+        """Claim: a key's limits take the place of the server's, in both directions."""
+        key = self.add("--req-limit", "2", "--char-limit", "50")
+        with Server(FAKE, "--api-keys", self.file, "--char-limit", "10") as server:
+            self.assertIn("exceeds text limit (10)", self.ask(server, q="a" * 11).error)
+            self.assertEqual(self.ask(server, q="a" * 11, api_key=key).status, 200)
+            self.assertIn("exceeds text limit (50)", self.ask(server, q="a" * 51, api_key=key).error)
+            reply = self.ask(server, api_key=key)
+            self.assertEqual((reply.status, reply.error), (429, "Slowdown: 2 per 1 minute"))
+            self.assertIn(int(reply.headers["retry-after"]), range(1, 61))
+            self.assertEqual(self.ask(server).status, 200)
+
+    def test_anonymous_limit(self):
+        """Claim: each address has its own account, a text costs one, and only a trusted proxy may speak for others."""
+        forwarded = ["X-Forwarded-For: 203.0.113.5"]
+        with Server(FAKE, env={"LT_REQ_LIMIT": "3"}) as server:
+            self.assertEqual(self.ask(server, q=["a", "b"]).status, 200)
+            self.assertEqual(self.ask(server, q=["a", "b"]).status, 429)
+            self.assertEqual(self.ask(server, headers=forwarded).status, 200)
+            self.assertEqual(self.ask(server, headers=forwarded).status, 429)
+            self.assertEqual(self.ask(server, "/v2/translate").status, 429)
+            self.assertEqual(server.get("/health").status, 200)
+        with Server(FAKE, "--req-limit", "1", "--trusted-proxies", "127.0.0.0/8,::1") as server:
+            self.assertEqual(self.ask(server, headers=forwarded).status, 200)
+            self.assertEqual(self.ask(server, headers=forwarded).status, 429)
+            self.assertEqual(self.ask(server, headers=["X-Forwarded-For: 203.0.113.6"]).status, 200)
+
+    def test_settings_that_cannot_be(self):
+        """Claim: a missing or broken file of keys, and a need of keys without any, end the start by name."""
+        for flags, wanted in ((["--api-keys", self.file], self.file), (["--require-api-key"], "require_api_key"),
+                              (["--trusted-proxies", "here"], "trusted_proxies")):
+            done = subprocess.run([FAKE, "--port", "0", *flags], capture_output=True, text=True, check=False, timeout=60)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(wanted, done.stderr)
+
+    def test_command(self):
+        """Claim: list shows what was added, remove takes it away, mistakes are told with exit code 2."""
+        self.add("--name", "first")
+        listed = keys("list", "--file", self.file).stdout.splitlines()
+        self.assertEqual(len(listed), 2)
+        self.assertTrue(listed[1].endswith("first"))
+        self.assertEqual(keys("remove", "--file", self.file, listed[1].split()[0]).returncode, 0)
+        self.assertEqual(len(keys("list", "--file", self.file).stdout.splitlines()), 1)
+        self.assertEqual(keys("remove", "--file", self.file, "00000000").returncode, 2)
+        self.assertEqual(keys("frobnicate", "--file", self.file).returncode, 2)
+        self.assertIn("keys add", keys("--help").stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
