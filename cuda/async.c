@@ -41,6 +41,7 @@ void t5_cuda_drop_graphs(t5_cuda_backend *cuda)
     for (int i = 0; i < T5_CUDA_N_GRAPHS; i++) {
         if (cuda->graphs[i].exec != NULL) cudaGraphExecDestroy(cuda->graphs[i].exec);
         cuda->graphs[i].exec = NULL;
+        cuda->graphs[i].is_given_up = false;
     }
 }
 
@@ -66,7 +67,7 @@ static t5_status step_begin(t5_backend *b, int32_t n_queries, bool *out_is_queue
     if (graph->exec != NULL) {
         T5_TRY(T5_CUDA(err, cudaGraphLaunch(graph->exec, cuda->lane->stream.handle)));
         *out_is_queued = true;
-    } else if (graph->was_run) {
+    } else if (graph->was_run && !graph->is_given_up) {
         T5_TRY(T5_CUDA(err, cudaStreamBeginCapture(cuda->lane->stream.handle, cudaStreamCaptureModeThreadLocal)));
         cuda->recording = graph;
     }
@@ -75,12 +76,13 @@ out:
     return status;
 }
 
-static t5_status step_end(t5_backend *b, bool is_whole, t5_error *err)
+static t5_status step_end(t5_backend *b, bool is_whole, bool *out_is_queued, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_cuda_backend *cuda = t5_cuda_of(b);
     t5_cuda_graph *recorded = cuda->recording;
     cudaGraph_t graph = NULL;
+    *out_is_queued = true;
     if (recorded == NULL) return T5_OK;
     if (!is_whole) {
         abandon_recording(cuda);
@@ -88,7 +90,15 @@ static t5_status step_end(t5_backend *b, bool is_whole, t5_error *err)
     }
     cuda->recording = NULL;
     T5_TRY(T5_CUDA(err, cudaStreamEndCapture(cuda->lane->stream.handle, &graph)));
-    T5_TRY(T5_CUDA(err, cudaGraphInstantiate(&recorded->exec, graph, 0)));
+    cudaError_t error = cudaGraphInstantiate(&recorded->exec, graph, 0);
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError(); /* forgets it: the device goes on */
+        recorded->exec = NULL;
+        recorded->is_given_up = true;
+        *out_is_queued = false;
+        goto out;
+    }
+    T5_TRY(t5_cuda_check(error, "cudaGraphInstantiate", __FILE__, __LINE__, err));
     T5_TRY(T5_CUDA(err, cudaGraphLaunch(recorded->exec, cuda->lane->stream.handle)));
 out:
     if (graph != NULL) cudaGraphDestroy(graph);

@@ -33,6 +33,7 @@ enum { T5_CUDA_DECODE, T5_CUDA_ENCODE, T5_CUDA_N_LANES };
 typedef struct {
     cudaGraphExec_t exec; /* NULL: not recorded yet */
     bool was_run;         /* kernels are loaded when they first run, which a recording does not allow */
+    bool is_given_up;     /* there was no memory for the recording */
 } t5_cuda_graph;
 
 typedef struct {

@@ -111,9 +111,11 @@ typedef struct {
     /* A step of n_queries rows with one query each, as a recorded graph. When one was recorded before it is queued,
      * *out_is_queued is true and that is all. Else the operations up to step_end are recorded, and step_end queues
      * them, or forgets them when they failed half-way: is_whole is false then. Every argument but the contents of
-     * backend memory is the same each time, so launches must not depend on lengths that the host knows. */
+     * backend memory is the same each time, so launches must not depend on lengths that the host knows.
+     * A device without memory for the recording clears step_end's *out_is_queued: nothing was queued, and the step is
+     * to be begun again, which records no more. */
     t5_status (*step_begin)(t5_backend *b, int32_t n_queries, bool *out_is_queued, t5_error *err);
-    t5_status (*step_end)(t5_backend *b, bool is_whole, t5_error *err);
+    t5_status (*step_end)(t5_backend *b, bool is_whole, bool *out_is_queued, t5_error *err);
 
     /* Host memory that fetch can copy to without waiting; zeroed. */
     t5_status (*alloc_host)(t5_backend *b, size_t n_bytes, void **out, t5_error *err);

@@ -183,23 +183,31 @@ static bool pad_to_recorded(t5_batch *b, t5_step *step)
     return true;
 }
 
-static t5_status queue_step(t5_batch *b, t5_step *step, t5_error *err)
+/* A step of a size that is recorded; at most two rounds, see step_end. */
+static t5_status queue_recorded(t5_batch *b, const t5_step *step, t5_error *err)
 {
-    t5_status status = T5_OK;
     const t5_async_ops *async = t5_batch_async(b);
     t5_backend *backend = b->model->backend;
-    bool is_recorded = pad_to_recorded(b, step);
-    bool is_queued = false;
-    T5_TRY(t5_batch_upload_plan(b, err));
-    if (is_recorded) T5_TRY(async->step_begin(backend, step->n_queries, &is_queued, err));
-    if (is_queued) goto out;
-    status = t5_model_step(b->model, step, &b->kv, &b->scratch, b->logits, err);
-    if (is_recorded) {
-        t5_status end_status = async->step_end(backend, status == T5_OK, err);
+    t5_status status = T5_OK;
+    for (bool is_queued = false; !is_queued;) {
+        T5_TRY(async->step_begin(backend, step->n_queries, &is_queued, err));
+        if (is_queued) break;
+        status = t5_model_step(b->model, step, &b->kv, &b->scratch, b->logits, err);
+        t5_status end_status = async->step_end(backend, status == T5_OK, &is_queued, err);
         if (status == T5_OK) status = end_status;
+        T5_TRY(status);
     }
 out:
     return status;
+}
+
+static t5_status queue_step(t5_batch *b, t5_step *step, t5_error *err)
+{
+    bool is_recorded = pad_to_recorded(b, step);
+    t5_status status = t5_batch_upload_plan(b, err);
+    if (status != T5_OK) return status;
+    if (is_recorded) return queue_recorded(b, step, err);
+    return t5_model_step(b->model, step, &b->kv, &b->scratch, b->logits, err);
 }
 
 /* ---- outcome ---- */

@@ -40,13 +40,14 @@ static t5_status step_begin(t5_backend *b, int32_t n_queries, bool *out_is_queue
     return T5_OK;
 }
 
-static t5_status step_end(t5_backend *b, bool is_whole, t5_error *err)
+static t5_status step_end(t5_backend *b, bool is_whole, bool *out_is_queued, t5_error *err)
 {
     (void)b;
     (void)is_whole;
     (void)err;
     T5_ASSERT(is_recording);
     is_recording = false;
+    *out_is_queued = true;
     return T5_OK;
 }
 

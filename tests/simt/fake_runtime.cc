@@ -52,6 +52,7 @@ static std::map<void *, allocation> &allocations = *new std::map<void *, allocat
 static std::set<CUstream_st *> &streams = *new std::set<CUstream_st *>;
 static uint64_t n_calls, bytes_max = UINT64_MAX;
 static simt_totals totals;
+static bool refuses_graphs;
 static struct {
     bool is_armed, is_sticky;
     uint64_t at;
@@ -239,6 +240,12 @@ uint64_t simt_call_count(void)
 {
     guard lock(mutex);
     return n_calls;
+}
+
+void simt_refuse_graphs(bool refuses)
+{
+    guard lock(mutex);
+    refuses_graphs = refuses;
 }
 
 void simt_memory_limit(uint64_t n_bytes)
@@ -482,6 +489,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
 {
     COUNT_CALL();
     guard lock(mutex);
+    if (refuses_graphs) return cudaErrorMemoryAllocation;
     totals.n_allocations++;
     *out = new CUgraphExec_st{graph->operations};
     return cudaSuccess;

@@ -29,6 +29,8 @@ void simt_config_set(const simt_config *config);
 void simt_fault_arm(uint64_t n, int error, bool is_sticky);
 void simt_fault_disarm(void);
 uint64_t simt_call_count(void); /* calls since the start of the process */
+/* cudaGraphInstantiate() finds no memory from now on. */
+void simt_refuse_graphs(bool refuses);
 /* Memory that the device has; UINT64_MAX is the default. */
 void simt_memory_limit(uint64_t n_bytes);
 

@@ -153,6 +153,25 @@ static void steps_allocate_nothing(void **state)
     t5_model_close(model);
 }
 
+/* Claim: steps go on where there is no memory to record them, and do not ask again. Method: a device that refuses every
+ * recording; requests as above. */
+static void steps_go_on_unrecorded(void **state)
+{
+    t5_backend *backend = *state;
+    t5_error err = {0};
+    t5_batch *batch = NULL;
+    t5_model *model = open_model(backend, MODEL);
+    ok(t5_batch_create(model, &limits, &batch, &err), &err);
+    simt_refuse_graphs(true);
+    decode(batch, 3);
+    simt_refuse_graphs(false);
+    uint64_t before = simt_totals_get().n_allocations;
+    decode(batch, 3);
+    assert_int_equal(simt_totals_get().n_allocations, before);
+    t5_batch_destroy(batch);
+    t5_model_close(model);
+}
+
 /* Claim: a width of heads that no kernel has is refused when the model is opened, by name. Method: a folder with a
  * config.json alone: nothing else is looked at before. */
 static void unknown_width_is_refused_at_open(void **state)
@@ -181,6 +200,7 @@ int main(void)
         cmocka_unit_test(tied_head_is_the_table),
         cmocka_unit_test(what_does_not_fit_is_refused_at_once),
         cmocka_unit_test(steps_allocate_nothing),
+        cmocka_unit_test(steps_go_on_unrecorded),
         cmocka_unit_test(unknown_width_is_refused_at_open),
     };
     return cmocka_run_group_tests_name("device memory", tests, setup, teardown);
