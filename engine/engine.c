@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define RETRY_S_MAX 60
+#define WAIT_SHARE_MAX 0.75 /* of the time that the deadline leaves to wait: both are estimates */
 
 t5_batch_request t5_engine_request_of(const t5_sequence *seq)
 {
@@ -177,11 +178,33 @@ static void reset_results(t5_sequence *seq, int64_t now_ns)
     seq->started_ns = seq->encoded_ns = seq->finished_ns = 0;
 }
 
+/* Cost that all devices take up in a second; 0 while nothing is known. Under the lock. */
+static double rate_per_s(const t5_engine *e)
+{
+    double rate = 0;
+    for (int32_t i = 0; i < e->n_workers; i++)
+        rate += t5_speed_per_s(&e->workers[i].rate);
+    return rate;
+}
+
+/* T5_ERR_BUSY when a group would wait until it is too late: its work would be in vain, and would make the next too late
+ * as well. Under the lock. */
+static t5_status check_wait(const t5_engine *e, int32_t n_seqs, int64_t deadline_ms, t5_error *err)
+{
+    const double rate = rate_per_s(e);
+    if (deadline_ms == 0 || rate <= 0 || e->queue.depth == 0) return T5_OK;
+    const double left_s = (double)(deadline_ms - t5_clock_ms()) / 1e3 - 2 * e->run_s;
+    const double wait_s = t5_queue_cost_until(&e->queue, n_seqs) / rate;
+    if (wait_s <= WAIT_SHARE_MAX * left_s) return T5_OK;
+    return T5_FAIL(err, T5_ERR_BUSY, "the server is busy: the request would wait %.1f s", wait_s);
+}
+
 /* Under the lock: all or none into the queue. Refused sequences stay as they were. */
 static t5_status enqueue(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err)
 {
     if (e->stats.is_lost) return T5_FAIL(err, T5_ERR_DEVICE, "a device failed; the server must be restarted");
     if (e->is_stopping) return T5_FAIL(err, T5_ERR_BUSY, "the server is stopping");
+    if (n_seqs > 0 && check_wait(e, n_seqs, seqs[0]->deadline_ms, err) != T5_OK) return err->status;
     const t5_status status = t5_queue_push_all(&e->queue, seqs, n_seqs, err);
     if (status != T5_OK) return status;
     const int64_t now_ns = t5_clock_ns();
@@ -208,13 +231,15 @@ t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs,
     return status;
 }
 
-t5_status t5_engine_check_room(t5_engine *e, t5_error *err)
+t5_status t5_engine_check_room(t5_engine *e, int64_t deadline_ms, t5_error *err)
 {
     pthread_mutex_lock(&e->mutex);
-    const bool is_full = e->queue.depth >= e->queue.depth_max;
-    if (is_full) e->stats.n_rejected++;
+    t5_status status = check_wait(e, 1, deadline_ms, err);
+    if (e->queue.depth >= e->queue.depth_max)
+        status = T5_FAIL(err, T5_ERR_BUSY, "the queue is full: %d sequences wait", e->queue.depth_max);
+    if (status != T5_OK) e->stats.n_rejected++;
     pthread_mutex_unlock(&e->mutex);
-    return is_full ? T5_FAIL(err, T5_ERR_BUSY, "the queue is full: %d sequences wait", e->queue.depth_max) : T5_OK;
+    return status;
 }
 
 void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
@@ -244,9 +269,7 @@ int32_t t5_engine_retry_after_s(t5_engine *e)
 {
     pthread_mutex_lock(&e->mutex);
     const double cost = (double)e->queue.cost;
-    double rate = 0;
-    for (int32_t i = 0; i < e->n_workers; i++)
-        rate += t5_speed_per_s(&e->workers[i].rate);
+    const double rate = rate_per_s(e);
     pthread_mutex_unlock(&e->mutex);
     const double seconds = rate > 0 ? cost / rate : 0;
     if (seconds >= RETRY_S_MAX) return RETRY_S_MAX;

@@ -73,16 +73,17 @@ t5_status t5_engine_create(t5_model *const *models, int32_t n_models, const t5_e
                            t5_error *err);
 /* Finishes nothing more: waiting and running sequences end with T5_ERR_BUSY. Joins the threads. Accepts NULL. */
 void t5_engine_destroy(t5_engine *e);
-/* T5_ERR_ARG: the sequence cannot run (too long, bad option); T5_ERR_BUSY: the queue is full or the engine is stopping;
- * T5_ERR_DEVICE: a device is lost. On T5_OK on_done will be called. Any thread but a device's. */
+/* T5_ERR_ARG: the sequence cannot run (too long, bad option); T5_ERR_BUSY: the queue is full, or so long that the
+ * deadline would pass, or the engine is stopping; T5_ERR_DEVICE: a device is lost. On T5_OK on_done will be called. Any
+ * thread but a device's. */
 t5_status t5_engine_submit(t5_engine *e, t5_sequence *seq, t5_error *err);
 /* All or none: a request's sequences enter together, so that a half-accepted request is never computed in vain. */
 t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err);
 void t5_sequence_deinit(t5_sequence *seq); /* frees the results */
 
-/* T5_ERR_BUSY when not one more sequence fits into the queue now, which counts as a rejected one: to refuse a request
- * before it is prepared in vain. Under overload most requests end here. Any thread. */
-t5_status t5_engine_check_room(t5_engine *e, t5_error *err);
+/* T5_ERR_BUSY when not one more sequence with that deadline (0: none) is taken now, which counts as a rejected one: to
+ * refuse a request before it is prepared in vain. Under overload most requests end here. Any thread. */
+t5_status t5_engine_check_room(t5_engine *e, int64_t deadline_ms, t5_error *err);
 
 /* A snapshot of counters since start and gauges of now. Any thread. */
 typedef struct {

@@ -43,6 +43,7 @@ struct t5_engine {
     int32_t n_live;       /* devices that are not lost */
     int64_t sweep_now_ms; /* time of the last look through the queue */
     bool is_stopping;
+    double run_s;          /* from admission to the end, a mean of the last sequences */
     t5_engine_stats stats; /* counters and is_lost; t5_engine_stats_get() fills in the rest */
 
     /* Atomic. */

@@ -11,6 +11,8 @@
 #include "engine/engine_internal.h"
 #include "engine/results.h"
 
+#define RUNS_OF_MEAN 64 /* sequences */
+
 /* Under the lock: the gauges of the batch. */
 static void show_load(t5_worker *w)
 {
@@ -29,6 +31,7 @@ static void finish(t5_worker *w, t5_sequence *seq, int32_t n_target_tokens)
 
     pthread_mutex_lock(&e->mutex);
     e->stats.n_target_tokens += n_target_tokens;
+    if (status == T5_OK) e->run_s += ((double)(seq->finished_ns - seq->started_ns) / 1e9 - e->run_s) / RUNS_OF_MEAN;
     if (status == T5_ERR_TIMEOUT && seq->is_late)
         e->stats.n_late++;
     else if (status == T5_ERR_TIMEOUT)

@@ -22,6 +22,7 @@ static void replace_group(t5_queue *q, t5_sequence *group, t5_sequence *rest)
     }
     *(before != NULL ? &before->group_next : &q->first) = rest != NULL ? rest : after;
     *(after != NULL ? &after->group_prev : &q->last) = rest != NULL ? rest : before;
+    if (rest == NULL) q->n_groups--;
     if (q->turn == group) q->turn = rest != NULL ? rest : after;
 }
 
@@ -39,12 +40,21 @@ t5_status t5_queue_push_all(t5_queue *q, t5_sequence *const *seqs, int32_t n_seq
         q->cost += t5_sequence_cost(seqs[i]);
     }
     q->depth += n_seqs;
+    q->n_groups++;
     seqs[0]->group_prev = q->last;
     seqs[0]->group_next = NULL;
     *(q->last != NULL ? &q->last->group_next : &q->first) = seqs[0];
     q->last = seqs[0];
     if (q->turn == NULL) q->turn = seqs[0];
     return T5_OK;
+}
+
+double t5_queue_cost_until(const t5_queue *q, int32_t n_seqs)
+{
+    if (q->depth == 0) return 0;
+    const double n_places = (q->n_groups + 1.0) * n_seqs * PLACES_PER_OLDEST / (PLACES_PER_OLDEST - 1);
+    const double n_most = 2.0 * q->depth + n_seqs;
+    return (n_places < n_most ? n_places : n_most) * (double)q->cost / q->depth;
 }
 
 static bool is_for_oldest(const t5_queue *q)

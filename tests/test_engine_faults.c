@@ -326,9 +326,9 @@ static void full_queue_refuses(void **state)
     assert_int_equal(t5_engine_submit(f.engine, &f.seqs[0], &err), T5_OK);
     fake_batch_wait_at_gate();
     assert_int_equal(t5_engine_submit_all(f.engine, f.list + 1, 2, &err), T5_OK);
-    assert_int_equal(t5_engine_check_room(f.engine, &err), T5_OK);
+    assert_int_equal(t5_engine_check_room(f.engine, 0, &err), T5_OK);
     assert_int_equal(t5_engine_submit(f.engine, &f.seqs[3], &err), T5_OK);
-    assert_int_equal(t5_engine_check_room(f.engine, &err), T5_ERR_BUSY);
+    assert_int_equal(t5_engine_check_room(f.engine, 0, &err), T5_ERR_BUSY);
     t5_error_clear(&err);
     assert_int_equal(t5_engine_submit(f.engine, &f.seqs[4], &err), T5_ERR_BUSY);
     t5_engine_stats_get(f.engine, &stats);

@@ -58,6 +58,26 @@ static void groups_take_turns(void **state)
     assert_null(f.queue.last);
 }
 
+/* Claim: what is taken up before a newcomer is through counts each group with no more than the newcomer's own number,
+ * and is never more than twice of all. Method: a group of four and a single one, all of cost 20. */
+static void cost_until_a_newcomer_is_through(void **state)
+{
+    (void)state;
+    fixture f;
+    t5_error err = {0};
+    setup(&f, N_SEQS);
+    assert_true(t5_queue_cost_until(&f.queue, 1) == 0);
+    assert_int_equal(t5_queue_push_all(&f.queue, f.list, 4, &err), T5_OK);
+    assert_int_equal(t5_queue_push_all(&f.queue, f.list + 4, 1, &err), T5_OK);
+    assert_true(t5_queue_cost_until(&f.queue, 1) == 3 * 20 * 4 / 3);
+    assert_true(t5_queue_cost_until(&f.queue, 100) == (2 * 5 + 100) * 20);
+    t5_queue_pop(&f.queue);
+    t5_queue_pop(&f.queue);
+    assert_int_equal(f.queue.n_groups, 1);
+    t5_queue_take_all(&f.queue);
+    assert_int_equal(f.queue.n_groups, 0);
+}
+
 /* Claim: a group enters whole or not at all; a group that can never fit is the caller's error, not "try again".
  * Method: groups at, over and far over what is left. */
 static void groups_are_all_or_none(void **state)
@@ -228,6 +248,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(groups_take_turns),
+        cmocka_unit_test(cost_until_a_newcomer_is_through),
         cmocka_unit_test(groups_are_all_or_none),
         cmocka_unit_test(given_up_leave),
         cmocka_unit_test(take_all_empties),

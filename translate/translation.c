@@ -110,7 +110,7 @@ t5_status t5_translation_start(t5_translator *t, const t5_translation_request *r
 {
     t5_status status = T5_OK;
     T5_ASSERT(request->n_texts >= 0 && request->on_done != NULL);
-    if (t5_engine_check_room(t->engine, err) != T5_OK) return err->status;
+    if (t5_engine_check_room(t->engine, request->deadline_ms, err) != T5_OK) return err->status;
     t5_translation *tr = calloc(1, sizeof *tr);
     if (tr == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "translation: %zu bytes", sizeof *tr);
 

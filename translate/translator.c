@@ -13,10 +13,18 @@
 
 /* Few rows fill a CPU, and a long encoder pass would stall them; a GPU is starved by less than this. A target has its
  * start token besides what is translated. */
-static const t5_engine_options cpu_defaults = {
-    .n_rows_max = 64, .src_len_max = 512, .tgt_len_max = 1 + 512, .enc_tokens_max = 512, .queue_depth_max = 4096};
-static const t5_engine_options gpu_defaults = {
-    .n_rows_max = 256, .src_len_max = 512, .tgt_len_max = 1 + 512, .enc_tokens_max = 4096, .queue_depth_max = 4096};
+#define QUEUE_DEPTH 16384 /* sentences: some megabytes */
+
+static const t5_engine_options cpu_defaults = {.n_rows_max = 64,
+                                               .src_len_max = 512,
+                                               .tgt_len_max = 1 + 512,
+                                               .enc_tokens_max = 512,
+                                               .queue_depth_max = QUEUE_DEPTH};
+static const t5_engine_options gpu_defaults = {.n_rows_max = 256,
+                                               .src_len_max = 512,
+                                               .tgt_len_max = 1 + 512,
+                                               .enc_tokens_max = 4096,
+                                               .queue_depth_max = QUEUE_DEPTH};
 
 void t5_translator_options_init(t5_translator_options *o)
 {

@@ -22,7 +22,7 @@ typedef struct {
     int32_t sentence_tokens_max; /* longer sentences are cut at clause marks; 0: T5_SENTENCE_TOKENS_MAX */
 } t5_translator_options;
 
-#define T5_SENTENCES_MAX 4096
+#define T5_SENTENCES_MAX 8192 /* half of the queue: others wait beside it */
 /* T5 was trained on 512 tokens; well below that it still translates everything it is given. */
 #define T5_SENTENCE_TOKENS_MAX 256
 

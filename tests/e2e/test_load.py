@@ -8,12 +8,16 @@ import sys
 import time
 import unittest
 
-from load import (FLAGS, Background, alone, in_threads, metrics, mixed_requests, percentile, scaled, sentences, told, translate,
+from load import (FLAGS, Background, alone, in_threads, metrics, mixed_requests, open_loop, percentile, scaled, sentences, told, translate,
                   wait_until)
 from server import Reply, Server, read_reply
 
 PROGRAM = sys.argv.pop(1)
 CLIENTS = 64
+
+OVERLOAD_S = 5
+# Some 500 tokens, one after the other.
+LONG_WORK = translate(q="How are you today?", num_beams=1, min_new_tokens=500, max_new_tokens=512)
 
 
 class Load(unittest.TestCase):
@@ -43,6 +47,148 @@ class Load(unittest.TestCase):
             now = metrics(server)
             self.assertEqual(now["t5serve_cancelled_total"] + now["t5serve_failed_total"] + now["t5serve_rejected_total"], 0)
             print(f"{CLIENTS * rounds * 10} replies compared")
+
+    def leave_all(self, flags, n_clients, seconds):
+        """n_clients with work of minutes leave at random moments within `seconds`, while others get right answers."""
+        rng, few = random.Random(5), mixed_requests(11)
+        with Server(PROGRAM, *FLAGS, *flags) as server:
+            expected = alone(server, few)
+            before = metrics(server)
+            counts = []
+
+            def neighbour():
+                k = len(counts) % len(few)
+                counts.append(k)
+                self.assertEqual(told(server.raw(few[k])), expected[k])
+
+            with Background(2, neighbour):
+                socks = [server.connect() for _ in range(n_clients)]
+                for sock in socks:
+                    sock.sendall(LONG_WORK)
+                moments = sorted(rng.uniform(0, seconds) for _ in socks)
+                begin = time.monotonic()
+                for sock, moment in zip(socks, moments):
+                    time.sleep(max(0, begin + moment - time.monotonic()))
+                    sock.close()
+                wait_until(lambda: metrics(server)["t5serve_cancelled_total"] - before["t5serve_cancelled_total"] >= n_clients)
+                took = time.monotonic() - begin - moments[-1]
+            wait_until(lambda: metrics(server)["t5serve_sequences_running"] == 0)
+            after = metrics(server)
+            self.assertEqual(after["t5serve_cancelled_total"] - before["t5serve_cancelled_total"], n_clients)
+            self.assertEqual(after["t5serve_failed_total"], 0)
+            self.assertEqual((after["t5serve_queue_depth"], after["t5serve_kv_blocks_used"]), (0, 0))
+            self.assertGreater(len(counts), 2)
+            print(f"{n_clients} left, the last is gone after {took * 1000:.0f} ms; {len(counts)} right answers meanwhile")
+            self.assertLess(took, 1 if scaled(100) == 100 else 10)
+
+    def test_clients_leave_while_they_are_encoded(self):
+        """Claim: work whose client leaves is removed at once, the counter of it is exact, neighbours see nothing. Method:
+        clients that leave within milliseconds of their request, with an encoder pass of few at a time."""
+        self.leave_all(["--max-running-rows=256", "--max-source-tokens=64", "--encode-tokens=64"], scaled(200), 0.02)
+
+    def test_clients_leave_while_they_are_decoded(self):
+        """The same with all of them in the batch."""
+        self.leave_all(["--max-running-rows=256"], scaled(200), 1)
+
+    def test_clients_leave_while_they_are_queued(self):
+        """The same with a batch that has room for a few."""
+        self.leave_all(["--max-running-rows=32"], scaled(200), 1)
+
+    def test_large_request_beside_small_ones(self):
+        """Claim: while one request with 5 000 texts runs, small ones are answered almost as fast as alone, and the 5 000
+        answers come in order and right. Method: distinct texts, greedy; the middle and the slowest of the small ones."""
+        texts = [start + text for start in ("", "Well, ", "But ") for text in sentences(1800, 80)][:scaled(5000)]
+        small = translate(q="How are you today?", num_beams=1)
+        with Server(PROGRAM, *FLAGS, "--request-timeout-ms=200000") as server:
+            expected, idle = alone(server, [small] * 50), []
+            checked = {i: alone(server, [translate(q=texts[i], num_beams=1)])[0] for i in range(0, len(texts), len(texts) // 50)}
+            for _ in range(50):
+                begin = time.monotonic()
+                server.raw(small)
+                idle.append(time.monotonic() - begin)
+            busy = []
+
+            def neighbour():
+                begin = time.monotonic()
+                self.assertEqual(told(server.raw(small)), expected[0])
+                busy.append(time.monotonic() - begin)
+
+            with server.connect() as sock:
+                begin = time.monotonic()
+                sock.sendall(translate(q=texts, num_beams=1))
+                with Background(2, neighbour):
+                    reply = Reply(read_reply(sock, b""))
+                took = time.monotonic() - begin
+            self.assertEqual(reply.status, 200, reply.body[:200])
+            answers = reply.json()["translatedText"]
+            self.assertEqual(len(answers), len(texts))
+            for i, (_, body) in checked.items():
+                self.assertEqual(answers[i], json.loads(body)["translatedText"])
+            print(f"{len(texts)} texts in {took:.1f} s; a small request: {percentile(idle, 0.5) * 1000:.0f} ms alone, then "
+                  f"{percentile(busy, 0.5) * 1000:.0f} ms, p99 {percentile(busy, 0.99) * 1000:.0f} ms of {len(busy)}")
+            self.assertGreater(len(busy), 10)
+            self.assertLess(percentile(busy, 0.99), 1 if scaled(100) == 100 else 20)
+
+    def overload(self, flags):
+        """Offers ten times what the server can do, at Poisson moments. Returns the latencies of the good replies, of the
+        refusals, and p99 without overload, after it has checked the goodput. Capacity is measured before and after. A
+        machine that others use too makes the time on the clock a poor measure, so that the good replies per second of the
+        server's processor time may show it instead."""
+        texts = ["How are you today?", "Where is the station?", "I am very tired.", "It is late."]
+        request, rng = translate(q=texts, num_beams=4, min_new_tokens=60, max_new_tokens=60), random.Random(3)
+        with Server(PROGRAM, *FLAGS, "--threads=1", "--max-running-rows=64", *flags) as server:
+            expected = alone(server, [request])[0]
+
+            def closed_loop(seconds):
+                latencies, end = [], time.monotonic() + seconds
+
+                def client(_):
+                    with server.connect() as sock:
+                        while time.monotonic() < end:
+                            begin = time.monotonic()
+                            self.assertEqual(told(server.raw(request, sock)), expected)
+                            latencies.append(time.monotonic() - begin)
+
+                in_threads(8, client)
+                return latencies
+
+            def measured(work, *args):
+                """What work() returns, its seconds on the clock and the server's processor seconds."""
+                begin, cpu = time.monotonic(), metrics(server)["process_cpu_seconds_total"]
+                result = work(*args)
+                return result, time.monotonic() - begin, metrics(server)["process_cpu_seconds_total"] - cpu
+
+            before, before_s, before_cpu = measured(closed_loop, 2)
+            capacity = len(before) / before_s
+            results, seconds, cpu = measured(open_loop, server, request, 10 * capacity, OVERLOAD_S, rng)
+            after, after_s, after_cpu = measured(closed_loop, 2)
+        good = [took for status, body, took in results if (status, body) == expected]
+        refused = [took for status, _, took in results if status == 503]
+        self.assertEqual({status for status, _, _ in results}, {200, 503})
+        self.assertEqual(len(good) + len(refused), len(results))
+        by_clock = len(good) / seconds / min(capacity, len(after) / after_s)
+        by_cpu = len(good) / cpu / ((len(before) + len(after)) / (before_cpu + after_cpu))
+        p99 = percentile(before + after, 0.99)
+        print(f"capacity {capacity:.0f} then {len(after) / after_s:.0f}/s, p99 {p99:.2f} s; offered {len(results) / OVERLOAD_S:.0f}/s: "
+              f"goodput {by_clock * 100:.0f} % by the clock, {by_cpu * 100:.0f} % by processor time, p99 "
+              f"{percentile(good, 0.99):.2f} s; refused after {percentile(refused, 0.5) * 1000:.1f} ms")
+        self.assertGreater(max(by_clock, by_cpu), 0.9)
+        self.assertGreater(by_clock, 0.5)
+        return good, refused, p99
+
+    def test_overload_fills_the_queue(self):
+        """Claim: under ten times its load the server's goodput stays above 90 % of capacity, what is let in does not wait
+        longer than the queue is, refusals come at once, and no reply is wrong. Method: a queue for 16 requests."""
+        good, refused, p99 = self.overload(["--queue-depth=64"])
+        self.assertLess(percentile(good, 0.99), 5 * p99 + 0.5)
+        self.assertLess(percentile(refused, 0.5), 0.05)
+
+    def test_overload_reaches_the_deadline(self):
+        """Claim: the same where the queue is longer than a request may wait: no work is spent on what comes too late.
+        Method: a deadline of 2 s."""
+        good, refused, p99 = self.overload(["--request-timeout-ms=2000"])
+        self.assertLess(percentile(good, 0.99), 2 + 2 * p99)
+        self.assertLess(percentile(refused, 0.5), 0.05)
 
 
 unittest.main(verbosity=2, warnings="ignore")
