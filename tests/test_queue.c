@@ -247,14 +247,10 @@ static void rate_follows_the_speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(groups_take_turns),
-        cmocka_unit_test(cost_until_a_newcomer_is_through),
-        cmocka_unit_test(groups_are_all_or_none),
-        cmocka_unit_test(given_up_leave),
-        cmocka_unit_test(take_all_empties),
-        cmocka_unit_test(small_ones_pass_a_large_one),
-        cmocka_unit_test(small_ones_starve_nobody),
-        cmocka_unit_test(rate_follows_the_speed),
+        cmocka_unit_test(groups_take_turns),        cmocka_unit_test(cost_until_a_newcomer_is_through),
+        cmocka_unit_test(groups_are_all_or_none),   cmocka_unit_test(given_up_leave),
+        cmocka_unit_test(take_all_empties),         cmocka_unit_test(small_ones_pass_a_large_one),
+        cmocka_unit_test(small_ones_starve_nobody), cmocka_unit_test(rate_follows_the_speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
