@@ -44,6 +44,8 @@ static void cuda_destroy(t5_backend *b)
     t5_cuda_wait_all(cuda, &ignored);
     for (int i = 0; i < T5_CUDA_N_LANES; i++)
         close_lane(cuda, &cuda->lanes[i]);
+    if (cuda->lt != NULL) cuda->cublas_lt.destroy(cuda->lt);
+    t5_cublas_lt_close(&cuda->cublas_lt);
     t5_cublas_close(&cuda->cublas);
     destroy_event(cuda->marks[0]);
     destroy_event(cuda->marks[1]);
@@ -198,6 +200,7 @@ static const t5_backend_ops cuda_ops = {
     .embed = cuda_embed,
     .rms_norm = cuda_rms_norm,
     .linear = t5_cuda_product,
+    .tune_linear = t5_cuda_tune_product,
     .encoder_attention = cuda_encoder_attention,
     .self_attention = cuda_self_attention,
     .cross_attention = cuda_cross_attention,
@@ -254,11 +257,22 @@ out:
     return status;
 }
 
+/* cuBLASLt is not needed: without it cuBLAS does its work. */
+static void open_lt(t5_cuda_backend *cuda)
+{
+    t5_error ignored = {0};
+    if (t5_cublas_lt_open(&cuda->cublas_lt, &ignored) != T5_OK) return;
+    if (cuda->cublas_lt.create(&cuda->lt) != CUBLAS_STATUS_SUCCESS) cuda->lt = NULL;
+}
+
 static t5_status take_resources(t5_cuda_backend *cuda, t5_error *err)
 {
     t5_status status = T5_OK;
     T5_TRY(T5_CUDA(err, cudaSetDevice(cuda->device)));
-    if (!cuda->is_deterministic) T5_TRY(t5_cublas_open(&cuda->cublas, err));
+    if (!cuda->is_deterministic) {
+        T5_TRY(t5_cublas_open(&cuda->cublas, err));
+        open_lt(cuda);
+    }
     for (int i = 0; i < T5_CUDA_N_LANES; i++)
         T5_TRY(open_lane(cuda, &cuda->lanes[i], err));
     T5_TRY(open_split(cuda, err));

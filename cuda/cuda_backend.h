@@ -36,6 +36,14 @@ typedef struct {
     bool is_given_up;     /* there was no memory for the recording */
 } t5_cuda_graph;
 
+/* How products of a shape are computed for up to so many rows: see gemm.c. */
+typedef struct {
+    int32_t d_out, d_in, bucket;
+    t5_dtype y_type;
+    cublasLtMatmulAlgo_t algo;
+} t5_cuda_algorithm;
+#define T5_CUDA_ALGORITHMS_MAX 128
+
 typedef struct {
     t5_backend base;
     int device;
@@ -44,6 +52,10 @@ typedef struct {
     bool overlaps;    /* kernels on our streams do, see cuda/stream.h */
     pthread_t thread; /* whose current device is ours */
     t5_cublas cublas;
+    t5_cublas_lt cublas_lt;
+    cublasLtHandle_t lt; /* NULL: cuBLAS does all */
+    t5_cuda_algorithm algorithms[T5_CUDA_ALGORITHMS_MAX];
+    int32_t n_algorithms;
     t5_cuda_lane lanes[T5_CUDA_N_LANES];
     t5_cuda_lane *lane;   /* where operations go */
     t5_cuda_split split;  /* of the decode lane */
@@ -104,11 +116,25 @@ t5_status t5_cuda_matrix_create(t5_backend *b, const t5_tensor *parts, int32_t n
 t5_status t5_cuda_table_create(t5_backend *b, const t5_tensor *table, t5_matrix **out, t5_error *err);
 void t5_cuda_matrix_destroy(t5_backend *b, t5_matrix *m);
 
+/* gemm.c: y[n_rows, w->n_rows] = alpha x w^T + beta y. */
+typedef struct {
+    const t5_matrix *w;
+    const void *x;
+    int32_t n_rows;
+    float alpha, beta;
+    void *y;
+    t5_dtype y_type;
+} t5_cuda_gemm;
+t5_status t5_cuda_multiply(t5_cuda_backend *cuda, const t5_cuda_gemm *g, t5_error *err);
+/* Finds the fastest algorithms for products like this of up to its rows; y holds nothing afterwards. */
+t5_status t5_cuda_choose_algorithms(t5_cuda_backend *cuda, const t5_cuda_gemm *like, t5_error *err);
+
 /* product.c */
 #define T5_CUDA_NORMALIZED_BYTES ((size_t)16 << 20)
 #define T5_CUDA_WIDE_BYTES ((size_t)32 << 20)
 #define T5_CUDA_BLAS_WORKSPACE_BYTES ((size_t)32 << 20)
 t5_status t5_cuda_product(t5_backend *b, const t5_linear_args *args, t5_error *err);
+t5_status t5_cuda_tune_product(t5_backend *b, const t5_linear_args *args, t5_error *err);
 t5_status t5_cuda_head(t5_backend *b, const float *x, int32_t n_queries, const float *norm_gain, float eps,
                        const t5_matrix *w, float *logits, t5_error *err);
 /* The head of a step whose search follows: see t5_cuda_head_args. */

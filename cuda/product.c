@@ -7,40 +7,37 @@
 /* Rows up to which the own kernel reads the weight once. */
 #define OWN_ROWS_MAX 64
 
-static cudaDataType cublas_type(t5_dtype type)
+/* The product of p with w alone, before an activation. `p` has its norm behind it. */
+static t5_cuda_gemm gemm_of(t5_cuda_backend *cuda, const t5_cuda_linear_args *p, const t5_matrix *w)
 {
-    return type == T5_F32 ? CUDA_R_32F : type == T5_F16 ? CUDA_R_16F : CUDA_R_16BF;
+    t5_cuda_gemm g = {.w = w, .x = p->x, .n_rows = p->n_rows, .alpha = p->x_scale, .y_type = T5_F32};
+    if (p->has_act || p->w_up != NULL) {
+        T5_ASSERT(p->output == T5_CUDA_STORE);
+        g.y = cuda->lane->wide;
+        return g;
+    }
+    g.alpha *= p->y_scale;
+    g.beta = p->output == T5_CUDA_ADD_F32 ? 1.0f : 0.0f;
+    g.y = p->y;
+    if (p->output == T5_CUDA_STORE) g.y_type = cuda->type;
+    return g;
 }
 
-/* c[n_rows, w->n_rows] = alpha * x w^T + beta * c, in cuBLAS's column-major terms c^T = w x^T. */
-static t5_status multiply(t5_cuda_backend *cuda, const t5_matrix *w, const void *x, int32_t n_rows, float alpha,
-                          float beta, void *c, t5_dtype c_type, t5_error *err)
-{
-    cudaDataType type = cublas_type(cuda->type);
-    return T5_CUBLAS(err,
-                     cuda->cublas.gemm_ex(cuda->lane->blas, CUBLAS_OP_T, CUBLAS_OP_N, w->n_rows, n_rows, w->n_cols,
-                                          &alpha, w->values, type, w->ld, x, type, w->n_cols, &beta, c,
-                                          cublas_type(c_type), w->n_rows, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
-}
-
-/* cuBLAS, then the activation in a kernel of its own. `p` has its norm behind it. */
+/* cuBLAS, then the activation in a kernel of its own. */
 static t5_status by_cublas(t5_cuda_backend *cuda, const t5_cuda_linear_args *p, const t5_matrix *w,
                            const t5_matrix *w_up, t5_error *err)
 {
     t5_status status = T5_OK;
-    if (!p->has_act && w_up == NULL) {
-        t5_dtype type = p->output == T5_CUDA_STORE ? cuda->type : T5_F32;
-        float beta = p->output == T5_CUDA_ADD_F32 ? 1.0f : 0.0f;
-        return multiply(cuda, w, p->x, p->n_rows, p->x_scale * p->y_scale, beta, p->y, type, err);
-    }
-    T5_ASSERT(p->output == T5_CUDA_STORE);
+    t5_cuda_gemm gate = gemm_of(cuda, p, w);
+    T5_TRY(t5_cuda_multiply(cuda, &gate, err));
+    if (!p->has_act && w_up == NULL) goto out;
     size_t n = (size_t)p->n_rows * (size_t)p->d_out;
-    float *gate = cuda->lane->wide;
-    float *up = w_up != NULL ? cuda->lane->wide + n : NULL;
-    T5_TRY(multiply(cuda, w, p->x, p->n_rows, p->x_scale, 0.0f, gate, T5_F32, err));
-    if (up != NULL) T5_TRY(multiply(cuda, w_up, p->x, p->n_rows, p->x_scale, 0.0f, up, T5_F32, err));
+    t5_cuda_gemm up = gate;
+    up.w = w_up;
+    up.y = w_up != NULL ? cuda->lane->wide + n : NULL;
+    if (w_up != NULL) T5_TRY(t5_cuda_multiply(cuda, &up, err));
     T5_TRY(T5_CUDA(
-        err, t5_cuda_activate(cuda->type, gate, up, p->has_act, p->act, p->y_scale, n, p->y, cuda->lane->stream)));
+        err, t5_cuda_activate(cuda->type, gate.y, up.y, p->has_act, p->act, p->y_scale, n, p->y, cuda->lane->stream)));
 out:
     return status;
 }
@@ -103,30 +100,47 @@ out:
     return status;
 }
 
-t5_status t5_cuda_product(t5_backend *b, const t5_linear_args *args, t5_error *err)
+static t5_cuda_linear_args product_of(const t5_cuda_backend *cuda, const t5_linear_args *args)
 {
-    t5_cuda_backend *cuda = t5_cuda_of(b);
     const t5_matrix *w = args->w;
     const t5_matrix *w_up = args->w_up;
     T5_ASSERT(args->n_rows >= 1 && (w_up == NULL || (w_up->n_rows == w->n_rows && w_up->n_cols == w->n_cols)));
     T5_ASSERT(!args->adds || !args->has_act);
     float ffn_scale = cuda->type == T5_F16 ? T5_CUDA_FFN_SCALE : 1.0f;
-    t5_cuda_linear_args product = {.x = args->x,
-                                   .norm_gain = args->norm_gain,
-                                   .norm_eps = args->norm_eps,
-                                   .n_rows = args->n_rows,
-                                   .d_in = w->n_cols,
-                                   .d_out = w->n_rows,
-                                   .w = w->values,
-                                   .w_up = w_up != NULL ? w_up->values : NULL,
-                                   .ld = w->ld,
-                                   .x_scale = args->x_is_ffn ? ffn_scale : 1.0f,
-                                   .y_scale = args->has_act ? 1.0f / ffn_scale : 1.0f,
-                                   .has_act = args->has_act,
-                                   .act = args->act,
-                                   .output = args->adds ? T5_CUDA_ADD_F32 : T5_CUDA_STORE,
-                                   .y = args->y};
-    return run_product(cuda, &product, w, w_up, err);
+    return (t5_cuda_linear_args){.x = args->x,
+                                 .norm_gain = args->norm_gain,
+                                 .norm_eps = args->norm_eps,
+                                 .n_rows = args->n_rows,
+                                 .d_in = w->n_cols,
+                                 .d_out = w->n_rows,
+                                 .w = w->values,
+                                 .w_up = w_up != NULL ? w_up->values : NULL,
+                                 .ld = w->ld,
+                                 .x_scale = args->x_is_ffn ? ffn_scale : 1.0f,
+                                 .y_scale = args->has_act ? 1.0f / ffn_scale : 1.0f,
+                                 .has_act = args->has_act,
+                                 .act = args->act,
+                                 .output = args->adds ? T5_CUDA_ADD_F32 : T5_CUDA_STORE,
+                                 .y = args->y};
+}
+
+t5_status t5_cuda_product(t5_backend *b, const t5_linear_args *args, t5_error *err)
+{
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    t5_cuda_linear_args product = product_of(cuda, args);
+    return run_product(cuda, &product, args->w, args->w_up, err);
+}
+
+t5_status t5_cuda_tune_product(t5_backend *b, const t5_linear_args *args, t5_error *err)
+{
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    t5_cuda_linear_args product = product_of(cuda, args);
+    if (cuda->is_deterministic || product.n_rows <= OWN_ROWS_MAX) return T5_OK;
+    product.n_rows = rows_at_once(cuda, &product, true);
+    if (product.norm_gain != NULL) product.x = cuda->lane->normalized;
+    t5_status status = t5_cuda_enter(cuda, err);
+    t5_cuda_gemm gemm = gemm_of(cuda, &product, args->w);
+    return status == T5_OK && gemm.n_rows >= 1 ? t5_cuda_choose_algorithms(cuda, &gemm, err) : status;
 }
 
 /* Queries that the scratch of normalized rows holds at once, a multiple of the tiles. */

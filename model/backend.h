@@ -172,6 +172,9 @@ typedef struct {
     t5_status (*rms_norm)(t5_backend *b, const float *x, const float *gain, float eps, int32_t n_rows, int32_t d,
                           void *y, t5_error *err);
     t5_status (*linear)(t5_backend *b, const t5_linear_args *args, t5_error *err);
+    /* Finds out how products like this of up to n_rows rows are computed fastest; y holds nothing afterwards. Once,
+     * before any work; NULL: there is nothing to choose. */
+    t5_status (*tune_linear)(t5_backend *b, const t5_linear_args *args, t5_error *err);
     t5_status (*encoder_attention)(t5_backend *b, const t5_encoder_attention_args *args, t5_error *err);
     t5_status (*self_attention)(t5_backend *b, const t5_self_attention_args *args, t5_error *err);
     t5_status (*cross_attention)(t5_backend *b, const t5_cross_attention_args *args, t5_error *err);

@@ -198,6 +198,7 @@ void t5_batch_destroy(t5_batch *b)
     if (t5_batch_async(b) != NULL) {
         t5_error ignored = {0};
         backend->ops->sync(backend, &ignored); /* nothing may write to what is freed now */
+    T5_TRY(t5_model_warm_up(model, &b->enc_scratch, &b->scratch, err));
     }
     void *dev[] = {b->kv.pool,       b->dev_cross_blocks, b->dev_enc_tokens, b->dev_enc_first,
                    b->dev_enc_slots, b->dev_plan,         b->logits};

@@ -8,29 +8,63 @@
 #include "model/model.h"
 
 /* y = w n(x), or with `adds` y += w x. */
+static t5_linear_args linear_args(const t5_model *m, const void *x, int32_t n_rows, const float *norm_gain,
+                                  const t5_matrix *w, void *y, bool adds)
+{
+    return (t5_linear_args){
+        .x = x, .n_rows = n_rows, .norm_gain = norm_gain, .norm_eps = m->hp.norm_eps, .w = w, .y = y, .adds = adds};
+}
+
 static t5_status linear(t5_model *m, const void *x, int32_t n_rows, const float *norm_gain, const t5_matrix *w, void *y,
                         bool adds, t5_error *err)
 {
-    t5_linear_args args = {
-        .x = x, .n_rows = n_rows, .norm_gain = norm_gain, .norm_eps = m->hp.norm_eps, .w = w, .y = y, .adds = adds};
+    t5_linear_args args = linear_args(m, x, n_rows, norm_gain, w, y, adds);
     return m->backend->ops->linear(m->backend, &args, err);
 }
 
-/* x += wo(act(wi n(x)) [* wi_up n(x)]) */
+/* Both products of x += wo(act(wi n(x)) [* wi_up n(x)]). */
+static void feed_forward_args(const t5_model *m, const t5_layer *layer, int32_t n_rows, const t5_scratch *s,
+                              t5_linear_args out[2])
+{
+    out[0] = linear_args(m, s->x, n_rows, layer->norm_ffn, layer->wi, s->ffn, false);
+    out[0].w_up = layer->wi_up;
+    out[0].has_act = true;
+    out[0].act = m->hp.act;
+    out[1] = linear_args(m, s->ffn, n_rows, NULL, layer->wo, s->x, true);
+    out[1].x_is_ffn = true;
+}
+
 static t5_status feed_forward(t5_model *m, const t5_layer *layer, int32_t n_rows, t5_scratch *s, t5_error *err)
 {
-    t5_linear_args args = {.x = s->x,
-                           .n_rows = n_rows,
-                           .norm_gain = layer->norm_ffn,
-                           .norm_eps = m->hp.norm_eps,
-                           .w = layer->wi,
-                           .w_up = layer->wi_up,
-                           .has_act = true,
-                           .act = m->hp.act,
-                           .y = s->ffn};
-    t5_linear_args out = {.x = s->ffn, .n_rows = n_rows, .w = layer->wo, .y = s->x, .adds = true, .x_is_ffn = true};
-    t5_status status = m->backend->ops->linear(m->backend, &args, err);
-    return status == T5_OK ? m->backend->ops->linear(m->backend, &out, err) : status;
+    t5_linear_args args[2];
+    feed_forward_args(m, layer, n_rows, s, args);
+    t5_status status = m->backend->ops->linear(m->backend, &args[0], err);
+    return status == T5_OK ? m->backend->ops->linear(m->backend, &args[1], err) : status;
+}
+
+/* Layers are alike: the products of the first of each kind stand for all. */
+t5_status t5_model_warm_up(t5_model *m, const t5_scratch *enc, const t5_scratch *dec, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_backend *b = m->backend;
+    const t5_layer *e = &m->enc_layers[0], *d = &m->dec_layers[0];
+    int32_t n_enc = enc->n_rows_max, n_dec = dec->n_rows_max;
+    if (b->ops->tune_linear == NULL) return T5_OK;
+    t5_linear_args products[11] = {
+        linear_args(m, enc->x, n_enc, e->norm_attention, e->qkv, enc->qkv, false),
+        linear_args(m, enc->ctx, n_enc, NULL, e->out, enc->x, true),
+        linear_args(m, enc->enc_out, n_enc, NULL, d->cross_kv, enc->qkv, false),
+        linear_args(m, dec->x, n_dec, d->norm_attention, d->qkv, dec->qkv, false),
+        linear_args(m, dec->ctx, n_dec, NULL, d->out, dec->x, true),
+        linear_args(m, dec->x, n_dec, d->norm_cross, d->cross_q, dec->qkv, false),
+        linear_args(m, dec->ctx, n_dec, NULL, d->cross_out, dec->x, true),
+    };
+    feed_forward_args(m, e, n_enc, enc, products + 7);
+    feed_forward_args(m, d, n_dec, dec, products + 9);
+    for (size_t i = 0; i < T5_COUNT(products); i++)
+        T5_TRY(b->ops->tune_linear(b, &products[i], err));
+out:
+    return status;
 }
 
 t5_status t5_model_encode(t5_model *m, const t5_packed *packed, t5_scratch *s, t5_error *err)

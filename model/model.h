@@ -46,6 +46,10 @@ typedef struct {
     int32_t n_rows_max;
 } t5_scratch;
 
+/* Lets the backend find out how it does this model's products fastest, with the scratch of both halves; before any
+ * work.
+ */
+t5_status t5_model_warm_up(t5_model *m, const t5_scratch *enc, const t5_scratch *dec, t5_error *err);
 /* Encodes the packed sources: enc_out of `s` holds the normalized encoder states, activations [n_tokens, d_model]. */
 t5_status t5_model_encode(t5_model *m, const t5_packed *packed, t5_scratch *s, t5_error *err);
 /* Projects enc_out to each decoder layer's cross keys and values and stores them in the slots' blocks. */

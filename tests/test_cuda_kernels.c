@@ -26,6 +26,7 @@ static void run_product(backend_pair *pair, const product_case *c)
     pair_array x = c->is_normed ? pair_random_f32(pair, n_x, 3.0f) : pair_random_act(pair, n_x, 1.0f);
     pair_array gain = pair_random_f32(pair, (size_t)c->d_in, 1.5f);
     pair_array y = c->adds ? pair_random_f32(pair, n_y, 2.0f) : pair_zero_act(pair, n_y);
+    pair_array scratch = pair_random_f32(pair, n_y, 2.0f);
     for (int i = 0; i < N_BACKENDS; i++) {
         t5_linear_args args = {.x = x.p[i],
                                .n_rows = c->n_rows,
@@ -37,7 +38,11 @@ static void run_product(backend_pair *pair, const product_case *c)
                                .act = c->act,
                                .y = y.p[i],
                                .adds = c->adds};
-        pair_ok(pair->b[i]->ops->linear(pair->b[i], &args, &err), &err);
+        const t5_backend_ops *ops = pair->b[i]->ops;
+        t5_linear_args like = args;
+        like.y = c->adds ? scratch.p[i] : y.p[i];
+        if (ops->tune_linear != NULL) pair_ok(ops->tune_linear(pair->b[i], &like, &err), &err);
+        pair_ok(ops->linear(pair->b[i], &args, &err), &err);
     }
     if (c->adds) {
         pair_expect_f32(pair, what, y);

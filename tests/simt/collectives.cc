@@ -10,9 +10,9 @@
 namespace simt
 {
 
-static const char *const op_names[] = {"__shfl_sync", "__shfl_xor_sync", "__ballot_sync", "__syncwarp",
-                                       "mma.f16",     "mma.bf16",        "ldmatrix",      "ldmatrix.trans",
-                                       "__reduce_max_sync"};
+static const char *const op_names[] = {"__shfl_sync", "__shfl_xor_sync", "__ballot_sync",
+                                       "__syncwarp",  "mma.f16",         "mma.bf16",
+                                       "ldmatrix",    "ldmatrix.trans",  "__reduce_max_sync"};
 
 /* ---- tensor cores: PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix" ---- */
 

@@ -1,11 +1,16 @@
-/* tests/simt/fake_cublas.cc: cuda/cublas.h with the products computed plainly: column-major, float sums. Operands that
+/* tests/simt/fake_cublas.cc: cuda/cublas.h with the products computed plainly: column-major, float sums. cuBLASLt's
+ * algorithms differ in how long they take and whether they can, see simt_lt_propose(). Operands that
  * reach outside their allocation are found through AddressSanitizer's shadow, as plain reads would find them. */
 #include "cuda/cublas.h"
 #include "tests/simt/fake_runtime.h"
 #include "tests/simt/fiber.h"
+#include "tests/simt/simt.h"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+
+#include <chrono>
+#include <thread>
 #include <vector>
 
 #ifdef SIMT_ASAN
@@ -147,4 +152,124 @@ t5_status t5_cublas_open(t5_cublas *out, t5_error *err)
 void t5_cublas_close(t5_cublas *cublas)
 {
     *cublas = t5_cublas{};
+}
+
+/* ---- cuBLASLt: descriptors are their first words ---- */
+
+enum { ALGORITHM_SLOW, ALGORITHM_RIGHT, ALGORITHM_UNABLE, N_ALGORITHMS };
+
+static int n_proposed = 1;
+
+void simt_lt_propose(int n)
+{
+    n_proposed = n < N_ALGORITHMS ? n : N_ALGORITHMS;
+}
+
+struct cublasLtContext {
+    int unused;
+};
+
+static cublasStatus_t lt_status(cublasStatus_t failure)
+{
+    return simt::count_call() == cudaSuccess ? CUBLAS_STATUS_SUCCESS : failure;
+}
+
+static cublasStatus_t lt_create(cublasLtHandle_t *out)
+{
+    cublasStatus_t status = lt_status(CUBLAS_STATUS_NOT_INITIALIZED);
+    if (status == CUBLAS_STATUS_SUCCESS) *out = new cublasLtContext();
+    return status;
+}
+
+static cublasStatus_t lt_destroy(cublasLtHandle_t handle)
+{
+    delete handle;
+    return lt_status(CUBLAS_STATUS_NOT_INITIALIZED);
+}
+
+static cublasStatus_t desc_init(cublasLtMatmulDesc_t desc, size_t n_bytes, cublasComputeType_t, cudaDataType)
+{
+    if (n_bytes != sizeof *desc) return CUBLAS_STATUS_INVALID_VALUE;
+    *desc = {};
+    return lt_status(CUBLAS_STATUS_INVALID_VALUE);
+}
+
+static cublasStatus_t desc_set(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t, const void *value, size_t)
+{
+    desc->data[0] = *(const cublasOperation_t *)value == CUBLAS_OP_T;
+    return lt_status(CUBLAS_STATUS_INVALID_VALUE);
+}
+
+static cublasStatus_t layout_init(cublasLtMatrixLayout_t layout, size_t n_bytes, cudaDataType type, uint64_t n_rows,
+                                  uint64_t n_cols, int64_t ld)
+{
+    if (n_bytes != sizeof *layout) return CUBLAS_STATUS_INVALID_VALUE;
+    *layout = {{(uint64_t)type, n_rows, n_cols, (uint64_t)ld, 0, 0, 0, 0}};
+    return lt_status(CUBLAS_STATUS_INVALID_VALUE);
+}
+
+static cublasStatus_t preference_init(cublasLtMatmulPreference_t preference, size_t n_bytes)
+{
+    if (n_bytes != sizeof *preference) return CUBLAS_STATUS_INVALID_VALUE;
+    *preference = {};
+    return lt_status(CUBLAS_STATUS_INVALID_VALUE);
+}
+
+static cublasStatus_t preference_set(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t, const void *,
+                                     size_t)
+{
+    return lt_status(CUBLAS_STATUS_INVALID_VALUE);
+}
+
+static cublasStatus_t heuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatmulPreference_t, int n_max,
+                                cublasLtMatmulHeuristicResult_t *out, int *out_n)
+{
+    cublasStatus_t status = lt_status(CUBLAS_STATUS_NOT_SUPPORTED);
+    *out_n = status == CUBLAS_STATUS_SUCCESS ? (n_proposed < n_max ? n_proposed : n_max) : 0;
+    for (int i = 0; i < *out_n; i++) {
+        out[i] = {};
+        out[i].algo.data[0] = (uint64_t)(n_proposed == 1 ? ALGORITHM_RIGHT : i);
+    }
+    return *out_n > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+static operand operand_of(const void *p, cublasLtMatrixLayout_t layout, bool is_transposed)
+{
+    return {(void *)p, (cudaDataType)layout->data[0], (int)layout->data[3], is_transposed};
+}
+
+static cublasStatus_t matmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
+                             cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+                             const void *beta, const void *c, cublasLtMatrixLayout_t, void *d,
+                             cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *workspace, size_t,
+                             cudaStream_t stream)
+{
+    cublasStatus_t status = lt_status(CUBLAS_STATUS_NOT_INITIALIZED);
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+    if (algo->data[0] == ALGORITHM_UNABLE) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (c != d || workspace == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
+    bool is_transposed = desc->data[0] != 0, is_slow = algo->data[0] == ALGORITHM_SLOW;
+    float alpha_value = *(const float *)alpha, beta_value = *(const float *)beta;
+    int m = (int)d_layout->data[1], n = (int)d_layout->data[2], k = (int)b_layout->data[1];
+    operand a_operand = operand_of(a, a_layout, is_transposed), b_operand = operand_of(b, b_layout, false);
+    operand d_operand = operand_of(d, d_layout, false);
+    simt::enqueue(stream, [=] {
+        if (is_slow) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        multiply(m, n, k, alpha_value, a_operand, b_operand, beta_value, d_operand);
+    });
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+t5_status t5_cublas_lt_open(t5_cublas_lt *out, t5_error *err)
+{
+    if (simt::count_call() != cudaSuccess || n_proposed == 0) return T5_FAIL(err, T5_ERR_DEVICE, "cuBLASLt: not found");
+    *out = t5_cublas_lt{nullptr,     lt_create,       lt_destroy,     desc_init, desc_set,
+                        layout_init, preference_init, preference_set, heuristic, matmul};
+    return T5_OK;
+}
+
+void t5_cublas_lt_close(t5_cublas_lt *lt)
+{
+    *lt = t5_cublas_lt{};
 }

@@ -43,6 +43,9 @@ typedef struct {
     uint64_t pageable_bytes; /* of these, from memory that is not pinned */
 } simt_totals;
 simt_totals simt_totals_get(void);
+/* How many algorithms cuBLASLt has for a product: 0, then it is not installed; 1, the default; 3, one that takes a
+ * millisecond more, one that is right, and one that refuses. */
+void simt_lt_propose(int n);
 
 #ifdef __cplusplus
 }
