@@ -80,7 +80,7 @@ static t5_status plan(run *r, t5_error *err)
     return T5_OK;
 }
 
-/* Sends whatever is due and has a connection; returns when to look again. */
+/* Sends whatever is due and has a connection; returns when to look again, at `end_ns` at the latest. */
 static int64_t send_due(run *r, int64_t end_ns)
 {
     for (; r->n_sent < r->n_samples; r->n_sent++) {
@@ -103,14 +103,16 @@ static double cpu_seconds(void)
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
+/* All requests of an open loop are sent, those too that find a connection only after the end. */
 static void make_load(run *r)
 {
     const double seconds = r->load->warm_up_seconds + r->load->seconds;
     r->start_ns = t5_clock_ns();
     const int64_t end_ns = r->start_ns + (int64_t)(seconds * 1e9);
-    while (t5_clock_ns() < end_ns)
-        t5_client_poll(r->client, send_due(r, end_ns), on_reply, r);
     const int64_t last_ns = end_ns + (int64_t)LAST_REPLIES_S * 1000000000;
+    const int64_t last_send_ns = r->load->is_open ? last_ns : end_ns;
+    while (t5_clock_ns() < last_send_ns && r->n_sent < r->n_samples)
+        t5_client_poll(r->client, send_due(r, last_send_ns), on_reply, r);
     while (t5_client_pending(r->client) > 0 && t5_clock_ns() < last_ns)
         t5_client_poll(r->client, last_ns, on_reply, r);
     t5_client_forget(r->client);
