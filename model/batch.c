@@ -177,6 +177,7 @@ t5_status t5_batch_create(t5_model *model, const t5_batch_limits *limits, t5_bat
         b->outcomes[i].row_done = outcome_alloc(&a, limits->n_rows_max, sizeof *b->row_done);
     }
     T5_TRY(err->status);
+    T5_TRY(t5_model_warm_up(model, &b->enc_scratch, &b->scratch, err));
     memset(b->cross_blocks, 0xff, (size_t)(b->n_slots_max * b->kv.cross_stride) * sizeof *b->cross_blocks);
     *out = b;
     b = NULL;
@@ -198,7 +199,6 @@ void t5_batch_destroy(t5_batch *b)
     if (t5_batch_async(b) != NULL) {
         t5_error ignored = {0};
         backend->ops->sync(backend, &ignored); /* nothing may write to what is freed now */
-    T5_TRY(t5_model_warm_up(model, &b->enc_scratch, &b->scratch, err));
     }
     void *dev[] = {b->kv.pool,       b->dev_cross_blocks, b->dev_enc_tokens, b->dev_enc_first,
                    b->dev_enc_slots, b->dev_plan,         b->logits};
