@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 import time
+import unittest
 
 from server import Reply, post, read_reply
 
@@ -19,7 +20,11 @@ REPEATS = int(os.environ.get("T5_TEST_REPEATS", "10"))
 # The bundled model; a slow build takes one that is hundreds of times smaller and speaks nonsense, always the same.
 FLAGS = ["--metrics", "--access-log=false"]
 if SCALE < 1:
-    FLAGS += [f"--model={TOP}/tests/fixtures/madlad", "--threads=1", "--max-new-tokens=64"]
+    FLAGS += [f"--model={TOP}/tests/fixtures/madlad", "--threads=1"]
+
+
+# Speed is only measured where it is real.
+needs_speed = unittest.skipIf(SCALE < 1, "a slow build")
 
 
 def scaled(n, at_least=1):

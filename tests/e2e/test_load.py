@@ -8,8 +8,8 @@ import sys
 import time
 import unittest
 
-from load import (FLAGS, Background, alone, in_threads, metrics, mixed_requests, open_loop, percentile, scaled, sentences, told, translate,
-                  wait_until)
+from load import (FLAGS, Background, alone, in_threads, metrics, mixed_requests, needs_speed, open_loop, percentile,
+                  scaled, sentences, told, translate, wait_until)
 from server import Reply, Server, read_reply
 
 PROGRAM = sys.argv.pop(1)
@@ -72,12 +72,12 @@ class Load(unittest.TestCase):
                     sock.close()
                 wait_until(lambda: metrics(server)["t5serve_cancelled_total"] - before["t5serve_cancelled_total"] >= n_clients)
                 took = time.monotonic() - begin - moments[-1]
+                wait_until(lambda: len(counts) > len(few))
             wait_until(lambda: metrics(server)["t5serve_sequences_running"] == 0)
             after = metrics(server)
             self.assertEqual(after["t5serve_cancelled_total"] - before["t5serve_cancelled_total"], n_clients)
             self.assertEqual(after["t5serve_failed_total"], 0)
             self.assertEqual((after["t5serve_queue_depth"], after["t5serve_kv_blocks_used"]), (0, 0))
-            self.assertGreater(len(counts), 2)
             print(f"{n_clients} left, the last is gone after {took * 1000:.0f} ms; {len(counts)} right answers meanwhile")
             self.assertLess(took, 1 if scaled(100) == 100 else 10)
 
@@ -176,6 +176,7 @@ class Load(unittest.TestCase):
         self.assertGreater(by_clock, 0.5)
         return good, refused, p99
 
+    @needs_speed
     def test_overload_fills_the_queue(self):
         """Claim: under ten times its load the server's goodput stays above 90 % of capacity, what is let in does not wait
         longer than the queue is, refusals come at once, and no reply is wrong. Method: a queue for 16 requests."""
@@ -183,6 +184,7 @@ class Load(unittest.TestCase):
         self.assertLess(percentile(good, 0.99), 5 * p99 + 0.5)
         self.assertLess(percentile(refused, 0.5), 0.05)
 
+    @needs_speed
     def test_overload_reaches_the_deadline(self):
         """Claim: the same where the queue is longer than a request may wait: no work is spent on what comes too late.
         Method: a deadline of 2 s."""
