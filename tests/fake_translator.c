@@ -126,7 +126,7 @@ void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
 int32_t t5_engine_retry_after_s(t5_engine *e)
 {
     (void)e;
-    return 1;
+    return 7;
 }
 
 t5_status t5_translation_start(t5_translator *t, const t5_translation_request *request, t5_translation **out,
@@ -178,6 +178,16 @@ t5_status t5_translation_finish(t5_translation *tr, t5_error *err)
     for (int32_t i = 0; i < tr->request.n_texts && status == T5_OK; i++)
         status = answer(&tr->request.texts[i], &tr->results[i], err);
     return status;
+}
+
+/* A token for each byte. */
+void t5_translation_usage(const t5_translation *tr, t5_usage *out)
+{
+    *out = (t5_usage){0};
+    for (int32_t i = 0; i < tr->request.n_texts; i++) {
+        out->n_source_tokens += (int64_t)tr->request.texts[i].n_bytes;
+        out->n_target_tokens += (int64_t)tr->results[i].n_bytes;
+    }
 }
 
 const t5_translated *t5_translation_get(const t5_translation *tr, int32_t i_text)
