@@ -28,7 +28,8 @@ struct grid {
     std::vector<fiber *> held = {};                  /* they wait for the kernels before */
     bool has_begun = false, may_pass = false;
     char launch_tag = 0, pass_tag = 0, end_tag = 0;
-    char *arena = nullptr, *arena_end = nullptr; /* ThreadSanitizer only: shared arrays at addresses never used twice */
+    /* ThreadSanitizer only: shared arrays at addresses never used twice; `arena` is the first that is free. */
+    char *arena_map = nullptr, *arena = nullptr, *arena_end = nullptr;
     size_t arena_bytes = 0;
 };
 
@@ -201,9 +202,10 @@ static void start(grid *g)
     n_launches++;
 #ifdef SIMT_TSAN
     g->arena_bytes = g->n_blocks * (g->config.shared_bytes + (64 << 10)) + (1 << 20);
-    g->arena = (char *)mmap(nullptr, g->arena_bytes, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (g->arena == MAP_FAILED) fail("no arena of %zu bytes", g->arena_bytes);
+    g->arena_map = (char *)mmap(nullptr, g->arena_bytes, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (g->arena_map == MAP_FAILED) fail("no arena of %zu bytes", g->arena_bytes);
+    g->arena = g->arena_map;
     g->arena_end = g->arena + g->arena_bytes;
 #endif
     g->fibers = take_fibers(g->n_resident * g->n_threads);
@@ -238,7 +240,7 @@ void grid_finish(grid *g)
     leave();
     give_back_fibers(g->fibers);
 #ifdef SIMT_TSAN
-    munmap(g->arena, g->arena_bytes);
+    munmap(g->arena_map, g->arena_bytes);
 #endif
     delete g;
 }
