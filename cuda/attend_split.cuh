@@ -65,10 +65,7 @@ __device__ __forceinline__ bool t5_arrives_last(unsigned *count, int n_blocks)
     T5_SHARED(int, is_last, [1]);
     __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) {
-        is_last[0] = atomicAdd(count, 1u) == (unsigned)n_blocks - 1;
-        if (is_last[0]) *count = 0;
-    }
+    if (threadIdx.x == 0) is_last[0] = atomicInc(count, (unsigned)n_blocks - 1) == (unsigned)n_blocks - 1;
     __syncthreads();
     __threadfence();
     return is_last[0] != 0;

@@ -158,7 +158,7 @@ static __global__ void fill_upper(int *x)
 static __global__ void double_all(int *x, bool waits_first)
 {
     int t = (int)threadIdx.x;
-    int early = x[t];
+    int early = waits_first ? 0 : x[t];
     t5_await_previous();
     x[t] = 2 * (waits_first ? x[t] : early);
 }

@@ -150,6 +150,13 @@ static inline unsigned atomicAdd(unsigned *p, unsigned value)
 {
     return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
 }
+/* Counts to `last`, then begins again at 0. No fiber runs between the two. */
+static inline unsigned atomicInc(unsigned *p, unsigned last)
+{
+    unsigned old = __atomic_fetch_add(p, 1u, __ATOMIC_RELAXED);
+    if (old >= last) __atomic_exchange_n(p, 0u, __ATOMIC_RELAXED);
+    return old;
+}
 static inline float atomicExch(float *p, float value)
 {
     float old;
