@@ -2,13 +2,14 @@
 #include "base/limits.h"
 #include "config/config_set.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { KEY_TEXT, KEY_INT, KEY_BOOL } key_type;
+typedef enum { KEY_TEXT, KEY_INT, KEY_BYTES, KEY_BOOL } key_type;
 
 typedef struct {
     const char *name;
@@ -16,7 +17,7 @@ typedef struct {
     size_t offset;           /* of the value in t5_config */
     const char *text_value;  /* KEY_TEXT: default */
     const char *choices;     /* KEY_TEXT: "a|b|c", or "" */
-    int64_t value, min, max; /* KEY_INT, KEY_BOOL */
+    int64_t value, min, max; /* all others */
     const char *help;
 } key_row;
 
@@ -25,10 +26,13 @@ static const key_row rows[] = {
     {#name, KEY_TEXT, offsetof(t5_config, name), (value), (choices), 0, 0, 0, (help)},
 #define T5_KEY_INT(name, value, min, max, help) \
     {#name, KEY_INT, offsetof(t5_config, name), "", "", (value), (min), (max), (help)},
+#define T5_KEY_BYTES(name, value, min, max, help) \
+    {#name, KEY_BYTES, offsetof(t5_config, name), "", "", (value), (min), (max), (help)},
 #define T5_KEY_BOOL(name, value, help) {#name, KEY_BOOL, offsetof(t5_config, name), "", "", (value), 0, 1, (help)},
 #include "config/keys.def"
 #undef T5_KEY_TEXT
 #undef T5_KEY_INT
+#undef T5_KEY_BYTES
 #undef T5_KEY_BOOL
 };
 
@@ -42,12 +46,17 @@ static const void *value_of(const t5_config *c, const key_row *row)
     return (const char *)c + row->offset;
 }
 
+static bool is_number(const key_row *row)
+{
+    return row->type == KEY_INT || row->type == KEY_BYTES;
+}
+
 void t5_config_init(t5_config *c)
 {
     memset(c, 0, sizeof *c);
     for (size_t i = 0; i < T5_COUNT(rows); i++) {
         if (rows[i].type == KEY_TEXT) snprintf(value_at(c, &rows[i]), T5_CONFIG_TEXT_MAX, "%s", rows[i].text_value);
-        if (rows[i].type == KEY_INT) *(int64_t *)value_at(c, &rows[i]) = rows[i].value;
+        if (is_number(&rows[i])) *(int64_t *)value_at(c, &rows[i]) = rows[i].value;
         if (rows[i].type == KEY_BOOL) *(bool *)value_at(c, &rows[i]) = rows[i].value != 0;
         snprintf(c->origins[i], sizeof c->origins[i], "default");
     }
@@ -170,6 +179,22 @@ static t5_status set_int_text(t5_config *c, const key_row *row, const char *valu
     return set_int(c, row, number, origin, err);
 }
 
+/* "1048576", "1024K", "1M": units of 1024. */
+static t5_status set_bytes_text(t5_config *c, const key_row *row, const char *value, const char *origin, t5_error *err)
+{
+    static const char units[] = "KMG";
+    char *end = NULL;
+    errno = 0;
+    const long long number = strtoll(value, &end, 10);
+    const char *unit = *end != '\0' ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    const int shift = unit != NULL ? 10 * (int)(unit - units + 1) : 0;
+    const bool is_whole = end != value && errno == 0 && *(unit != NULL ? end + 1 : end) == '\0';
+    if (!is_whole || number < 0 || number > (INT64_MAX >> shift))
+        return T5_FAIL(err, T5_ERR_ARG, "%s (%s): '%.40s' is not a number of bytes, such as 1048576, 1024K or 1M",
+                       row->name, origin, value);
+    return set_int(c, row, (int64_t)number << shift, origin, err);
+}
+
 static t5_status set_bool_text(t5_config *c, const key_row *row, const char *value, const char *origin, t5_error *err)
 {
     bool is_true = strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0;
@@ -191,6 +216,9 @@ t5_status t5_config_set_text(t5_config *c, t5_config_key key, const char *value,
     case KEY_INT:
         status = set_int_text(c, row, value, origin, err);
         break;
+    case KEY_BYTES:
+        status = set_bytes_text(c, row, value, origin, err);
+        break;
     case KEY_BOOL:
         status = set_bool_text(c, row, value, origin, err);
         break;
@@ -201,15 +229,18 @@ t5_status t5_config_set_text(t5_config *c, t5_config_key key, const char *value,
 
 t5_status t5_config_set_json(t5_config *c, t5_config_key key, const json_t *value, const char *origin, t5_error *err)
 {
-    static const char *const wanted[] = {"a string", "a whole number", "true or false"};
+    static const char *const wanted[] = {"a string", "a whole number", "a whole number or a string such as \"512M\"",
+                                         "true or false"};
     const key_row *row = &rows[key];
-    bool fits = (row->type == KEY_TEXT && json_is_string(value)) || (row->type == KEY_INT && json_is_integer(value)) ||
-                (row->type == KEY_BOOL && json_is_boolean(value));
+    bool fits = (row->type == KEY_TEXT && json_is_string(value)) || (is_number(row) && json_is_integer(value)) ||
+                (row->type == KEY_BYTES && json_is_string(value)) || (row->type == KEY_BOOL && json_is_boolean(value));
     if (!fits) return T5_FAIL(err, T5_ERR_ARG, "%s (%s): must be %s", row->name, origin, wanted[row->type]);
 
     t5_status status = T5_OK;
     if (row->type == KEY_TEXT) status = set_string(c, row, json_string_value(value), origin, err);
-    if (row->type == KEY_INT) status = set_int(c, row, json_integer_value(value), origin, err);
+    if (is_number(row) && json_is_integer(value)) status = set_int(c, row, json_integer_value(value), origin, err);
+    if (row->type == KEY_BYTES && json_is_string(value))
+        status = set_bytes_text(c, row, json_string_value(value), origin, err);
     if (row->type == KEY_BOOL) *(bool *)value_at(c, row) = json_is_true(value);
     if (status == T5_OK) snprintf(c->origins[key], sizeof c->origins[key], "%s", origin);
     return status;
@@ -218,7 +249,7 @@ t5_status t5_config_set_json(t5_config *c, t5_config_key key, const json_t *valu
 static void print_help_row(const key_row *row, FILE *file)
 {
     char flag[NAME_MAX_BYTES + 16];
-    static const char *const kinds[] = {"TEXT", "N", ""};
+    static const char *const kinds[] = {"TEXT", "N", "BYTES", ""};
     snprintf(flag, sizeof flag, "--%s %s", row->name, kinds[row->type]);
     for (char *p = flag; *p != '\0' && *p != ' '; p++)
         if (*p == '_') *p = '-';
@@ -226,7 +257,7 @@ static void print_help_row(const key_row *row, FILE *file)
     if (row->type == KEY_TEXT && row->choices[0] != '\0')
         fprintf(file, "(%s, default %s)\n", row->choices, row->text_value);
     if (row->type == KEY_TEXT && row->choices[0] == '\0') fprintf(file, "(default \"%s\")\n", row->text_value);
-    if (row->type == KEY_INT)
+    if (is_number(row))
         fprintf(file, "(%" PRId64 " to %" PRId64 ", default %" PRId64 ")\n", row->min, row->max, row->value);
     if (row->type == KEY_BOOL) fprintf(file, "(default %s)\n", row->value != 0 ? "true" : "false");
 }
@@ -256,7 +287,7 @@ t5_status t5_config_print(const t5_config *c, FILE *file, t5_error *err)
         const key_row *row = &rows[i];
         json_t *value = NULL;
         if (row->type == KEY_TEXT) value = json_string(value_of(c, row));
-        if (row->type == KEY_INT) value = json_integer(*(const int64_t *)value_of(c, row));
+        if (is_number(row)) value = json_integer(*(const int64_t *)value_of(c, row));
         if (row->type == KEY_BOOL) value = json_boolean(*(const bool *)value_of(c, row));
         if (json_object_set_new(root, row->name, value) != 0 ||
             json_object_set_new(origins, row->name, json_string(c->origins[i])) != 0) {

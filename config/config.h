@@ -14,10 +14,12 @@
 typedef enum {
 #define T5_KEY_TEXT(name, value, choices, help) T5_KEY_##name,
 #define T5_KEY_INT(name, value, min, max, help) T5_KEY_##name,
+#define T5_KEY_BYTES(name, value, min, max, help) T5_KEY_##name,
 #define T5_KEY_BOOL(name, value, help) T5_KEY_##name,
 #include "config/keys.def"
 #undef T5_KEY_TEXT
 #undef T5_KEY_INT
+#undef T5_KEY_BYTES
 #undef T5_KEY_BOOL
     T5_KEYS_COUNT
 } t5_config_key;
@@ -25,10 +27,12 @@ typedef enum {
 typedef struct {
 #define T5_KEY_TEXT(name, value, choices, help) char name[T5_CONFIG_TEXT_MAX];
 #define T5_KEY_INT(name, value, min, max, help) int64_t name;
+#define T5_KEY_BYTES(name, value, min, max, help) int64_t name;
 #define T5_KEY_BOOL(name, value, help) bool name;
 #include "config/keys.def"
 #undef T5_KEY_TEXT
 #undef T5_KEY_INT
+#undef T5_KEY_BYTES
 #undef T5_KEY_BOOL
     /* "default", "file /etc/t5serve.json", "environment T5_PORT", "flag --port"; indexed by t5_config_key. */
     char origins[T5_KEYS_COUNT][T5_CONFIG_ORIGIN_MAX];

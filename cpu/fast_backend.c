@@ -65,7 +65,9 @@ static t5_status fast_matrix_create(t5_backend *b, const t5_tensor *parts, int32
                                     t5_matrix **out, t5_error *err)
 {
     const t5_fast *f = (const t5_fast *)b;
-    return t5_matrix_pack(f->kernels, f->threads, f->compute_type, parts, n_parts, scale, out, err);
+    const t5_status status = t5_matrix_pack(f->kernels, f->threads, f->compute_type, parts, n_parts, scale, out, err);
+    if (status == T5_OK) b->weights_bytes += (*out)->n_bytes;
+    return status;
 }
 
 static void fast_matrix_destroy(t5_backend *b, t5_matrix *m)
@@ -76,8 +78,9 @@ static void fast_matrix_destroy(t5_backend *b, t5_matrix *m)
 
 static t5_status fast_table_create(t5_backend *b, const t5_tensor *table, t5_matrix **out, t5_error *err)
 {
-    (void)b;
-    return t5_matrix_borrow(table, out, err);
+    const t5_status status = t5_matrix_borrow(table, out, err);
+    if (status == T5_OK) b->weights_bytes += (*out)->n_bytes;
+    return status;
 }
 
 /* ---- embedding ---- */

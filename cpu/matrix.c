@@ -164,10 +164,12 @@ static t5_status alloc_matrix(const packing *p, int32_t n_panels, t5_matrix *m, 
 {
     const size_t n_bytes = (size_t)n_panels * p->panel_bytes;
     const size_t n_columns = (size_t)n_panels * (size_t)p->panel;
+    m->n_bytes = n_bytes;
     m->owned = alloc_panels(n_bytes);
     if (p->storage == T5_STORE_INT8) {
         m->column_scales = calloc(n_columns, sizeof *m->column_scales);
         m->column_sums = calloc(n_columns, sizeof *m->column_sums);
+        m->n_bytes += n_columns * (sizeof *m->column_scales + sizeof *m->column_sums);
         if (m->column_scales == NULL || m->column_sums == NULL)
             return T5_FAIL(err, T5_ERR_NOMEM, "matrix: scales of %zu columns", n_columns);
     }
@@ -220,6 +222,7 @@ t5_status t5_matrix_borrow(const t5_tensor *table, t5_matrix **out, t5_error *er
     m->table = *table;
     m->d_out = table->n_rows;
     m->d_in = table->n_cols;
+    m->n_bytes = (size_t)m->d_out * (size_t)m->d_in * t5_dtype_bytes(table->dtype);
     *out = m;
     return T5_OK;
 }

@@ -9,6 +9,7 @@ T5_C_BEGIN
 struct t5_matrix {
     t5_tensor table; /* an embedding table borrows the mapped tensor; data NULL for a packed matrix */
     int32_t d_out, d_in;
+    size_t n_bytes; /* of the elements, and of the scales of int8 */
     t5_panels panels;
     /* What `panels` points to. */
     void *owned;

@@ -48,10 +48,10 @@ static t5_status grow(void **array, int32_t *len, int32_t n, size_t n_bytes, t5_
 
 static t5_status ref_table_create(t5_backend *b, const t5_tensor *table, t5_matrix **out, t5_error *err)
 {
-    (void)b;
     t5_matrix *m = calloc(1, sizeof *m);
     if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "table: %zu bytes", sizeof *m);
     m->tensor = *table;
+    b->weights_bytes += (size_t)table->n_rows * (size_t)table->n_cols * t5_dtype_bytes(table->dtype);
     *out = m;
     return T5_OK;
 }
@@ -87,7 +87,7 @@ static t5_status ref_matrix_create(t5_backend *b, const t5_tensor *parts, int32_
     }
     for (size_t i = 0; i < n_rows * n_cols; i++)
         values[i] *= scale;
-    (void)b;
+    b->weights_bytes += n_rows * n_cols * sizeof *values;
     *out = m;
     return T5_OK;
 }

@@ -93,6 +93,7 @@ t5_status t5_cuda_matrix_create(t5_backend *b, const t5_tensor *parts, int32_t n
         T5_ASSERT(parts[i].n_cols == m->n_cols);
         T5_TRY(send_rows(cuda, &parts[i], scale, m, to_row, row, err));
     }
+    b->weights_bytes += t5_cuda_matrix_bytes(b, m->n_rows, m->n_cols);
     *out = m;
     m = NULL;
 out:

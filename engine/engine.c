@@ -121,8 +121,10 @@ static t5_status init_worker(t5_engine *e, t5_worker *w, t5_model *model, const 
     w->running = calloc((size_t)w->running_max, sizeof(t5_sequence *));
     if (w->running == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "engine: %d slots", w->running_max);
     const t5_status status = t5_batch_create(model, limits, &w->batch, err);
-    if (status == T5_OK) w->kv = t5_batch_kv_usage(w->batch);
-    return status;
+    if (status != T5_OK) return status;
+    w->kv = t5_batch_kv_usage(w->batch);
+    w->memory = t5_batch_memory_of(w->batch);
+    return T5_OK;
 }
 
 t5_status t5_engine_create(t5_model *const *models, int32_t n_models, const t5_engine_options *options, t5_engine **out,
@@ -253,6 +255,10 @@ void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
         const t5_worker *w = &e->workers[i];
         out->n_rows_running += w->n_rows_running;
         out->n_nonfinite += w->n_nonfinite;
+        out->memory.weights += w->memory.weights;
+        out->memory.kv += w->memory.kv;
+        out->memory.scratch += w->memory.scratch;
+        out->memory.host += w->memory.host;
         out->kv.n_blocks += w->kv.n_blocks;
         out->kv.n_reserved += w->kv.n_reserved;
         out->kv.n_used += w->kv.n_used;

@@ -100,7 +100,8 @@ typedef struct {
     t5_histogram_counts decode_ns;     /* from the encoder's output to the result, one per sequence with a result */
     t5_histogram_counts step_rows;     /* hypotheses that a decode step moved on */
     int32_t queue_depth, n_running, n_rows_running;
-    t5_kv_usage kv; /* blocks of T5_KV_BLOCK positions */
+    t5_kv_usage kv;         /* blocks of T5_KV_BLOCK positions */
+    t5_batch_memory memory; /* of all devices; constant */
     int32_t n_devices;
     /* A device failed. What ran on it ended with T5_ERR_DEVICE; what others can still do they finish; nothing more is
      * accepted, since only a new process can use the device again. */

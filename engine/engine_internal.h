@@ -19,6 +19,8 @@ typedef struct {
     int32_t n_encoded; /* the first n_encoded of them have been encoded */
     int64_t turn_cost; /* what was admitted in this turn */
 
+    t5_batch_memory memory; /* constant */
+
     /* Written by the thread, under the engine's mutex. */
     bool is_lost;
     int32_t n_rows_running;

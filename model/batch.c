@@ -6,11 +6,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Larger areas are touched as they are used: a hundred milliseconds or gigabytes at the start are no small thing. */
+#define TOUCH_BYTES_MAX ((size_t)256 << 20)
+
 /* Allocator of the create phase: the first failure is remembered in `err`, later calls do nothing. */
 typedef struct {
     t5_batch *b;
     t5_error *err;
 } allocator;
+
+/* The pages of memory that is the machine's come when they are first written: all of them now, as long as that costs
+ * neither time nor much that may never be needed. */
+static void touch(allocator *a, void *p, size_t n_bytes)
+{
+    static const char zeros[1 << 16];
+    t5_backend *backend = a->b->model->backend;
+    if (backend->ops->memory_free != NULL || n_bytes > TOUCH_BYTES_MAX) return;
+    for (size_t done = 0; done < n_bytes && a->err->status == T5_OK; done += sizeof zeros) {
+        const size_t n_left = n_bytes - done;
+        backend->ops->upload(backend, (char *)p + done, zeros, n_left < sizeof zeros ? n_left : sizeof zeros, a->err);
+    }
+}
 
 static void *dev_alloc(void *ctx, size_t n_bytes)
 {
@@ -19,6 +35,8 @@ static void *dev_alloc(void *ctx, size_t n_bytes)
     if (a->err->status != T5_OK) return NULL;
     t5_backend *backend = a->b->model->backend;
     if (backend->ops->alloc(backend, n_bytes, &p, a->err) != T5_OK) return NULL;
+    a->b->memory.scratch += n_bytes;
+    touch(a, p, n_bytes);
     return p;
 }
 
@@ -33,6 +51,7 @@ static void *host_alloc(allocator *a, int32_t n, size_t n_bytes)
     if (a->err->status != T5_OK) return NULL;
     void *p = calloc((size_t)n, n_bytes);
     if (p == NULL) T5_FAIL(a->err, T5_ERR_NOMEM, "batch: %d x %zu bytes", n, n_bytes);
+    a->b->memory.host += (size_t)n * n_bytes;
     return p;
 }
 
@@ -62,6 +81,7 @@ static void *outcome_alloc(allocator *a, int32_t n, size_t n_bytes)
     if (async == NULL) return host_alloc(a, n, n_bytes);
     if (a->err->status != T5_OK) return NULL;
     async->alloc_host(a->b->model->backend, (size_t)n * n_bytes, &p, a->err);
+    a->b->memory.host += (size_t)n * n_bytes;
     return p;
 }
 
@@ -125,9 +145,10 @@ static void create_dev_arrays(t5_batch *b, allocator *a)
     size_t n_rows = (size_t)b->limits.n_rows_max;
     size_t n_slots = (size_t)b->n_slots_max;
     size_t act_bytes = t5_dtype_bytes(b->model->backend->act_dtype);
-    size_t inner = (size_t)hp->n_heads * (size_t)hp->d_kv;
-    b->kv.block_bytes = (size_t)hp->n_dec_layers * 2 * T5_KV_BLOCK * inner * act_bytes;
-    b->kv.pool = dev_alloc(a, (size_t)b->cache.n_blocks * b->kv.block_bytes);
+    b->kv.block_bytes = t5_kv_block_bytes(hp, b->model->backend->act_dtype);
+    const size_t kv_bytes = (size_t)b->cache.n_blocks * b->kv.block_bytes;
+    b->kv.pool = dev_alloc(a, kv_bytes);
+    b->memory = (t5_batch_memory){.kv = kv_bytes, .scratch = b->memory.scratch - kv_bytes, .host = b->memory.host};
     b->dev_cross_blocks = dev_alloc(a, n_slots * (size_t)b->kv.cross_stride * sizeof(int32_t));
     b->kv.cross_blocks = b->dev_cross_blocks;
     b->state = (t5_search_state){
@@ -184,6 +205,19 @@ t5_status t5_batch_create(t5_model *model, const t5_batch_limits *limits, t5_bat
 out:
     t5_batch_destroy(b);
     return status;
+}
+
+t5_batch_memory t5_batch_memory_of(const t5_batch *b)
+{
+    t5_batch_memory memory = b->memory;
+    memory.weights = b->model->backend->weights_bytes;
+    return memory;
+}
+
+size_t t5_kv_block_bytes(const t5_hparams *hp, t5_dtype act_dtype)
+{
+    const size_t inner = (size_t)hp->n_heads * (size_t)hp->d_kv;
+    return (size_t)hp->n_dec_layers * 2 * T5_KV_BLOCK * inner * t5_dtype_bytes(act_dtype);
 }
 
 t5_kv_usage t5_batch_kv_usage(const t5_batch *b)

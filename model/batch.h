@@ -1,6 +1,5 @@
 /* model/batch.h: the running batch: slots, rows and KV blocks of the sequences that are decoded together, and one step
- * over all of them. All memory is reserved at create; a CPU touches it when it is first used. One thread, the backend's
- * owner, calls these.
+ * over all of them. All memory is taken at create. One thread, the backend's owner, calls these.
  *
  *   admit (reserve a slot, rows and blocks) -> encode (one packed pass for all that were admitted)
  *   -> step ... -> slot done -> read results -> release (the slot is free for the next) */
@@ -73,6 +72,15 @@ void t5_batch_release(t5_batch *b, int32_t slot);
 int64_t t5_batch_n_nonfinite(const t5_batch *b);    /* slots so far that the model gave no numbers */
 int32_t t5_batch_n_running(const t5_batch *b);      /* slots */
 int32_t t5_batch_n_rows_running(const t5_batch *b); /* rows */
+
+/* Bytes by what they are for, all taken at create: the model's weights, the KV cache, what a pass and the search work
+ * with in backend memory, and the host's own. */
+typedef struct {
+    size_t weights, kv, scratch, host;
+} t5_batch_memory;
+t5_batch_memory t5_batch_memory_of(const t5_batch *b);
+/* Bytes of a block of the KV cache for this model with activations of that type. */
+size_t t5_kv_block_bytes(const t5_hparams *hp, t5_dtype act_dtype);
 
 /* Blocks of the KV cache. What is reserved is promised to running sequences; what is used of it holds keys and values.
  */

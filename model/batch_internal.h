@@ -64,6 +64,7 @@ struct t5_batch {
     int64_t n_steps, n_steps_read; /* steps that were queued; whose outcome was read. At most one apart after a step. */
     step_outcome outcomes[2];      /* of step i at i % 2 */
 
+    t5_batch_memory memory; /* weights are the backend's to count */
     t5_scratch scratch, enc_scratch;
     float *logits; /* [dev] [n_rows_max][vocab_size] */
 };

@@ -67,9 +67,9 @@ static t5_status open_translator(program *p, t5_error *err)
         .src_len_max = (int32_t)c->max_source_tokens,
         .tgt_len_max = c->max_new_tokens > 0 ? (int32_t)c->max_new_tokens + 1 : 0, /* the start token */
         .enc_tokens_max = (int32_t)c->encode_tokens,
-        .kv_tokens = (int32_t)c->kv_cache_tokens,
         .queue_depth_max = (int32_t)c->queue_depth,
     };
+    options.kv_bytes = c->kv_memory;
     T5_TRY(t5_translator_open(&options, &p->translator, err));
 out:
     return status;

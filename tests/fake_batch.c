@@ -297,6 +297,12 @@ int32_t t5_batch_n_rows_running(const t5_batch *b)
     return n;
 }
 
+t5_batch_memory t5_batch_memory_of(const t5_batch *b)
+{
+    (void)b;
+    return (t5_batch_memory){.kv = 1};
+}
+
 t5_kv_usage t5_batch_kv_usage(const t5_batch *b)
 {
     const int32_t n = t5_batch_n_running(b); /* a block for each */

@@ -91,6 +91,24 @@ static void every_type_is_read(void **state)
     assert_string_equal(c.warning, "");
 }
 
+/* Claim: a number of bytes takes a unit of 1024, in text as in the file. Method: the same size in every way. */
+static void bytes_have_units(void **state)
+{
+    (void)state;
+    static const sources ways[] = {
+        {NULL, {NULL}, {"--kv-memory=3221225472"}},      {NULL, {"T5_KV_MEMORY=3145728k"}, {NULL}},
+        {NULL, {NULL}, {"--kv-memory", "3072M"}},        {"{\"kv_memory\": \"3G\"}", {NULL}, {NULL}},
+        {"{\"kv_memory\": 3221225472}", {NULL}, {NULL}},
+    };
+    for (size_t i = 0; i < T5_COUNT(ways); i++) {
+        t5_config c;
+        t5_config_action action;
+        t5_error err;
+        assert_int_equal(load(&ways[i], &c, &action, &err), T5_OK);
+        assert_true(c.kv_memory == INT64_C(3) << 30);
+    }
+}
+
 /* Claim: a mistake names the key, its origin and what is allowed. Method: a table of mistakes and of what the text must
  * contain. */
 static void mistakes_are_named(void **state)
@@ -116,6 +134,17 @@ static void mistakes_are_named(void **state)
         {{NULL, {NULL}, {"--port", "99999999999999999999"}}, T5_ERR_ARG, {"flag --port", "0 to 65535"}},
         {{NULL, {NULL}, {"--port="}}, T5_ERR_ARG, {"flag --port", "whole number"}},
         {{NULL, {NULL}, {"--port=5 "}}, T5_ERR_ARG, {"flag --port", "whole number"}},
+        {{NULL, {NULL}, {"--kv-memory", "1T"}},
+         T5_ERR_ARG,
+         {"kv_memory (flag --kv-memory)", "'1T'", "1048576, 1024K or 1M"}},
+        {{NULL, {NULL}, {"--kv-memory", "1MB"}}, T5_ERR_ARG, {"number of bytes"}},
+        {{NULL, {NULL}, {"--kv-memory", "M"}}, T5_ERR_ARG, {"number of bytes"}},
+        {{NULL, {NULL}, {"--kv-memory", "-1K"}}, T5_ERR_ARG, {"number of bytes"}},
+        {{NULL, {NULL}, {"--kv-memory="}}, T5_ERR_ARG, {"number of bytes"}},
+        {{NULL, {NULL}, {"--kv-memory", "9007199254740993K"}}, T5_ERR_ARG, {"number of bytes"}},
+        {{NULL, {NULL}, {"--kv-memory", "2000G"}}, T5_ERR_ARG, {"2147483648000 is not within 0 to 1099511627776"}},
+        {{"{\"kv_memory\": \"1q\"}", {NULL}, {NULL}}, T5_ERR_ARG, {"kv_memory (file", "number of bytes"}},
+        {{"{\"kv_memory\": true}", {NULL}, {NULL}}, T5_ERR_ARG, {"whole number or a string such as \"512M\""}},
         {{NULL, {NULL}, {"model"}}, T5_ERR_ARG, {"unexpected argument 'model'"}},
         {{NULL, {NULL}, {"--metrics=maybe"}}, T5_ERR_ARG, {"metrics", "true nor false"}},
         {{NULL, {NULL}, {"--cors-origin=a\r\nb"}}, T5_ERR_ARG, {"cors_origin", "control character"}},
@@ -238,10 +267,11 @@ static void bundled_model_is_found(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(later_sources_win),           cmocka_unit_test(every_type_is_read),
-        cmocka_unit_test(mistakes_are_named),          cmocka_unit_test(unknown_variables_warn),
-        cmocka_unit_test(printed_settings_load_again), cmocka_unit_test(help_names_every_key),
-        cmocka_unit_test(example_file_loads),          cmocka_unit_test(bundled_model_is_found),
+        cmocka_unit_test(later_sources_win),      cmocka_unit_test(every_type_is_read),
+        cmocka_unit_test(bytes_have_units),       cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(unknown_variables_warn), cmocka_unit_test(printed_settings_load_again),
+        cmocka_unit_test(help_names_every_key),   cmocka_unit_test(example_file_loads),
+        cmocka_unit_test(bundled_model_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -359,6 +359,16 @@ static void bad_requests_are_refused(void **state)
     r.decoding.max_new_tokens = t5_translator_tgt_len_max(bundled) + 1;
     assert_refused(bundled, &r, T5_ERR_ARG, "max_new_tokens");
 
+    t5_translator *none = NULL;
+    t5_translator_options small_cache;
+    t5_translator_options_init(&small_cache);
+    small_cache.model_dir = BUNDLED_DIR;
+    small_cache.device = (t5_device_options){.device = "cpu", .compute_type = "float32", .n_threads = 1};
+    small_cache.kv_bytes = 1 << 20;
+    t5_error err = {0};
+    assert_int_equal(t5_translator_open(&small_cache, &none, &err), T5_ERR_ARG);
+    assert_non_null(strstr(err.text, "kv_memory: 1048576 bytes, but the longest sentence alone needs "));
+
     const t5_engine_options narrow = {.queue_depth_max = 2};
     t5_translator *t = open_model(BUNDLED_DIR, &narrow, 3);
     text = make_text("Hello my friend.\nI am here.\nYou are there.\nWe are not.", "en", "de");

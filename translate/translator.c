@@ -4,6 +4,7 @@
 #include "translate/translator.h"
 
 #include "base/assert.h"
+#include "base/log.h"
 #include "model/memory.h"
 #include "translate/translator_internal.h"
 
@@ -88,6 +89,32 @@ static void describe_devices(t5_translator *t)
         n += (size_t)snprintf(t->device + n, sizeof t->device - n, "%s%s", i > 0 ? "; " : "", t->backends[i]->device);
 }
 
+/* kv_bytes in positions. A cache that cannot hold the longest sentence would refuse what the other limits allow. */
+static t5_status fit_cache(t5_translator *t, int64_t kv_bytes, t5_error *err)
+{
+    t5_engine_options *o = &t->engine_options;
+    const int64_t block_bytes = (int64_t)t5_kv_block_bytes(&t->hparams, t->backends[0]->act_dtype);
+    const int64_t n_blocks_max = INT32_MAX / T5_KV_BLOCK;
+    const int64_t n_blocks_min = o->src_len_max / T5_KV_BLOCK + 1 + o->tgt_len_max / T5_KV_BLOCK + 1;
+    const int64_t n_blocks = kv_bytes / block_bytes;
+    if (kv_bytes == 0) return T5_OK;
+    if (n_blocks < n_blocks_min)
+        return T5_FAIL(err, T5_ERR_ARG, "kv_memory: %lld bytes, but the longest sentence alone needs %lld",
+                       (long long)kv_bytes, (long long)(n_blocks_min * block_bytes));
+    o->kv_tokens = (int32_t)(n_blocks < n_blocks_max ? n_blocks : n_blocks_max) * T5_KV_BLOCK;
+    return T5_OK;
+}
+
+/* All memory that is ever taken but for requests themselves, in one line. */
+static void log_memory(t5_translator *t)
+{
+    t5_engine_stats stats;
+    t5_engine_stats_get(t->engine, &stats);
+    t5_log(T5_LOG_INFO, "memory weights_bytes=%zu kv_bytes=%zu kv_positions=%lld scratch_bytes=%zu host_bytes=%zu",
+           stats.memory.weights, stats.memory.kv, (long long)stats.kv.n_blocks * T5_KV_BLOCK, stats.memory.scratch,
+           stats.memory.host);
+}
+
 static t5_status open_engine(t5_translator *t, const t5_translator_options *options, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -95,6 +122,7 @@ static t5_status open_engine(t5_translator *t, const t5_translator_options *opti
     describe_devices(t);
     t->engine_options = options->engine;
     fill_engine_options(&t->engine_options, t->backends[0]);
+    T5_TRY(fit_cache(t, options->kv_bytes, err));
     t5_batch_limits limits;
     T5_TRY(t5_engine_batch_limits(&t->engine_options, &limits, err));
     for (int32_t i = 0; i < t->n_devices; i++) {
@@ -103,6 +131,7 @@ static t5_status open_engine(t5_translator *t, const t5_translator_options *opti
                              err));
     }
     T5_TRY(t5_engine_create(t->models, t->n_devices, &t->engine_options, &t->engine, err));
+    log_memory(t);
 out:
     return status;
 }

@@ -18,6 +18,7 @@ typedef struct {
     const char *model_dir;
     t5_device_options device;
     t5_engine_options engine;    /* 0 in a field: the default for the device */
+    int64_t kv_bytes;            /* of the KV cache of a device, instead of engine.kv_tokens; 0: that decides */
     int32_t sentences_max;       /* different sentences of one request; 0: T5_SENTENCES_MAX */
     int32_t sentence_tokens_max; /* longer sentences are cut at clause marks; 0: T5_SENTENCE_TOKENS_MAX */
 } t5_translator_options;
