@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef enum { SLOT_FREE, SLOT_ADMITTED, SLOT_RUNNING } slot_phase;
 
@@ -32,7 +33,7 @@ static struct {
     int fails_at[FAKE_N_OPS]; /* absolute number of the call, -1: none */
     t5_status status[FAKE_N_OPS];
     bool is_closed, is_at_gate;
-    int rows_peak, enc_tokens_peak, n_at_work;
+    int rows_peak, enc_tokens_peak, n_at_work, step_us;
 } control = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 void fake_batch_reset(void)
@@ -42,7 +43,7 @@ void fake_batch_reset(void)
     for (int i = 0; i < FAKE_N_OPS; i++)
         control.fails_at[i] = -1;
     control.is_closed = control.is_at_gate = false;
-    control.rows_peak = control.enc_tokens_peak = control.n_at_work = 0;
+    control.rows_peak = control.enc_tokens_peak = control.n_at_work = control.step_us = 0;
     pthread_mutex_unlock(&control.mutex);
 }
 
@@ -74,6 +75,13 @@ void fake_batch_open_gate(void)
     pthread_mutex_lock(&control.mutex);
     control.is_closed = false;
     pthread_cond_broadcast(&control.changed);
+    pthread_mutex_unlock(&control.mutex);
+}
+
+void fake_batch_slow(int step_us)
+{
+    pthread_mutex_lock(&control.mutex);
+    control.step_us = step_us;
     pthread_mutex_unlock(&control.mutex);
 }
 
@@ -225,7 +233,9 @@ static void pass_gate(t5_batch *b)
         pthread_cond_wait(&control.changed, &control.mutex);
     }
     control.is_at_gate = false;
+    const struct timespec nap = {.tv_nsec = control.step_us * 1000L};
     pthread_mutex_unlock(&control.mutex);
+    if (nap.tv_nsec > 0) nanosleep(&nap, NULL);
 }
 
 t5_status t5_batch_step(t5_batch *b, t5_error *err)

@@ -1,0 +1,171 @@
+/* tests/test_engine_load.c: the engine while there is too much to do and while there is nothing, over a fake batch: a
+ * large request beside small ones, the time that a refused client is told, and what the engine adds to a lone request.
+ */
+#include "base/clock.h"
+#include "engine/engine.h"
+#include "engine_wait.h"
+#include "fake_batch.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#define N_BATCH 5000
+#define N_SMALL 60
+#define SRC_LEN 4
+#define N_LONE 200
+#define WAIT_MS 60000
+
+static int32_t source[SRC_LEN] = {11, 12, 13, 1};
+static t5_model *const no_models[1];
+static const t5_engine_options options = {.n_rows_max = 32,
+                                          .src_len_max = SRC_LEN,
+                                          .tgt_len_max = 32,
+                                          .enc_tokens_max = 32 * SRC_LEN,
+                                          .queue_depth_max = N_BATCH + N_SMALL};
+
+static t5_engine *open_engine(int step_us)
+{
+    t5_error err = {0};
+    t5_engine *engine = NULL;
+    fake_batch_reset();
+    fake_batch_slow(step_us);
+    assert_int_equal(t5_engine_create(no_models, 1, &options, &engine, &err), T5_OK);
+    return engine;
+}
+
+static void fill(t5_sequence *seq, void (*on_done)(t5_sequence *seq, void *ctx), void *ctx)
+{
+    *seq = (t5_sequence){.input_ids = source, .n_input_ids = SRC_LEN, .on_done = on_done, .ctx = ctx};
+    t5_decoding_init(&seq->decoding);
+}
+
+typedef struct {
+    t5_sequence seqs[N_BATCH];
+    t5_sequence *list[N_BATCH];
+    atomic_int n_done;
+} large;
+
+static void count_large(t5_sequence *seq, void *ctx)
+{
+    (void)seq;
+    atomic_fetch_add(&((large *)ctx)->n_done, 1);
+}
+
+static large *submit_large(t5_engine *engine)
+{
+    static large l;
+    t5_error err = {0};
+    atomic_store(&l.n_done, 0);
+    for (int i = 0; i < N_BATCH; i++) {
+        fill(&l.seqs[i], count_large, &l);
+        l.list[i] = &l.seqs[i];
+    }
+    assert_int_equal(t5_engine_submit_all(engine, l.list, N_BATCH, &err), T5_OK);
+    return &l;
+}
+
+/* Claim: a small request is answered within a few steps while one of 5 000 sequences runs, which is done in the end,
+ * and in the order of its sequences. Method: small ones one after the other; steps from submission to result are
+ * counted. */
+static void small_ones_beside_a_large_one(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    t5_engine *engine = open_engine(100);
+    large *l = submit_large(engine);
+    int n_steps_max = 0, n_beside = 0;
+    for (int i = 0; i < N_SMALL; i++) {
+        t5_sequence seq;
+        fill(&seq, NULL, NULL);
+        const int n_before = fake_batch_n_calls(FAKE_STEP);
+        assert_int_equal(engine_run(engine, &seq, &err), T5_OK);
+        const int n_steps = fake_batch_n_calls(FAKE_STEP) - n_before;
+        const bool is_beside = atomic_load(&l->n_done) < N_BATCH;
+        n_beside += is_beside;
+        if (is_beside && n_steps > n_steps_max) n_steps_max = n_steps;
+        t5_sequence_deinit(&seq);
+    }
+    assert_true(engine_wait_idle(engine, WAIT_MS));
+    assert_int_equal(atomic_load(&l->n_done), N_BATCH);
+    print_message("%d small requests beside a large one: at most %d steps\n", n_beside, n_steps_max);
+    assert_true(n_beside >= N_SMALL / 2);
+    /* A step that runs already, SRC_LEN until a place is free, SRC_LEN of its own, and what this thread sleeps through;
+     * 5 000 in front of it would be more than 600. */
+    assert_true(n_steps_max <= 60);
+    for (int i = 0; i < N_BATCH; i++) {
+        assert_int_equal(l->seqs[i].error.status, T5_OK);
+        if (i > 0) assert_true(l->seqs[i].started_ns >= l->seqs[i - 1].started_ns);
+        t5_sequence_deinit(&l->seqs[i]);
+    }
+    t5_engine_destroy(engine);
+}
+
+/* Claim: a refused client is told to come back when what waits now is through, by the measured speed; never less than a
+ * second, nor more than a minute. Method: 5 000 sequences at 32 in 4 steps of 10 ms (over 6 s), then at 200 ms (over
+ * two minutes), and nothing at all. */
+static void retry_after_follows_the_queue(void **state)
+{
+    (void)state;
+    const struct timespec nap = {.tv_nsec = 1000000};
+    for (int round = 0; round < 2; round++) {
+        t5_engine *engine = open_engine(round == 0 ? 10000 : 200000);
+        assert_int_equal(t5_engine_retry_after_s(engine), 1);
+        large *l = submit_large(engine);
+        const int64_t until_ms = t5_clock_ms() + WAIT_MS;
+        while (fake_batch_n_calls(FAKE_STEP) < (round == 0 ? 20 : 6) && t5_clock_ms() < until_ms)
+            nanosleep(&nap, NULL);
+        const int32_t seconds = t5_engine_retry_after_s(engine);
+        print_message("retry after %d s\n", seconds);
+        if (round == 0)
+            assert_in_range(seconds, 3, 40); /* a machine that is busy takes longer for its steps */
+        else
+            assert_int_equal(seconds, 60);
+        t5_engine_destroy(engine);
+        for (int i = 0; i < N_BATCH; i++)
+            t5_sequence_deinit(&l->seqs[i]);
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Claim: an idle engine adds well under a millisecond to a lone request: nothing waits for a time to pass. Method: the
+ * time that 200 lone requests take with a model that takes none. */
+static void idle_engine_answers_at_once(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    int64_t ns[N_LONE];
+    t5_engine *engine = open_engine(0);
+    for (int i = 0; i < N_LONE; i++) {
+        t5_sequence seq;
+        fill(&seq, NULL, NULL);
+        const int64_t start_ns = t5_clock_ns();
+        assert_int_equal(engine_run(engine, &seq, &err), T5_OK);
+        ns[i] = t5_clock_ns() - start_ns;
+        t5_sequence_deinit(&seq);
+    }
+    t5_engine_destroy(engine);
+    qsort(ns, N_LONE, sizeof *ns, compare);
+    print_message("a lone request: %.3f ms in the median, %.3f ms at p99\n", (double)ns[N_LONE / 2] / 1e6,
+                  (double)ns[N_LONE - N_LONE / 100] / 1e6);
+    assert_true(ns[N_LONE / 2] < 1000000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_ones_beside_a_large_one),
+        cmocka_unit_test(retry_after_follows_the_queue),
+        cmocka_unit_test(idle_engine_answers_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
