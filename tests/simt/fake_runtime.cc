@@ -258,7 +258,8 @@ simt_totals simt_totals_get(void)
 {
     guard lock(mutex);
     simt_totals t = totals;
-    t.n_launches = launch_count();
+    t.n_launches = launch_counts().n_all;
+    t.n_overlapping = launch_counts().n_overlapping;
     return t;
 }
 
@@ -283,7 +284,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device)
     if (device != 0) return cudaErrorInvalidDevice;
     *out = cudaDeviceProp{};
     snprintf(out->name, sizeof out->name, "host fibers");
-    out->major = 9;
+    out->major = config.is_serial ? 8 : 9;
     out->multiProcessorCount = 2;
     out->sharedMemPerBlock = 48 << 10;
     out->sharedMemPerBlockOptin = SHARED_BYTES_OPT_IN;

@@ -35,7 +35,7 @@ struct grid {
 
 static grid *running;
 static std::recursive_mutex one_grid_at_a_time;
-static uint64_t n_launches;
+static launch_totals n_launches;
 static char fence_tag;
 
 const char *kernel_name()
@@ -199,7 +199,8 @@ static void leave()
 static void start(grid *g)
 {
     g->has_begun = true;
-    n_launches++;
+    n_launches.n_all++;
+    n_launches.n_overlapping += g->config.overlaps;
 #ifdef SIMT_TSAN
     g->arena_bytes = g->n_blocks * (g->config.shared_bytes + (64 << 10)) + (1 << 20);
     g->arena_map = (char *)mmap(nullptr, g->arena_bytes, PROT_READ | PROT_WRITE,
@@ -245,7 +246,7 @@ void grid_finish(grid *g)
     delete g;
 }
 
-uint64_t launch_count()
+launch_totals launch_counts()
 {
     return n_launches;
 }

@@ -68,7 +68,11 @@ void grid_begin(grid *g);
 /* The kernels before are done: runs the rest, and frees the grid. */
 void grid_finish(grid *g);
 
-uint64_t launch_count(); /* kernels that ran since the start */
+/* Kernels that ran since the start. */
+struct launch_totals {
+    uint64_t n_all, n_overlapping;
+};
+launch_totals launch_counts();
 
 /* The running kernel. */
 const char *kernel_name();

@@ -16,7 +16,7 @@ typedef struct {
     int resident;      /* blocks that run at the same time; races between blocks need at least 2 */
     bool copies_late;  /* cp.async lands when it is waited for, else at once */
     bool streams_lazy; /* a stream runs nothing until something waits for it, else each call at once */
-    bool is_serial;    /* kernels never overlap; else those that may begin before the two before them ended */
+    bool is_serial;    /* a device of before 9.0: kernels never overlap; else they begin before the two before ended */
 } simt_config;
 
 /* The default: forward, seed 1, 1 block, late copies, eager streams, kernels overlap. The environment overrides it at
@@ -39,6 +39,7 @@ typedef struct {
     /* Since the start: */
     uint64_t n_allocations;  /* of device and pinned memory, and of recorded graphs */
     uint64_t n_launches;     /* kernels that ran */
+    uint64_t n_overlapping;  /* of these, launched so that they may begin before the one before ended */
     uint64_t uploaded_bytes; /* from the host to the device */
     uint64_t pageable_bytes; /* of these, from memory that is not pinned */
 } simt_totals;
