@@ -270,6 +270,7 @@ void t5_config_print_help(FILE *file)
         "usage: t5serve [--config FILE] [--KEY VALUE] ...\n\n"
         "  --config FILE              settings as a JSON object of the keys below (default: T5_CONFIG)\n"
         "  --print-config             print the settings, and where each comes from, and exit\n"
+        "  --health                   ask the server that runs with these settings whether it is well, and exit\n"
         "  --version                  print the version and exit\n"
         "  --help                     print this and exit\n\n"
         "Keys, as flags; in the file with underscores (\"queue_depth\": 64), in the environment as T5_QUEUE_DEPTH.\n"

@@ -44,6 +44,7 @@ typedef enum {
     T5_CONFIG_HELP,    /* --help was given: nothing else was checked */
     T5_CONFIG_VERSION, /* --version, the same */
     T5_CONFIG_PRINT,   /* --print-config */
+    T5_CONFIG_HEALTH,  /* --health */
 } t5_config_action;
 
 void t5_config_init(t5_config *c);
@@ -54,6 +55,19 @@ t5_status t5_config_load(int argc, char *const *argv, char *const *env, t5_confi
 void t5_config_print_help(FILE *file);
 /* The settings as JSON that is itself a valid configuration file; "_origin" tells where each came from. */
 t5_status t5_config_print(const t5_config *c, FILE *file, t5_error *err);
+
+#define T5_CONFIG_NAMES_MAX 1024
+
+/* Names of settings, "a,b", or "". */
+typedef struct {
+    char taken[T5_CONFIG_NAMES_MAX];
+    char needs_restart[T5_CONFIG_NAMES_MAX];
+} t5_config_change;
+
+/* Copies into `running` those settings of `fresh` that differ and are among `keys`, with their origins; tells which
+ * they were, and which others differ. */
+void t5_config_take(t5_config *running, const t5_config *fresh, const t5_config_key *keys, int32_t n_keys,
+                    t5_config_change *out);
 
 /* The folder of the model that ships with us: models/NAME beside or above the executable (a build or source tree),
  * share/t5serve/models/NAME there (an install), or the source tree it was built from. T5_ERR_IO when there is none. */

@@ -172,6 +172,10 @@ t5_status t5_config_load(int argc, char *const *argv, char *const *env, t5_confi
             *action = T5_CONFIG_PRINT;
             continue;
         }
+        if (strcmp(argv[i], "--health") == 0) {
+            *action = T5_CONFIG_HEALTH;
+            continue;
+        }
         T5_TRY(load_flag(out, argc, argv, &i, err));
     }
 out:

@@ -74,7 +74,7 @@ static void *run(void *arg)
             has_more = take_one(a);
         is_full = has_more || (errno != EAGAIN && errno != EWOULDBLOCK);
     }
-    take_last(a);
+    if (!a->calls.is_shared) take_last(a);
     return NULL;
 }
 

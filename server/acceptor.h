@@ -14,6 +14,7 @@ typedef struct {
     /* Owns `fd`, which does not block. */
     void (*take)(void *ctx, int fd, const struct sockaddr *address, socklen_t n_bytes);
     void *ctx;
+    bool is_shared; /* somebody else listens on the socket too: who waits in its backlog at the end is theirs */
 } t5_acceptor_calls;
 
 /* Owns `listen_fd` on T5_OK only. The calls come from the acceptor's thread. */

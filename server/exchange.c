@@ -28,6 +28,7 @@ t5_exchange *t5_exchange_create(t5_http *h, struct MHD_Connection *connection)
     x->connection = connection;
     x->watched = info->socket_context;
     x->started_ns = t5_clock_ns();
+    x->body_bytes_max = h->body_bytes_max;
     x->n_texts = x->n_source_tokens = x->n_target_tokens = -1;
     t5_head_request_id(t5_exchange_header(x, T5_HEADER_REQUEST_ID), x->id);
     return x;
@@ -67,7 +68,7 @@ static void find_route(t5_exchange *x, const char *path, const char *method)
 static bool is_declared_too_large(const t5_exchange *x)
 {
     const char *length = t5_exchange_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    return length != NULL && strtoull(length, NULL, 10) > x->http->options.body_bytes_max;
+    return length != NULL && strtoull(length, NULL, 10) > x->body_bytes_max;
 }
 
 static enum MHD_Result queued(const t5_exchange *x)
@@ -119,7 +120,7 @@ static bool grow(t5_exchange *x, size_t n_bytes)
 enum MHD_Result t5_exchange_append(t5_exchange *x, const char *bytes, size_t n_bytes)
 {
     bool is_wanted = x->route != NULL; /* also with GET: clients of DeepL send a form there */
-    if (n_bytes > x->http->options.body_bytes_max - x->body_bytes) x->is_too_large = true;
+    if (n_bytes > x->body_bytes_max - x->body_bytes) x->is_too_large = true;
     if (x->is_too_large) return MHD_YES;
     if (is_wanted && !grow(x, x->body_bytes + n_bytes)) return MHD_NO;
     if (is_wanted) memcpy(x->body + x->body_bytes, bytes, n_bytes);
@@ -239,7 +240,7 @@ static void hand_over(t5_exchange *x)
     atomic_fetch_add(&x->http->n_working, 1);
     if (x->route->is_work && atomic_load(&x->http->is_stopping)) {
         t5_exchange_fail_status(x, MHD_HTTP_SERVICE_UNAVAILABLE, TEXT_STOPPING);
-    } else if (x->route->is_work && t5_head_timeout(wanted, x->http->options.request_timeout_ms, &ms, &err) != T5_OK) {
+    } else if (x->route->is_work && t5_head_timeout(wanted, x->http->request_timeout_ms, &ms, &err) != T5_OK) {
         t5_exchange_fail(x, &err);
     } else {
         x->deadline_ms = ms > 0 ? t5_clock_ms() + ms : 0;

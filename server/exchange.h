@@ -9,7 +9,9 @@
 #include <stdatomic.h>
 
 struct t5_http {
-    t5_http_options options;
+    t5_http_options options; /* but for these two, which may change */
+    _Atomic int64_t request_timeout_ms;
+    atomic_size_t body_bytes_max;
     struct MHD_Daemon *daemon;
     t5_watch *watch;
     t5_workers *workers;
@@ -55,6 +57,7 @@ struct t5_exchange {
     struct MHD_Response *response; /* made on a worker, to be queued by the HTTP thread */
     const char *const *headers;    /* of the route's own: name, value, ..., NULL */
     char *body;
+    size_t body_bytes_max; /* the limit when its head arrived */
     size_t body_bytes, body_capacity, reply_bytes;
     int64_t n_texts, n_source_tokens, n_target_tokens;
     void *state;

@@ -151,11 +151,18 @@ t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error 
     t5_http *h = calloc(1, sizeof *h);
     if (h == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "http: %zu bytes", sizeof *h);
     h->options = *options;
-    const t5_acceptor_calls calls = {.has_room = has_room, .take = take_client, .ctx = h};
+    t5_http_set_limits(h, options->request_timeout_ms, options->body_bytes_max);
+    const t5_acceptor_calls calls = {
+        .has_room = has_room, .take = take_client, .ctx = h, .is_shared = options->listen_fd >= 0};
     raise_fd_limit(options->connections_max);
     T5_TRY(t5_watch_create(options->connections_max + CONNECTIONS_SPARE, &h->watch, err));
     T5_TRY(t5_workers_create(options->n_workers, &h->workers, err));
-    T5_TRY(t5_listen(options->host, options->port, &fd, h->url, sizeof h->url, err));
+    if (options->listen_fd >= 0) {
+        T5_TRY(t5_listen_take(options->listen_fd, h->url, sizeof h->url, err));
+        fd = options->listen_fd;
+    } else {
+        T5_TRY(t5_listen(options->host, options->port, &fd, h->url, sizeof h->url, err));
+    }
     T5_TRY(start_daemon(h, err));
     T5_TRY(t5_acceptor_create(fd, &calls, &h->acceptor, err));
     *out = h;
@@ -168,6 +175,12 @@ out:
     if (h != NULL) t5_watch_destroy(h->watch);
     free(h);
     return status;
+}
+
+void t5_http_set_limits(t5_http *h, int64_t request_timeout_ms, size_t body_bytes_max)
+{
+    atomic_store(&h->request_timeout_ms, request_timeout_ms);
+    atomic_store(&h->body_bytes_max, body_bytes_max);
 }
 
 const char *t5_http_url(const t5_http *h)

@@ -50,6 +50,7 @@ typedef struct {
 typedef struct {
     const char *host; /* "*": every address */
     int32_t port;     /* 0: a free one */
+    int listen_fd;    /* -1, or a listening socket that was handed to us, in place of both; ours on T5_OK */
     int32_t n_threads, n_workers, connections_max, receive_timeout_ms;
     int64_t request_timeout_ms; /* for work, from the end of its body to its answer; 0: none */
     size_t connection_bytes, body_bytes_max;
@@ -63,6 +64,8 @@ typedef struct {
 
 /* Listens and serves. The options' pointers must outlive it. T5_ERR_IO: the address cannot be used. */
 t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error *err);
+/* Changes what the options said; requests that have begun keep what they began with. Any thread. */
+void t5_http_set_limits(t5_http *h, int64_t request_timeout_ms, size_t body_bytes_max);
 /* "http://127.0.0.1:5000": with the real port. Lives as long as `h`. */
 const char *t5_http_url(const t5_http *h);
 /* Stops listening; what was received keeps its right to an answer, further work gets 503 and every reply closes. */

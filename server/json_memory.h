@@ -1,6 +1,6 @@
-/* server/json_memory.h: tells when jansson ran out of memory. Why: json_object_set_new() and json_array_append_new() take
- * a value that could not be made for nothing to do, so that a reply without it looks complete, and the parser's error
- * does not tell a full memory from a bad text. A mark per thread does. */
+/* server/json_memory.h: tells when jansson ran out of memory. Why: json_object_set_new() and json_array_append_new()
+ * take a value that could not be made for nothing to do, so that a reply without it looks complete, and the parser's
+ * error does not tell a full memory from a bad text. A mark per thread does. */
 #pragma once
 #include <stdbool.h>
 

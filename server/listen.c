@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -87,5 +88,21 @@ t5_status t5_listen(const char *host, int32_t port, int *out_fd, char *url, size
         return status;
     }
     *out_fd = fd;
+    return T5_OK;
+}
+
+t5_status t5_listen_take(int fd, char *url, size_t url_bytes, t5_error *err)
+{
+    struct sockaddr_storage bound = {0};
+    socklen_t n_bytes = sizeof bound, n_flag = sizeof(int);
+    int is_listening = 0;
+    bool is_socket = getsockname(fd, (struct sockaddr *)&bound, &n_bytes) == 0 &&
+                     getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &n_flag) == 0;
+    bool is_tcp = is_socket && (bound.ss_family == AF_INET || bound.ss_family == AF_INET6);
+    if (!is_tcp || !is_listening)
+        return T5_FAIL(err, T5_ERR_ARG, "file descriptor %d, handed to us, is no listening TCP socket", fd);
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
+        !format_url(fd, url, url_bytes))
+        return T5_FAIL(err, T5_ERR_IO, "file descriptor %d: %s", fd, strerror(errno));
     return T5_OK;
 }

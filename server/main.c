@@ -1,14 +1,17 @@
 /* server/main.c: t5serve. Settings, model, HTTP; then waits for a signal, finishes what was accepted, and leaves.
  *
- * Signals are blocked in every thread and taken by this one, so that nothing runs inside a handler: the first SIGTERM
- * or SIGINT drains, a second one gives up what still runs. Exit codes: 0 after a drain, 1 for a failure, 2 for a
- * setting that makes no sense. */
+ * Signals are blocked in every thread and taken by this one, so that nothing runs inside a handler: SIGHUP reads the
+ * settings again, the first SIGTERM or SIGINT drains, a second one gives up what still runs. Exit codes: 0 after a
+ * drain, 1 for a failure, 2 for a setting that makes no sense. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "server/json_memory.h"
 #include "server/keys.h"
+#include "server/probe.h"
+#include "server/reload.h"
 #include "server/routes.h"
+#include "server/systemd.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -40,15 +43,11 @@ typedef struct {
     t5_server server;
     t5_http *http;
     sigset_t signals;
+    int argc;
+    char **argv;
+    int64_t watchdog_ms; /* of the service manager; 0: none */
+    int64_t n_passes;    /* of the model, when the manager was told last */
 } program;
-
-static void set_log(const t5_config *c)
-{
-    t5_log_level level = T5_LOG_INFO;
-    t5_log_parse_level(c->log_level, &level);
-    t5_log_set_level(level);
-    t5_log_set_format(strcmp(c->log_format, "json") == 0 ? T5_LOG_JSON : T5_LOG_TEXT);
-}
 
 static t5_status open_translator(program *p, t5_error *err)
 {
@@ -80,12 +79,8 @@ static t5_status start_http(program *p, t5_error *err)
     t5_status status = T5_OK;
     const t5_config *c = &p->config;
     p->server.translator = p->translator;
-    p->server.rules.chars_max = c->char_limit;
-    p->server.rules.texts_max = c->max_texts_per_request;
-    p->server.rules.alternatives_max = c->alternatives_limit;
-    p->server.has_metrics = c->metrics;
-    p->server.has_access_log = c->access_log;
-    p->server.has_access_client = c->access_log_client;
+    int listen_fd = -1;
+    t5_reload_apply(c, &p->server);
     p->server.has_web_ui = !c->disable_web_ui;
     p->server.has_keys = c->api_keys[0] != '\0';
     p->server.requires_key = c->require_api_key;
@@ -96,9 +91,11 @@ static t5_status start_http(program *p, t5_error *err)
                                       .trusted_proxies = c->trusted_proxies};
     T5_TRY(t5_access_create(&access, &p->server.access, err));
     T5_TRY(t5_server_init(&p->server, err));
+    T5_TRY(t5_systemd_take_socket(&listen_fd, err));
     const t5_http_options options = {
         .host = c->host,
         .port = (int32_t)c->port,
+        .listen_fd = listen_fd,
         .n_threads = (int32_t)c->http_threads,
         .n_workers = (int32_t)c->text_threads,
         .connections_max = (int32_t)c->connections_max,
@@ -126,15 +123,47 @@ static int wait_signal(const program *p, int64_t ms)
     return signal_number > 0 ? signal_number : 0;
 }
 
-/* Until a signal comes. T5_ERR_DEVICE when the device fails first: only a new process can use it again. */
-static t5_status serve(const program *p, t5_error *err)
+/* Tells the service manager that we live: while there is nothing to do, or something was done since the last time. */
+static void feed_watchdog(program *p)
 {
+    t5_engine_stats now;
+    if (p->watchdog_ms == 0) return;
+    t5_engine_stats_get(t5_translator_engine(p->translator), &now);
+    bool is_idle = now.queue_depth == 0 && now.n_running == 0;
+    int64_t n_passes = now.encode_ns.count + now.step_ns.count;
+    if (is_idle || n_passes != p->n_passes) t5_systemd_notify("WATCHDOG=1");
+    p->n_passes = n_passes;
+}
+
+static void notify_ready(const program *p)
+{
+    t5_systemd_notify("READY=1\nSTATUS=%s on %s, %s", t5_translator_profile(p->translator)->name,
+                      t5_translator_device(p->translator), t5_http_url(p->http));
+}
+
+static void reload(program *p)
+{
+    const t5_reload r = {&p->config, &p->server, p->http, p->argc, p->argv, environ};
+    t5_systemd_notify("RELOADING=1\nMONOTONIC_USEC=%" PRId64, t5_clock_ns() / 1000);
+    t5_reload_run(&r);
+    notify_ready(p);
+}
+
+/* Until a signal to stop comes. T5_ERR_DEVICE when the device fails first: only a new process can use it again. */
+static t5_status serve(program *p, t5_error *err)
+{
+    const int64_t feed_ms = p->watchdog_ms / 4;
+    const int64_t tick_ms = feed_ms > 0 && feed_ms < DEVICE_CHECK_MS ? feed_ms : DEVICE_CHECK_MS;
+    notify_ready(p);
     for (;;) {
-        int signal_number = wait_signal(p, DEVICE_CHECK_MS);
-        if (signal_number > 0) {
+        int signal_number = wait_signal(p, tick_ms);
+        if (signal_number == SIGHUP) {
+            reload(p);
+        } else if (signal_number > 0) {
             t5_log(T5_LOG_INFO, "draining signal=%s pending=%d", strsignal(signal_number), t5_http_pending(p->http));
             return T5_OK;
         }
+        feed_watchdog(p);
         if (t5_server_is_lost(&p->server))
             return T5_FAIL(err, T5_ERR_DEVICE, "the device failed; start the server again");
     }
@@ -151,7 +180,8 @@ static bool wait_answered(const program *p)
         if (t5_http_pending(p->http) > 0) busy_ms = now_ms;
         if (now_ms - busy_ms >= QUIET_MS || now_ms - begin_ms >= p->config.drain_timeout_ms) return false;
         if (t5_http_connections(p->http) == 0) return false;
-        if (wait_signal(p, TICK_MS) > 0) return true;
+        int signal_number = wait_signal(p, TICK_MS);
+        if (signal_number > 0 && signal_number != SIGHUP) return true;
     }
 }
 
@@ -159,6 +189,8 @@ static bool wait_answered(const program *p)
 static bool drain(program *p)
 {
     int64_t begin_ms = t5_clock_ms();
+    t5_systemd_notify("STOPPING=1\nSTATUS=answering what was accepted\nWATCHDOG_USEC=%" PRId64,
+                      (p->config.drain_timeout_ms + GIVE_UP_MS) * 1000);
     t5_http_drain(p->http);
     bool is_hurried = wait_answered(p);
     if (t5_http_pending(p->http) > 0)
@@ -197,8 +229,10 @@ static t5_status run(program *p, t5_error *err)
     sigemptyset(&p->signals);
     sigaddset(&p->signals, SIGTERM);
     sigaddset(&p->signals, SIGINT);
+    sigaddset(&p->signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &p->signals, NULL); /* threads inherit it */
-    set_log(&p->config);
+    t5_reload_log(&p->config);
+    p->watchdog_ms = t5_systemd_watchdog_ms();
     T5_TRY(t5_log_start(err));
     if (p->config.warning[0] != '\0')
         t5_log(T5_LOG_WARN, "config text=%s", t5_log_quote(quoted, sizeof quoted, p->config.warning));
@@ -247,6 +281,8 @@ int main(int argc, char **argv)
     static program p;
     t5_error err = {0};
     t5_config_action action = T5_CONFIG_RUN;
+    p.argc = argc;
+    p.argv = argv;
     reserve_stdio();
     if (argc > 1 && strcmp(argv[1], "keys") == 0) {
         t5_status done = t5_keys_command(argc - 1, argv + 1, stdout, &err);
@@ -260,6 +296,7 @@ int main(int argc, char **argv)
     if (action == T5_CONFIG_HELP) t5_config_print_help(stdout);
     if (action == T5_CONFIG_VERSION) printf("t5serve %s\n", T5_VERSION);
     if (action == T5_CONFIG_PRINT) status = t5_config_print(&p.config, stdout, &err);
+    if (action == T5_CONFIG_HEALTH) status = t5_probe(p.config.host, (int32_t)p.config.port, &err);
     if (action == T5_CONFIG_RUN) status = run(&p, &err);
     if (status != T5_OK) return complain(status, &err);
     t5_log_stop();

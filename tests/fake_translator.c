@@ -5,6 +5,7 @@
  *   fail=arg       start answers T5_ERR_ARG
  *   fail=pair      the same, for a detected language without this target
  *   lost           the device fails
+ *   stuck          the engine seems to work on something for ever
  * Cancelled ones are counted in the engine's statistics. One thread ends what is due. */
 #include "base/clock.h"
 #include "translate/translator.h"
@@ -148,6 +149,7 @@ t5_status t5_translation_start(t5_translator *t, const t5_translation_request *r
     t->first = tr;
     t->stats.n_sequences += request->n_texts;
     if (strcmp(text, "lost") == 0) t->stats.is_lost = true;
+    if (strcmp(text, "stuck") == 0) t->stats.n_running = 1;
     pthread_mutex_unlock(&t->mutex);
     return T5_OK;
 }

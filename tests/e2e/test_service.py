@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""What a supervisor does: reload, notify, watchdog, socket activation, health checks. Method: the test plays systemd, with a
+socket for the notices and a listening socket of its own. Usage: test_service.py T5SERVE_FAKE"""
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+from server import Server
+
+PROGRAM = sys.argv.pop(1)
+UNITS = pathlib.Path(__file__).resolve().parents[2] / "packaging/systemd"
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+class Manager:
+    """The other end of $NOTIFY_SOCKET."""
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = os.path.join(self.folder.name, "notify")
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(self.path)
+        self.sock.settimeout(0.05)
+        self.notices = []
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.sock.close()
+        self.folder.cleanup()
+
+    def read(self):
+        try:
+            while True:
+                self.notices.append((time.monotonic(), self.sock.recv(4096).decode()))
+        except socket.timeout:
+            return [text for _, text in self.notices]
+
+    def has(self, words):
+        return any(words in text for text in self.read())
+
+
+class Reload(unittest.TestCase):
+    def setUp(self):
+        self.file = tempfile.NamedTemporaryFile("w", suffix=".json")
+
+    def write(self, text):
+        self.file.seek(0)
+        self.file.truncate()
+        self.file.write(text if isinstance(text, str) else json.dumps(text))
+        self.file.flush()
+
+    def hang_up(self, server, words):
+        n = server.log_text().count(words)
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.log_text().count(words) > n)
+
+    def test_limits_change(self):
+        """Claim: SIGHUP reads the file again, what can change does, the rest is named. Method: each kind of setting, before and
+        after; flags still win."""
+        self.write({"char_limit": 3, "port": 0})
+        with Server(PROGRAM, "--config", self.file.name, "--alternatives-limit", "1") as server:
+            self.assertEqual(server.translate("abcd").status, 400)
+            self.assertEqual(server.get("/metrics").status, 404)
+            self.write({"char_limit": 10, "metrics": True, "request_timeout_ms": 100, "max_request_bytes": 200,
+                        "http_threads": 5, "alternatives_limit": 7})
+            self.hang_up(server, " reloaded ")
+            line = [line for line in server.log_text().splitlines() if " reloaded " in line][0]
+            self.assertIn('changed="request_timeout_ms,char_limit,max_request_bytes,metrics"', line)
+            self.assertIn('restart_needed="http_threads"', line)
+            self.assertEqual(server.translate("abcd").status, 200)
+            self.assertEqual(server.translate("abcd", alternatives=2).status, 400)
+            self.assertEqual(server.get("/metrics").status, 200)
+            self.assertEqual(server.translate("sleep=9000").status, 503)
+            self.assertEqual(server.translate("a", x="y" * 200).status, 413)
+            self.write({"log_level": "warn", "log_format": "json"})
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: server.translate("a" * 100).status == 200)
+            time.sleep(0.1)
+            n = server.log_text().count(" request ")
+            server.translate("a")
+            time.sleep(0.1)
+            self.assertEqual(server.log_text().count(" request "), n)
+
+    def test_bad_file_changes_nothing(self):
+        """Claim: a file with a mistake leaves everything as it was, and one line says why. Method: broken, unknown, out of range,
+        gone."""
+        self.write({"char_limit": 3})
+        with Server(PROGRAM, "--config", self.file.name) as server:
+            for text, words in (("{", "line 1"), ({"char_limit": 5, "prot": 1}, "unknown key 'prot'"),
+                                ({"char_limit": 5, "max_texts_per_request": -7}, "max_texts_per_request")):
+                self.write(text)
+                self.hang_up(server, " reload_failed ")
+                last = [line for line in server.log_text().splitlines() if " reload_failed " in line][-1]
+                self.assertIn(words, last)
+                self.assertEqual(server.translate("abcd").status, 400)
+            self.file.close()
+            self.hang_up(server, " reload_failed ")
+            self.assertEqual(server.translate("abc").status, 200)
+
+    def test_no_request_is_lost(self):
+        """Claim: reloading drops no request. Method: 8 clients without pause, 50 reloads; each reply is right."""
+        self.write({})
+        wrong, n_replies, is_over = [], [0], threading.Event()
+        with Server(PROGRAM, "--config", self.file.name, "--access-log=false") as server:
+            def client(name):
+                with server.connect() as sock:
+                    while not is_over.is_set():
+                        reply = server.translate(f"sleep=1 {name}", sock)
+                        n_replies[0] += 1
+                        if reply.status != 200 or reply.json() != {"translatedText": f"de:sleep=1 {name}"}:
+                            wrong.append((name, reply.status))
+
+            threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
+            for thread in threads:
+                thread.start()
+            for i in range(50):
+                self.write({"char_limit": 1000 + i, "log_level": "info"})
+                self.hang_up(server, " reloaded ")
+            is_over.set()
+            for thread in threads:
+                thread.join()
+        print(f"{n_replies[0]} requests over 50 reloads, {len(wrong)} wrong")
+        self.assertEqual(wrong, [])
+        self.assertGreater(n_replies[0], 50)
+
+
+class Service(unittest.TestCase):
+    def test_notices(self):
+        """Claim: the manager hears of start, reload and stop, in order, with a status for people. Method: a start to end."""
+        with Manager() as manager:
+            with Server(PROGRAM, env={"NOTIFY_SOCKET": manager.path}) as server:
+                wait_until(lambda: manager.has("READY=1"))
+                self.assertIn(f"\nSTATUS=fake on fake, http://127.0.0.1:{server.port}", manager.read()[0])
+                server.process.send_signal(signal.SIGHUP)
+                wait_until(lambda: len(manager.read()) >= 3)
+                self.assertRegex(manager.read()[1], r"^RELOADING=1\nMONOTONIC_USEC=\d+$")
+                self.assertTrue(manager.read()[2].startswith("READY=1"))
+                server.process.terminate()
+                self.assertEqual(server.process.wait(20), 0)
+                self.assertTrue(manager.read()[3].startswith("STOPPING=1"))
+
+    def test_abstract_socket(self):
+        """Claim: an abstract notify socket (@name) is understood."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.bind("\0t5serve-test-%d" % os.getpid())
+            sock.settimeout(10)
+            with Server(PROGRAM, env={"NOTIFY_SOCKET": "@t5serve-test-%d" % os.getpid()}):
+                self.assertTrue(sock.recv(4096).startswith(b"READY=1"))
+
+    def test_watchdog(self):
+        """Claim: the watchdog is fed in time while the engine is idle or moves, and not while it is stuck. Method: an interval of
+        400 ms; the times of the notices; then work that never moves."""
+        with Manager() as manager:
+            with Server(PROGRAM, env={"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "400000"}) as server:
+                end = time.monotonic() + 2
+                while time.monotonic() < end:
+                    manager.read()
+                times = [when for when, text in manager.notices if text == "WATCHDOG=1"]
+                self.assertLess(max(b - a for a, b in zip(times, times[1:])), 0.4)
+                server.translate("stuck")
+                time.sleep(0.3)
+                manager.read()
+                n = len(manager.notices)
+                time.sleep(0.8)
+                manager.read()
+                self.assertEqual(len(manager.notices), n)
+
+    def test_watchdog_of_another_process(self):
+        """Claim: WATCHDOG_PID of somebody else is not ours."""
+        with Manager() as manager:
+            with Server(PROGRAM, env={"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "200000", "WATCHDOG_PID": "1"}):
+                time.sleep(0.7)
+                self.assertFalse(manager.has("WATCHDOG=1"))
+
+    def start_with(self, listener, n_fds="1"):
+        """A server that gets `listener` as systemd would hand it over: as descriptor 3, with its own pid in LISTEN_PID."""
+        script = 'exec 3<&"$1"; export LISTEN_PID=$$; shift; exec "$@"'
+        env = {**os.environ, "LISTEN_FDS": n_fds}
+        return subprocess.Popen(["bash", "-c", script, "bash", str(listener.fileno()), PROGRAM, "--port", "1"],
+                                pass_fds=[listener.fileno()], env=env, stderr=subprocess.PIPE, text=True)
+
+    def test_socket_activation(self):
+        """Claim: a socket that the manager opened is served, also who connected before the start; the socket outlives the server,
+        and who connects between two servers is served by the second. Method: one socket, two servers after each other."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            for _ in range(2):
+                client = socket.create_connection(("127.0.0.1", port), timeout=20)
+                client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                process = self.start_with(listener)
+                self.assertTrue(client.recv(4096).startswith(b"HTTP/1.1 200"))
+                client.close()
+                process.terminate()
+                self.assertEqual(process.wait(20), 0)
+                self.assertIn(f"url=http://127.0.0.1:{port} ", process.stderr.read())
+                process.stderr.close()
+
+    def test_wrong_sockets(self):
+        """Claim: what is no listening socket, and more than one, end the start with one line. Method: as it says."""
+        with socket.socket() as closed, socket.create_server(("127.0.0.1", 0)) as listener:
+            for sock, n_fds, words in ((closed, "1", "no listening TCP socket"), (listener, "2", "LISTEN_FDS is 2")):
+                process = self.start_with(sock, n_fds)
+                self.assertEqual(process.wait(20), 2)
+                last = process.stderr.read().strip().splitlines()[-1]
+                self.assertTrue(last.startswith("t5serve: ") and words in last, last)
+                process.stderr.close()
+
+    def test_health(self):
+        """Claim: --health asks the server with the same settings: 0 when it is well, else 1 with one line. Method: a server, its
+        port afterwards, a server that answers 503, one that is silent."""
+        def health(port, *flags):
+            return subprocess.run([PROGRAM, "--health", "--port", str(port), *flags], capture_output=True, text=True, timeout=20)
+
+        with Server(PROGRAM) as server:
+            for host in ("127.0.0.1", "*", "0.0.0.0", "localhost"):
+                self.assertEqual(health(server.port, "--host", host).returncode, 0)
+            port = server.port
+        done = health(port)
+        self.assertEqual((done.returncode, done.stderr), (1, f"t5serve: no answer from port {port} of 127.0.0.1\n"))
+        for reply, words in ((b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "answers 503"), (b"", "no answer"), (b"what?", "no answer")):
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                thread = threading.Thread(target=lambda: answer_once(listener, reply))
+                thread.start()
+                done = health(listener.getsockname()[1])
+                thread.join()
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(words, done.stderr)
+
+
+class Units(unittest.TestCase):
+    def test_stop_waits_for_the_drain(self):
+        """Claim: systemd waits longer for the end than the drain and what follows it may take. Method: the file and the default."""
+        text = (UNITS / "t5serve.service").read_text(encoding="utf-8")
+        shown = subprocess.run([PROGRAM, "--print-config"], capture_output=True, text=True, timeout=20).stdout
+        drain_s = json.loads(shown)["drain_timeout_ms"] / 1000
+        self.assertGreater(int(re.search(r"^TimeoutStopSec=(\d+)$", text, re.M).group(1)), drain_s + 15)
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze")
+    def test_units_are_valid(self):
+        """Claim: systemd finds nothing to say about the units. Method: systemd-analyze on copies that start this build's program."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("t5serve.service", "t5serve.socket"):
+                text = (UNITS / name).read_text(encoding="utf-8").replace("/usr/local/bin/t5serve", os.path.abspath(PROGRAM))
+                pathlib.Path(folder, name).write_text(text, encoding="utf-8")
+            files = [os.path.join(folder, name) for name in ("t5serve.service", "t5serve.socket")]
+            done = subprocess.run(["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True, timeout=60)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+
+def answer_once(listener, reply):
+    client, _ = listener.accept()
+    with client:
+        client.recv(4096)
+        client.sendall(reply)
+
+
+unittest.main(verbosity=2, warnings="ignore")
