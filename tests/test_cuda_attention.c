@@ -60,6 +60,7 @@ typedef struct {
 static const scene_shape mixed = {3, {1, 11, 4}, {100, 1, 65}, 112};
 static const scene_shape long_alone = {1, {1}, {399}, STRIDE_MAX};
 static const scene_shape two_parts = {1, {1}, {176}, 176};
+static const scene_shape full = {7, {1, 8, 9, 32, 2, 5, 7}, {48, 1, 17, 33, 16, 5, 47}, 48}; /* 64 rows */
 static const scene_shape long_few = {3, {2, 1, 9}, {300, 129, 257}, 320};
 
 /* A running batch that no search moves. */
@@ -200,7 +201,8 @@ static void run_self(backend_pair *pair, const scene_shape *shape, int32_t n_hea
 }
 
 /* Claim: self-attention stores keys and values and reads each position from the sibling that wrote it. Method: steps of
- * 1 to 8 queries a row, with beams that take over each other's history between the steps, past one chunk of 64 keys. */
+ * 1 to 8 queries a row, with beams that take over each other's history between the steps, past one chunk of 64 keys;
+ * 16 rows and 64. */
 static void self_matches(void **state)
 {
     static const int32_t q_lens[] = {5, 8, 1, 8, 1, 8, 8, 1, 1, 8, 8, 8, 8, 8, 8}, odd[] = {7, 6, 4, 3, 2};
@@ -209,6 +211,7 @@ static void self_matches(void **state)
     run_self(*state, &mixed, 3, 8, q_lens, T5_COUNT(q_lens));
     run_self(*state, &mixed, 2, 12, odd, T5_COUNT(odd));
     run_self(*state, &mixed, 1, 7, q_lens, T5_COUNT(q_lens));
+    run_self(*state, &full, 2, 16, odd, T5_COUNT(odd));
 }
 
 /* Heads of T5-small, base, 3B, FLAN-T5-small and MADLAD, and odd ones. */
@@ -260,7 +263,7 @@ static void run_cross(backend_pair *pair, const scene_shape *shape, int32_t n_he
 }
 
 /* Claim: the queries of a source read what was stored for it. Method: sources of 1 to 100 tokens, 1, 4 and 11 rows
- * (more than share one reading), one and several queries a row. */
+ * (more than share one reading), one and several queries a row; 64 rows. */
 static void cross_matches(void **state)
 {
     run_cross(*state, &mixed, 2, 64, 1);
@@ -268,6 +271,8 @@ static void cross_matches(void **state)
     run_cross(*state, &mixed, 2, 8, 3);
     run_cross(*state, &mixed, 1, 12, 2);
     run_cross(*state, &mixed, 1, 7, 8);
+    for (int32_t q_len = 1; q_len <= 8; q_len++)
+        run_cross(*state, &full, 3, 8, q_len);
 }
 
 /* Claim and method as for self-attention; sources of 129 to 399 tokens. */
