@@ -11,8 +11,10 @@
 #define ROWS_FIRST 128 /* of the first bucket */
 #define BUCKETS_MAX 8  /* more rows than the last one's use its algorithm */
 #define CANDIDATES_MAX 8
-#define ROUNDS 3     /* of which the shortest counts */
-#define RUNS 10      /* of a round: as many as hide what a launch costs */
+#define ROUNDS 3    /* of which the shortest counts */
+#define RUNS_FEW 10 /* of a round up to ROWS_FEW rows: as many as hide what a launch costs */
+#define RUNS_MANY 2 /* beyond */
+#define ROWS_FEW 1024
 #define ALIGNMENT 16 /* bytes that rows are a multiple of, or cuBLAS takes them */
 
 static cudaDataType data_type(t5_dtype type)
@@ -127,10 +129,11 @@ out:
 static t5_status measure(t5_cuda_backend *cuda, const t5_cuda_gemm *g, descriptors *d, const cublasLtMatmulAlgo_t *algo,
                          int64_t *out_ns, t5_error *err)
 {
+    int n_runs = g->n_rows <= ROWS_FEW ? RUNS_FEW : RUNS_MANY;
     *out_ns = INT64_MAX;
     for (int round = -1; round < ROUNDS; round++) { /* the first loads the kernel */
         int64_t start_ns = t5_clock_ns();
-        for (int i = 0; i < (round < 0 ? 1 : RUNS); i++) {
+        for (int i = 0; i < (round < 0 ? 1 : n_runs); i++) {
             if (multiply_lt(cuda, g, d, algo) == CUBLAS_STATUS_SUCCESS) continue;
             *out_ns = INT64_MAX;
             return T5_OK;
