@@ -176,6 +176,19 @@ static bool is_given(const json_t *fields, bool is_form, const char *name)
     return value != NULL && !json_is_null(value) && !(is_form && json_string_length(value) == 0);
 }
 
+t5_status t5_params_read_bool(const json_t *fields, bool is_form, const char *name, bool *out, t5_error *err)
+{
+    const json_t *value = json_object_get(fields, name);
+    *out = false;
+    if (!is_given(fields, is_form, name)) return T5_OK;
+    const char *text = is_form ? json_string_value(value) : NULL;
+    const bool is_true = text != NULL ? strcmp(text, "true") == 0 || strcmp(text, "1") == 0 : json_is_true(value);
+    const bool is_false = text != NULL ? strcmp(text, "false") == 0 || strcmp(text, "0") == 0 : json_is_false(value);
+    if (!is_true && !is_false) return T5_FAIL(err, T5_ERR_ARG, "Invalid request: %s must be true or false", name);
+    *out = is_true;
+    return T5_OK;
+}
+
 /* Every option of decoding.def that is among the fields, over the model's defaults. */
 static t5_status read_decoding(const json_t *fields, bool is_form, t5_params *p, t5_error *err)
 {
@@ -213,6 +226,7 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
     T5_TRY(check_texts(out, rules, err));
     T5_TRY(read_languages(fields, source, target, rules, out, err));
     T5_TRY(read_decoding(fields, is_form, out, err));
+    T5_TRY(t5_params_read_bool(fields, is_form, "stream", &out->is_streamed, err));
 out:
     if (status != T5_OK) t5_params_deinit(out);
     return status;

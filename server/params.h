@@ -21,7 +21,8 @@ typedef struct {
     int32_t n_alternatives;
     t5_decoding decoding;
     bool has_max_new_tokens;
-    char *bytes; /* what texts[i].text points into */
+    bool is_streamed; /* the answer is wanted piece by piece */
+    char *bytes;      /* what texts[i].text points into */
 } t5_params;
 
 /* `is_form`: values are strings, q has its line ends made \n and loses one at its end. T5_ERR_ARG holds the text for
@@ -30,4 +31,6 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
                          t5_error *err);
 /* T5_ERR_ARG unless q is a string or an array of strings, not empty. */
 t5_status t5_params_check_q(const json_t *q, t5_error *err);
+/* The field `name`: true or false, in a form also 1 or 0; absent, null and "" are false. T5_ERR_ARG names it. */
+t5_status t5_params_read_bool(const json_t *fields, bool is_form, const char *name, bool *out, t5_error *err);
 void t5_params_deinit(t5_params *p); /* accepts a zeroed one */

@@ -1,7 +1,9 @@
 /* server/translate.c: POST /translate, as LibreTranslate has it. handle: fields -> params -> start; the device thread
- * resumes; finish: detokenize, join, reply. */
+ * resumes; finish: detokenize, join, reply. With "stream" the answer begins at once and goes on as the translation
+ * does. */
 #include "server/admit.h"
 #include "server/routes.h"
+#include "server/stream.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -11,72 +13,34 @@ typedef struct {
     t5_params params;
     t5_translation *translation; /* NULL when it could not start */
     t5_error error;              /* why not */
+    t5_stream *stream;           /* NULL: the answer is sent whole */
 } translate_state;
 
-/* On the device thread, or in start. */
-static void on_done(void *ctx)
+static void destroy(void *work)
 {
-    t5_exchange_resume(ctx);
+    translate_state *state = work;
+    t5_translation_destroy(state->translation);
+    t5_params_deinit(&state->params);
+    free(state);
 }
 
-/* False: the exchange is answered. */
-static bool read_params(t5_exchange *x, const t5_server *s, t5_params *out)
+static void cancel(void *work)
 {
-    json_t *fields = NULL;
-    bool is_form = false, is_answered = false;
-    t5_error err = {0};
-    t5_params_rules rules;
-    if (t5_exchange_fields(x, NULL, &fields, &is_form, &err) == T5_OK) {
-        const char *key = json_string_value(json_object_get(fields, "api_key"));
-        const int64_t n_texts = (int64_t)json_array_size(json_object_get(fields, "q"));
-        is_answered = !t5_server_admits(x, s, &t5_refusals_libretranslate, key, n_texts, &rules);
-        if (!is_answered) t5_params_read(fields, is_form, &rules, out, &err);
-        json_decref(fields);
-    }
-    if (err.status != T5_OK) t5_exchange_fail(x, &err);
-    return !is_answered && err.status == T5_OK;
-}
-
-void t5_translate_handle(t5_exchange *x, void *server)
-{
-    const t5_server *s = server;
-    t5_error err = {0};
-    translate_state *state = calloc(1, sizeof *state);
-    if (state == NULL) {
-        T5_FAIL(&err, T5_ERR_NOMEM, "translate: %zu bytes", sizeof *state);
-        t5_exchange_fail(x, &err);
-        return;
-    }
-    t5_exchange_set_state(x, state);
-    if (!read_params(x, s, &state->params)) return;
-    const t5_params *p = &state->params;
-    const t5_translation_request request = {
-        .texts = p->texts,
-        .n_texts = p->n_texts,
-        .decoding = p->decoding,
-        .has_max_new_tokens = p->has_max_new_tokens,
-        .n_alternatives = p->n_alternatives,
-        .deadline_ms = t5_exchange_deadline_ms(x),
-        .on_done = on_done,
-        .ctx = x,
-    };
-    t5_exchange_suspend(x);
-    t5_status status = t5_translation_start(s->translator, &request, &state->translation, &state->error);
-    if (status != T5_OK) t5_exchange_resume(x); /* on_done will not be called */
-}
-
-void t5_translate_cancel(t5_exchange *x)
-{
-    translate_state *state = t5_exchange_state(x);
+    translate_state *state = work;
     t5_translation_cancel(state->translation);
 }
 
 void t5_translate_release(void *p)
 {
     translate_state *state = p;
-    t5_translation_destroy(state->translation);
-    t5_params_deinit(&state->params);
-    free(state);
+    t5_stream *stream = state->stream;
+    if (stream == NULL) destroy(state);
+    t5_stream_release(stream); /* destroys the state too, when the work is done */
+}
+
+void t5_translate_cancel(t5_exchange *x)
+{
+    cancel(t5_exchange_state(x));
 }
 
 static json_t *describe_detected(const t5_translated *result)
@@ -124,28 +88,155 @@ static json_t *make_reply(const t5_params *p, const t5_translation *translation)
 
 /* What the translator refuses reads like every bad request. Only a pair that a detected language lacks has words of
  * LibreTranslate's, which clients match on. */
-static void fail(t5_exchange *x, const t5_error *err)
+static void word_error(t5_error *err)
 {
-    t5_error prefixed = {0};
-    bool is_pair = strstr(err->text, "is not available as a target language") != NULL;
-    bool needs_prefix = err->status == T5_ERR_ARG && !is_pair;
-    if (needs_prefix) T5_FAIL(&prefixed, err->status, "Invalid request: %s", err->text);
-    t5_exchange_fail(x, needs_prefix ? &prefixed : err);
+    const t5_error cause = *err;
+    bool is_pair = strstr(cause.text, "is not available as a target language") != NULL;
+    if (cause.status != T5_ERR_ARG || is_pair) return;
+    t5_error_clear(err);
+    T5_FAIL(err, cause.status, "Invalid request: %s", cause.text);
+}
+
+/* Texts, results and tokens. NULL, and *err, when the translation failed. */
+static json_t *finish(t5_exchange *x, translate_state *state, t5_usage *out_usage, t5_error *err)
+{
+    if (t5_translation_finish(state->translation, err) != T5_OK) return NULL;
+    t5_translation_usage(state->translation, out_usage);
+    t5_exchange_set_usage(x, state->params.n_texts, out_usage->n_source_tokens, out_usage->n_target_tokens);
+    return make_reply(&state->params, state->translation);
+}
+
+/* --- whole --- */
+
+/* On the device thread, or in start. */
+static void on_done(void *ctx)
+{
+    t5_exchange_resume(ctx);
 }
 
 void t5_translate_finish(t5_exchange *x, void *server)
 {
     translate_state *state = t5_exchange_state(x);
+    t5_usage usage;
+    json_t *reply = NULL;
     (void)server;
-    if (state->translation != NULL) t5_translation_finish(state->translation, &state->error);
-    if (state->error.status != T5_OK) {
-        fail(x, &state->error);
+    if (state->error.status == T5_OK) reply = finish(x, state, &usage, &state->error);
+    if (state->error.status == T5_OK) {
+        t5_exchange_reply_json(x, 200, reply);
+    } else {
+        word_error(&state->error);
+        t5_exchange_fail(x, &state->error);
+    }
+    json_decref(reply);
+}
+
+/* --- as a stream --- */
+
+static t5_status read_pieces(void *work, t5_buffer *events, t5_error *err)
+{
+    translate_state *state = work;
+    for (;;) {
+        t5_piece piece;
+        t5_status status = t5_translation_read(state->translation, &piece, err);
+        if (status != T5_OK || piece.n_bytes == 0) return status;
+        json_t *value = json_pack("{s:o}", "text", json_stringn(piece.bytes, piece.n_bytes));
+        if (state->params.is_batch) json_object_set_new(value, "index", json_integer(piece.i_text));
+        status = t5_stream_event(events, NULL, value, err);
+        if (status != T5_OK) return status;
+    }
+}
+
+/* "length" when a text was cut short by max_new_tokens. */
+static const char *finish_reason(const translate_state *state)
+{
+    for (int32_t i = 0; i < state->params.n_texts; i++)
+        if (t5_translation_get(state->translation, i)->is_truncated) return "length";
+    return "stop";
+}
+
+/* The reply as it would be without a stream, and how it came about. */
+static t5_status append_reply(void *work, t5_exchange *x, t5_buffer *events, t5_error *err)
+{
+    translate_state *state = work;
+    t5_usage usage;
+    json_t *reply = finish(x, state, &usage, err);
+    if (err->status != T5_OK) {
+        word_error(err);
+        return err->status;
+    }
+    json_object_set_new(reply, "finish_reason", json_string(finish_reason(state)));
+    json_object_set_new(reply, "usage", t5_stream_usage(&usage));
+    return t5_stream_event(events, NULL, reply, err);
+}
+
+static const t5_stream_ops stream_ops = {
+    .read = read_pieces, .finish = append_reply, .cancel = cancel, .destroy = destroy};
+
+static void start_stream(t5_exchange *x, const t5_server *s, translate_state *state, t5_translation_request *request)
+{
+    t5_stream *stream = t5_stream_create(x, &stream_ops, state);
+    if (stream == NULL) T5_FAIL(&state->error, T5_ERR_NOMEM, "a stream");
+    state->stream = stream;
+    request->on_progress = t5_stream_progress;
+    request->on_done = t5_stream_done;
+    request->ctx = stream;
+    if (stream != NULL && t5_translation_start(s->translator, request, &state->translation, &state->error) == T5_OK) {
+        t5_stream_answer(stream);
         return;
     }
-    t5_usage usage;
-    t5_translation_usage(state->translation, &usage);
-    t5_exchange_set_usage(x, state->params.n_texts, usage.n_source_tokens, usage.n_target_tokens);
-    json_t *reply = make_reply(&state->params, state->translation);
-    t5_exchange_reply_json(x, 200, reply);
-    json_decref(reply);
+    if (stream != NULL) t5_stream_abandon(stream);
+    word_error(&state->error);
+    t5_exchange_fail(x, &state->error);
+}
+
+/* --- the request --- */
+
+/* False: the exchange is answered. */
+static bool read_params(t5_exchange *x, const t5_server *s, t5_params *out)
+{
+    json_t *fields = NULL;
+    bool is_form = false, is_answered = false;
+    t5_error err = {0};
+    t5_params_rules rules;
+    if (t5_exchange_fields(x, NULL, &fields, &is_form, &err) == T5_OK) {
+        const char *key = json_string_value(json_object_get(fields, "api_key"));
+        const int64_t n_texts = (int64_t)json_array_size(json_object_get(fields, "q"));
+        is_answered = !t5_server_admits(x, s, &t5_refusals_libretranslate, key, n_texts, &rules);
+        if (!is_answered) t5_params_read(fields, is_form, &rules, out, &err);
+        json_decref(fields);
+    }
+    if (err.status != T5_OK) t5_exchange_fail(x, &err);
+    return !is_answered && err.status == T5_OK;
+}
+
+void t5_translate_handle(t5_exchange *x, void *server)
+{
+    const t5_server *s = server;
+    t5_error err = {0};
+    translate_state *state = calloc(1, sizeof *state);
+    if (state == NULL) {
+        T5_FAIL(&err, T5_ERR_NOMEM, "translate: %zu bytes", sizeof *state);
+        t5_exchange_fail(x, &err);
+        return;
+    }
+    t5_exchange_set_state(x, state);
+    if (!read_params(x, s, &state->params)) return;
+    const t5_params *p = &state->params;
+    t5_translation_request request = {
+        .texts = p->texts,
+        .n_texts = p->n_texts,
+        .decoding = p->decoding,
+        .has_max_new_tokens = p->has_max_new_tokens,
+        .n_alternatives = p->n_alternatives,
+        .deadline_ms = t5_exchange_deadline_ms(x),
+        .on_done = on_done,
+        .ctx = x,
+    };
+    if (p->is_streamed) {
+        start_stream(x, s, state, &request);
+        return;
+    }
+    t5_exchange_suspend(x);
+    t5_status status = t5_translation_start(s->translator, &request, &state->translation, &state->error);
+    if (status != T5_OK) t5_exchange_resume(x); /* on_done will not be called */
 }

@@ -1,6 +1,8 @@
 /* tests/fake_translator.c: a translator that needs no model, for tests of the server: t5serve_fake is main.c linked
- * with this instead of translate/translator.c. The answer is "<target>:" + text. A text can ask for more: sleep=MS ...
- * the answer comes after MS milliseconds, or at once when it is given up busy           start answers T5_ERR_BUSY
+ * with this instead of translate/translator.c. The answer is "<target>:" + text. A text can ask for more:
+ *   sleep=MS ...   the answer comes after MS milliseconds, or at once when it is given up
+ *   drip=MS ...    who reads along gets a byte of the first answer every MS milliseconds
+ *   busy           start answers T5_ERR_BUSY
  *   fail=io        finish answers T5_ERR_IO, with a path that no client may see
  *   fail=arg       start answers T5_ERR_ARG
  *   fail=pair      the same, for a detected language without this target
@@ -17,9 +19,11 @@
 
 struct t5_translation {
     t5_translation_request request;
-    int64_t due_ms;
-    atomic_bool is_cancelled;
+    int64_t start_ms, due_ms, drip_ms;
+    atomic_bool is_cancelled, is_done;
     bool was_given_up;
+    int32_t i_read;         /* the text that is being read */
+    int64_t n_read;         /* its bytes that were */
     t5_translated *results; /* [n_texts] */
     t5_translation *next;
 };
@@ -51,15 +55,26 @@ static t5_translation *take_due(int64_t now_ms)
     return NULL;
 }
 
+/* Somebody reads along, and there may be another byte. */
+static void drip(void)
+{
+    for (t5_translation *tr = fake.first; tr != NULL; tr = tr->next)
+        if (tr->drip_ms > 0 && tr->request.on_progress != NULL) tr->request.on_progress(tr->request.ctx);
+}
+
 static void *run(void *arg)
 {
     (void)arg;
     for (bool is_stopping = false; !is_stopping;) {
         pthread_mutex_lock(&fake.mutex);
         t5_translation *tr = take_due(t5_clock_ms());
+        if (tr == NULL) drip();
         is_stopping = fake.is_stopping;
         pthread_mutex_unlock(&fake.mutex);
-        if (tr != NULL) tr->request.on_done(tr->request.ctx);
+        if (tr != NULL) {
+            atomic_store(&tr->is_done, true);
+            tr->request.on_done(tr->request.ctx);
+        }
         if (tr == NULL) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     return NULL;
@@ -142,7 +157,9 @@ t5_status t5_translation_start(t5_translator *t, const t5_translation_request *r
     t5_translation *tr = calloc(1, sizeof *tr);
     if (tr == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "fake: out of memory");
     tr->request = *request;
-    tr->due_ms = t5_clock_ms() + sleep_ms;
+    tr->start_ms = t5_clock_ms();
+    if (strncmp(text, "drip=", 5) == 0) tr->drip_ms = strtoll(text + 5, NULL, 10);
+    tr->due_ms = tr->start_ms + sleep_ms + tr->drip_ms * (int64_t)(request->texts[0].n_bytes + 3);
     *out = tr;
     pthread_mutex_lock(&t->mutex);
     tr->next = t->first;
@@ -170,16 +187,40 @@ static t5_status answer(const t5_text *text, t5_translated *out, t5_error *err)
     return T5_OK;
 }
 
-t5_status t5_translation_finish(t5_translation *tr, t5_error *err)
+static t5_status make_results(t5_translation *tr, t5_error *err)
 {
     t5_status status = T5_OK;
-    if (tr->was_given_up) return T5_FAIL(err, T5_ERR_TIMEOUT, "the request took too long");
-    if (strcmp(tr->request.texts[0].text, "fail=io") == 0) return T5_FAIL(err, T5_ERR_IO, "/secret/path: broken");
+    if (tr->results != NULL) return T5_OK;
     tr->results = calloc((size_t)tr->request.n_texts, sizeof *tr->results);
     if (tr->results == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "fake: out of memory");
     for (int32_t i = 0; i < tr->request.n_texts && status == T5_OK; i++)
         status = answer(&tr->request.texts[i], &tr->results[i], err);
     return status;
+}
+
+t5_status t5_translation_read(t5_translation *tr, t5_piece *out, t5_error *err)
+{
+    *out = (t5_piece){0};
+    const bool is_done = atomic_load(&tr->is_done);
+    if (is_done && tr->was_given_up) return T5_OK;
+    if (make_results(tr, err) != T5_OK) return err->status;
+    for (; tr->i_read < tr->request.n_texts; tr->i_read++, tr->n_read = 0) {
+        const t5_translated *result = &tr->results[tr->i_read];
+        int64_t n_certain = tr->drip_ms > 0 ? (t5_clock_ms() - tr->start_ms) / tr->drip_ms : 0;
+        if (is_done || n_certain > (int64_t)result->n_bytes) n_certain = (int64_t)result->n_bytes;
+        *out = (t5_piece){
+            .i_text = tr->i_read, .bytes = result->text + tr->n_read, .n_bytes = (size_t)(n_certain - tr->n_read)};
+        tr->n_read = n_certain;
+        if (out->n_bytes > 0 || n_certain < (int64_t)result->n_bytes) return T5_OK;
+    }
+    return T5_OK;
+}
+
+t5_status t5_translation_finish(t5_translation *tr, t5_error *err)
+{
+    if (tr->was_given_up) return T5_FAIL(err, T5_ERR_TIMEOUT, "the request took too long");
+    if (strcmp(tr->request.texts[0].text, "fail=io") == 0) return T5_FAIL(err, T5_ERR_IO, "/secret/path: broken");
+    return make_results(tr, err);
 }
 
 /* A token for each byte. */

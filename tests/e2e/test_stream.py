@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Answers as server-sent events. Usage: test_stream.py T5SERVE T5SERVE_FAKE SOURCE_DIR"""
+import json
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+from server import Server, post
+
+FIXTURES = pathlib.Path(sys.argv.pop(3)) / "tests/fixtures"
+FAKE = sys.argv.pop(2)
+PROGRAM = sys.argv.pop(1)
+
+
+def events_of(body):
+    """[(event name or None, value)] of a stream's text."""
+    events = []
+    for block in body.decode().split("\n\n")[:-1]:
+        lines = block.split("\n")
+        name = lines[0][7:] if lines[0].startswith("event: ") else None
+        assert lines[-1].startswith("data: "), block
+        events.append((name, json.loads(lines[-1][6:])))
+    return events
+
+
+def dechunk(raw):
+    body = b""
+    while raw:
+        size, _, raw = raw.partition(b"\r\n")
+        n = int(size, 16)
+        if n == 0:
+            return body
+        body, raw = body + raw[:n], raw[n + 2:]
+    return body
+
+
+class Stream(unittest.TestCase):
+    def events(self, server, path="/translate", headers=(), **fields):
+        fields = {"stream": True, **fields}
+        if path == "/translate":
+            fields = {"source": "en", "target": "de", **fields}
+        with server.connect() as sock:
+            sock.sendall(post(path, json.dumps(fields).encode(), headers=["Connection: close", *headers]))
+            raw = b"".join(iter(lambda: sock.recv(65536), b""))
+        head, _, body = raw.partition(b"\r\n\r\n")
+        self.assertIn(b" 200 ", head.split(b"\r\n")[0], raw)
+        self.assertIn(b"Content-Type: text/event-stream", head)
+        return events_of(dechunk(body) if b"Transfer-Encoding: chunked" in head else body)
+
+    def texts_of(self, events, n_texts=1):
+        texts = [""] * n_texts
+        for name, value in events[:-1]:
+            self.assertIsNone(name)
+            self.assertTrue(value["text"])
+            texts[value.get("index", 0)] += value["text"]
+        return texts
+
+    def metric(self, server, name):
+        return float(re.search(rf"^{name} (\S+)$", server.get("/metrics").body.decode(), re.M).group(1))
+
+    def wait_for(self, look, wanted):
+        end = time.monotonic() + 20
+        while look() != wanted:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.005)
+
+    def test_same_as_whole(self):
+        """Claim: the pieces put together are the whole answer, and the last event has all of its fields; for beams, greedy,
+        sampling, several sentences, lines, and several texts."""
+        texts = ["I am very tired today. Where is the station?\n\n  Thank you!", "", "Good morning.", "12 345"]
+        with Server(PROGRAM) as server:
+            for options in ({}, {"num_beams": 1}, {"do_sample": True, "seed": 5}, {"alternatives": 2}, {"source": "auto"},
+                            {"target": "fr", "max_new_tokens": 3}, {"target": "en"}):
+                for q in (texts, texts[0], texts[2]):
+                    whole = server.translate(q, **options).json()
+                    events = self.events(server, q=q, **options)
+                    name, last = events[-1]
+                    self.assertIsNone(name)
+                    usage, reason = last.pop("usage"), last.pop("finish_reason")
+                    self.assertEqual(last, whole, options)
+                    self.assertEqual(reason, "length" if "max_new_tokens" in options else "stop")
+                    self.assertEqual(set(usage), {"source_tokens", "target_tokens"})
+                    is_batch = isinstance(q, list)
+                    expected = whole["translatedText"] if is_batch else [whole["translatedText"]]
+                    self.assertEqual(self.texts_of(events, len(expected)), expected)
+                    self.assertTrue(all(("index" in value) == is_batch for _, value in events[:-1]))
+
+    def test_pieces_come_as_they_are_made(self):
+        """Claim: the first piece is there long before the last. Method: an answer that takes 600 ms."""
+        with Server(FAKE) as server, server.connect() as sock:
+            body = json.dumps({"q": "drip=30 abcdefghi", "source": "en", "target": "de", "stream": True}).encode()
+            start, seen = time.monotonic(), []
+            sock.sendall(post("/translate", body, headers=["Connection: close"]))
+            for piece in iter(lambda: sock.recv(65536), b""):
+                seen.append((time.monotonic() - start, piece))
+            pieces = [t for t, piece in seen if b'"text"' in piece]
+            self.assertGreater(len(pieces), 10)
+            self.assertLess(pieces[0], 0.3)
+            self.assertGreater(pieces[-1] - pieces[0], 0.3)
+
+    def test_curl(self):
+        """Claim: curl -N shows the events of a stream over a connection that is kept, and the next request works."""
+        with Server(FAKE) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            body = '{"q":"hello","source":"en","target":"de","stream":true}'
+            done = subprocess.run(["curl", "-sN", f"{url}/translate", "-H", "Content-Type: application/json", "-d", body,
+                                   "--next", "-s", f"{url}/health"], capture_output=True, check=True, timeout=60)
+            text = done.stdout.decode()
+            self.assertIn('data: {"text":"de:hello"}\n\n', text)
+            self.assertTrue(text.endswith('{"status":"ok"}\n'), text)
+
+    def test_old_client(self):
+        """Claim: a client of HTTP/1.0 gets the events until the connection ends."""
+        with Server(FAKE) as server:
+            request = post("/translate", b'{"q":"a","source":"en","target":"de","stream":true}').replace(b"HTTP/1.1", b"HTTP/1.0")
+            reply = server.raw(request)
+            self.assertNotIn("transfer-encoding", reply.headers)
+            self.assertEqual(len(events_of(reply.body)), 2)
+
+    def test_errors_before(self):
+        """Claim: what is wrong before the first event is answered as without a stream."""
+        with Server(FAKE) as server:
+            for fields, status, text in (({"target": "xx"}, 400, "xx is not supported"), ({"q": "busy"}, 503, "the queue is full"),
+                                         ({"stream": "maybe"}, 400, "stream must be true or false"),
+                                         ({"q": "fail=arg"}, 400, "Invalid request: max_new_tokens")):
+                reply = server.translate(**{"text": "a", "stream": True, **({"text": fields["q"]} if "q" in fields else fields)})
+                self.assertEqual(reply.status, status)
+                self.assertIn(text, reply.error)
+
+    def test_error_after(self):
+        """Claim: a failure after the first event is the last event, and tells no secret."""
+        with Server(FAKE, "--request-timeout-ms", "300") as server:
+            name, value = self.events(server, q="drip=20 " + "x" * 100)[-1]
+            self.assertEqual((name, value), ("error", {"error": "the request took too long"}))
+            name, value = self.events(server, q="fail=io")[-1]
+            self.assertEqual(name, "error")
+            self.assertNotIn("secret", value["error"])
+
+    def test_client_that_leaves(self):
+        """Claim: its work is given up, before the first piece, between two, and for both APIs."""
+        with Server(FAKE, "--metrics") as server:
+            n_left = 0
+            for wait_s in (0, 0.05, 0.2) * 7:
+                with server.connect() as sock:
+                    sock.sendall(post("/translate", json.dumps(
+                        {"q": "drip=50 " + "x" * 400, "source": "en", "target": "de", "stream": True}).encode()))
+                    time.sleep(wait_s)
+                n_left += 1
+            self.wait_for(lambda: self.metric(server, "t5serve_cancelled_total"), n_left)
+            self.wait_for(lambda: self.metric(server, "t5serve_requests_pending"), 1)
+
+    def test_slow_reader_holds_up_nobody(self):
+        """Claim: a client that does not read is cut after receive_timeout_ms, and others are served meanwhile. Method: 2 MB
+        of pieces into a small socket."""
+        with Server(FAKE, "--receive-timeout-ms", "1000", "--metrics") as server:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect((server.host, server.port))
+            sock.sendall(post("/translate", json.dumps(
+                {"q": ["x" * 100000] * 20, "source": "en", "target": "de", "stream": True}).encode()))
+            start = time.monotonic()
+            for _ in range(20):
+                self.assertEqual(server.translate("a").status, 200)
+            self.assertLess(time.monotonic() - start, 2)
+            self.wait_for(lambda: self.metric(server, "t5serve_requests_pending"), 1)
+            self.assertLess(time.monotonic() - start, 8)
+            sock.close()
+
+    def test_sigterm_lets_streams_end(self):
+        """Claim: a stream that has begun is finished after SIGTERM; a second one gives it up with an error event."""
+        for n_signals, wanted in ((1, None), (2, "error")):
+            with Server(FAKE) as server:
+                result = []
+                thread = threading.Thread(target=lambda: result.append(self.events(server, q="drip=20 " + "x" * 40)))
+                thread.start()
+                time.sleep(0.3)
+                for _ in range(n_signals):
+                    server.process.send_signal(signal.SIGTERM)
+                    time.sleep(0.1)
+                thread.join(20)
+                self.assertEqual(result[0][-1][0], wanted)
+                self.assertEqual(server.process.wait(20), 0)
+
+    def test_many_at_once(self):
+        """Claim: 40 streams at once are each whole and their own."""
+        with Server(FAKE) as server:
+            failures = []
+
+            def one(i):
+                events = self.events(server, q=f"drip=2 client {i} " + "y" * (i % 17))
+                if self.texts_of(events) != [f"de:drip=2 client {i} " + "y" * (i % 17)]:
+                    failures.append(events)
+            threads = [threading.Thread(target=one, args=(i,)) for i in range(40)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+            self.assertEqual(failures, [])
+
+
+if __name__ == "__main__":
+    unittest.main()
