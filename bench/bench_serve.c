@@ -162,6 +162,7 @@ static int32_t count_tokens(const bench *b, const json_t *text)
             n_ids += count_tokens(b, json_array_get(text, i));
         return n_ids;
     }
+    if (!json_is_string(text)) return 0;
     t5_tokenizer_encode(b->tokenizer, json_string_value(text), json_string_length(text), ids, TOKENS_MAX, &n_ids, &err);
     return n_ids;
 }
@@ -174,32 +175,45 @@ static void on_alone(void *ctx, int64_t tag, const t5_client_reply *reply)
     b->alone_body = strndup(reply->body, reply->body_bytes);
 }
 
-static t5_status learn_answer(bench *b, t5_serve_request *request, t5_error *err)
+/* The reply comes into b->alone and b->alone_body, which the caller frees. */
+static t5_status ask_alone(bench *b, const t5_serve_request *request, t5_error *err)
 {
-    t5_status status = T5_OK;
-    json_t *reply = NULL;
+    const t5_serve_texts_options *o = &b->opt->texts;
     b->alone = (t5_client_reply){0};
-    bool is_sent = t5_client_send(b->client, request->http, request->http_bytes, 0);
+    const bool is_sent = t5_client_send(b->client, request->http, request->http_bytes, 0);
     const int64_t until_ns = t5_clock_ns() + ALONE_SECONDS_MAX * 1000000000;
     while (is_sent && t5_client_pending(b->client) > 0 && t5_clock_ns() < until_ns)
         t5_client_poll(b->client, until_ns, on_alone, b);
     if (b->alone.http_status != 200 || b->alone_body == NULL)
-        status = T5_FAIL(err, T5_ERR_IO, "%s:%d answered a request with %u: %.200s", b->opt->texts.host,
-                         b->opt->texts.port, b->alone.http_status, b->alone_body != NULL ? b->alone_body : "");
+        return T5_FAIL(err, T5_ERR_IO, "%s:%d answered a request with %u: %.200s", o->host, o->port,
+                       b->alone.http_status, b->alone_body != NULL ? b->alone_body : "");
+    if (o->is_streamed && strstr(b->alone_body, "data: ") == NULL)
+        return T5_FAIL(err, T5_ERR_FORMAT, "the reply is no stream of events: %.200s", b->alone_body);
+    return T5_OK;
+}
+
+static t5_status keep_answer(const bench *b, t5_serve_request *request, t5_error *err)
+{
     size_t n_bytes = 0;
-    const char *answer = "";
-    if (status == T5_OK)
-        answer = t5_serve_answer(b->alone_body, b->alone.body_bytes, b->opt->load.is_streamed, &n_bytes);
-    if (status == T5_OK) reply = json_loadb(answer, n_bytes, 0, NULL);
+    const char *answer = t5_serve_answer(b->alone_body, b->alone.body_bytes, b->opt->texts.is_streamed, &n_bytes);
+    json_t *reply = json_loadb(answer, n_bytes, 0, NULL);
     const json_t *text = json_object_get(reply, "translatedText");
-    if (status == T5_OK && text == NULL) status = T5_FAIL(err, T5_ERR_FORMAT, "no translatedText: %.200s", answer);
-    if (status == T5_OK) {
+    if (text != NULL) {
         request->n_target_tokens = count_tokens(b, text);
         request->answer = strndup(answer, n_bytes);
         request->answer_bytes = n_bytes;
-        if (request->answer == NULL) status = T5_FAIL(err, T5_ERR_NOMEM, "%zu bytes", n_bytes);
     }
     json_decref(reply);
+    if (request->answer != NULL) return T5_OK;
+    return T5_FAIL(err, T5_ERR_FORMAT, "no translatedText in: %.200s", answer);
+}
+
+static t5_status learn_answer(bench *b, t5_serve_request *request, t5_error *err)
+{
+    t5_status status = T5_OK;
+    T5_TRY(ask_alone(b, request, err));
+    T5_TRY(keep_answer(b, request, err));
+out:
     free(b->alone_body);
     b->alone_body = NULL;
     return status;
@@ -244,13 +258,13 @@ static void print_json(const bench *b, const char *name, const t5_load_result *r
     }
     const double texts = b->opt->texts.texts_per_request;
     json_t *line = json_pack(
-        "{s:s, s:b, s:f, s:i, s:f, s:i, s:f, s:f, s:i, s:i, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:f}", "load", name,
-        "stream", (int)b->opt->load.is_streamed, "seconds", r->seconds, "offered", r->n_offered, "offered_per_s",
-        r->n_offered / r->seconds, "right", r->n_right, "finished_per_s", r->n_finished / r->seconds, "sentences_per_s",
-        texts * r->n_finished / r->seconds, "wrong", r->n_wrong, "unanswered", r->n_unanswered, "good", r->n_good,
-        "good_share", r->n_offered > 0 ? (double)r->n_good / r->n_offered : 0.0, "good_per_s", r->n_good / r->seconds,
-        "statuses", statuses, "latency_ms", latencies_json(&r->right), "first_token_ms", latencies_json(&r->first),
-        "refused_ms", latencies_json(&r->refused), "client_cpu", r->client_cpu);
+        "{s:s, s:b, s:f, s:i, s:i, s:f, s:i, s:f, s:f, s:i, s:i, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:f}", "load", name,
+        "stream", (int)b->opt->load.is_streamed, "seconds", r->seconds, "sent", r->n_sent, "offered", r->n_offered,
+        "offered_per_s", r->n_offered / r->seconds, "right", r->n_right, "finished_per_s", r->n_finished / r->seconds,
+        "sentences_per_s", texts * r->n_finished / r->seconds, "wrong", r->n_wrong, "unanswered", r->n_unanswered,
+        "good", r->n_good, "good_share", r->n_offered > 0 ? (double)r->n_good / r->n_offered : 0.0, "good_per_s",
+        r->n_good / r->seconds, "statuses", statuses, "latency_ms", latencies_json(&r->right), "first_token_ms",
+        latencies_json(&r->first), "refused_ms", latencies_json(&r->refused), "client_cpu", r->client_cpu);
     json_dumpf(line, stdout, JSON_REAL_PRECISION(6));
     json_decref(line);
     printf("\n");

@@ -167,6 +167,7 @@ static t5_status count_all(const run *r, t5_load_result *out, t5_error *err)
     for (size_t i = 0; i < T5_COUNT(lists); i++)
         qsort(lists[i]->ms, (size_t)lists[i]->n, sizeof(double), compare_doubles);
     out->seconds = r->load->seconds;
+    out->n_sent = r->n_sent;
     return T5_OK;
 }
 

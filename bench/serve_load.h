@@ -30,6 +30,7 @@ typedef struct {
 
 typedef struct {
     double seconds;       /* measured */
+    int32_t n_sent;       /* in all, warm-up included */
     int32_t n_offered;    /* requests that were due in it */
     int32_t n_right;      /* answered with 200 and the expected text */
     int32_t n_wrong;      /* answered with 200 and something else */

@@ -26,6 +26,7 @@ typedef struct {
     t5_sequence **pointers;
     double *round_ms;    /* [n_rounds] */
     double *sentence_ms; /* [n_rounds * n_sources] from submission to result */
+    double cpu_s;        /* of all threads, in the rounds measured */
     pthread_mutex_t mutex;
     pthread_cond_t done;
     int32_t n_waiting; /* guarded by mutex */
@@ -159,15 +160,23 @@ static json_t *report_json(bench *b, const t5_model_flags *model, const t5_engin
     json_t *round_ms = percentiles_json(b->round_ms, (size_t)b->load.n_rounds);
     double median_s = json_real_value(json_object_get(round_ms, "p50")) / 1e3;
     return json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:o, s:o}", "model",
+        "{s:s, s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o}", "model",
         t5_translator_profile(b->translator)->name, "device", t5_translator_device(b->translator), "compute_type",
         model->compute_type, "threads", model->n_threads, "num_beams", b->decoding.num_beams, "batch",
         b->load.n_sources, "src_len", (double)b->sources.begin[b->load.n_sources] / n_results, "new_tokens",
         n_tokens / n_results, "repeat", b->load.n_rounds, "tokens_per_s", n_tokens / median_s, "sentences_per_s",
-        n_results / median_s, "ms_per_step", step_ms / n_steps, "rows_per_step",
-        (double)(after->step_rows.sum - before->step_rows.sum) / n_steps, "encoder_tokens_per_s",
-        (double)(after->n_source_tokens - before->n_source_tokens) / encode_ms * 1e3, "ms_per_round", round_ms,
-        "ms_per_sentence", percentiles_json(b->sentence_ms, (size_t)b->load.n_rounds * (size_t)b->load.n_sources));
+        n_results / median_s, "cpu_ms_per_sentence", b->cpu_s * 1e3 / (n_results * n_rounds), "ms_per_step",
+        step_ms / n_steps, "rows_per_step", (double)(after->step_rows.sum - before->step_rows.sum) / n_steps,
+        "encoder_tokens_per_s", (double)(after->n_source_tokens - before->n_source_tokens) / encode_ms * 1e3,
+        "ms_per_round", round_ms, "ms_per_sentence",
+        percentiles_json(b->sentence_ms, (size_t)b->load.n_rounds * (size_t)b->load.n_sources));
+}
+
+static double cpu_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 static t5_status run(bench *b, const t5_model_flags *model, t5_error *err)
@@ -176,8 +185,10 @@ static t5_status run(bench *b, const t5_model_flags *model, t5_error *err)
     t5_engine_stats before, after;
     t5_status status = run_round(b, -1, err);
     t5_engine_stats_get(engine, &before);
+    const double cpu_before_s = cpu_seconds();
     for (int32_t i = 0; status == T5_OK && i < b->load.n_rounds; i++)
         status = run_round(b, i, err);
+    b->cpu_s = cpu_seconds() - cpu_before_s;
     t5_engine_stats_get(engine, &after);
     if (status != T5_OK) return status;
     return t5_json_put(stdout, report_json(b, model, &before, &after), err);
