@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Many connections, slow ones, and no room for more. Method: the fake translator; counts and times are printed.
+Usage: test_connections.py T5SERVE_FAKE. T5_TEST_CONNECTIONS: how many idle connections (10000)."""
+import os
+import resource
+import selectors
+import socket
+import subprocess
+import sys
+import time
+import unittest
+
+from server import Server, post, read_reply
+
+PROGRAM = sys.argv.pop(1)
+N_IDLE = int(os.environ.get("T5_TEST_CONNECTIONS", "10000"))
+N_SLOW = 1000
+HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+IS_SLOW_BUILD = b"__asan_init" in open(PROGRAM, "rb").read() or b"__tsan_init" in open(PROGRAM, "rb").read()
+
+
+def allow_files(n):
+    """Raises the soft limit of open files. False: the machine does not allow as many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < n:
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, n), hard))
+    return True
+
+
+def rss_kb(process):
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
+def cpu_s(process):
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_share(process, seconds):
+    """Of one core, over so many seconds."""
+    begin, begin_cpu = time.monotonic(), cpu_s(process)
+    time.sleep(seconds)
+    return (cpu_s(process) - begin_cpu) / (time.monotonic() - begin)
+
+
+def timed_ms(function):
+    begin = time.monotonic()
+    function()
+    return (time.monotonic() - begin) * 1000
+
+
+def percentile(values, share):
+    return sorted(values)[int(len(values) * share)]
+
+
+class Connections(unittest.TestCase):
+    def open_idle(self, server, n, request):
+        """n connections, each of which was answered once unless `request` is empty."""
+        socks = []
+        for _ in range(n):
+            sock = server.connect()
+            if request:
+                sock.sendall(request)
+                self.assertTrue(sock.recv(4096).startswith(b"HTTP/1.1 200"))
+            socks.append(sock)
+        return socks
+
+    def test_idle_connections(self):
+        """Claim: 10 000 idle connections take less than 100 MB and 1 % of a core, and hold up no new request. Method: half of them
+        never asked, half were answered once; memory before and after, processor time of two seconds, the median of 20 requests."""
+        n = N_IDLE if allow_files(N_IDLE + 100) else 1000
+        with Server(PROGRAM, "--connections-max", str(n + 100), "--access-log=false", "--receive-timeout-ms", "600000") as server:
+            self.open_idle(server, 10, HEALTH)
+            base_kb, base_share = rss_kb(server.process), cpu_share(server.process, 1)
+            begin = time.monotonic()
+            idle = self.open_idle(server, n // 2, b"") + self.open_idle(server, n - n // 2, HEALTH)
+            open_s = time.monotonic() - begin
+            more_mb = (rss_kb(server.process) - base_kb) / 1024
+            share = cpu_share(server.process, 2)
+            times = [timed_ms(lambda: self.assertEqual(server.get("/health").status, 200)) for _ in range(20)]
+            again = [timed_ms(lambda s=s: server.get("/health", s)) for s in idle[::n // 20]]
+            print(f"{n} idle connections, opened in {open_s:.1f} s: {more_mb:.0f} MB more, {share * 100:.1f} % of a core "
+                  f"({base_share * 100:.1f} % before), a new request {percentile(times, 0.5):.1f} ms, one on an idle connection {percentile(again, 0.5):.1f} ms")
+            for sock in idle:
+                sock.close()
+            if not IS_SLOW_BUILD:
+                self.assertLess(more_mb, 100)
+                self.assertLess(percentile(times, 0.5), 10)
+            self.assertLess(share - base_share, 0.02)
+
+    def trickle(self, server, request, n_at_once):
+        """N_SLOW connections that send `request` from n_at_once on at a byte a second. Returns when each was cut, in seconds from
+        its first byte, and the times of a client that asks meanwhile."""
+        slow, cut, times = {}, [], []
+        selector = selectors.DefaultSelector()
+        for _ in range(N_SLOW):
+            sock = server.connect()
+            sock.sendall(request[:n_at_once])
+            sock.setblocking(False)
+            slow[sock] = time.monotonic()
+            selector.register(sock, selectors.EVENT_READ)
+        sent, next_s, fast = n_at_once, time.monotonic() + 1, server.connect()
+        while slow and sent < len(request) - 1:
+            for key, _ in selector.select(0.002):
+                sock = key.fileobj
+                cut.append(time.monotonic() - slow.pop(sock))
+                selector.unregister(sock)
+                sock.close()
+            times.append(timed_ms(lambda: self.assertEqual(server.get("/health", fast).status, 200)))
+            if time.monotonic() < next_s:
+                continue
+            for sock in slow:
+                try:
+                    sock.send(request[sent:sent + 1])
+                except (BrokenPipeError, ConnectionResetError, BlockingIOError):
+                    pass
+            sent, next_s = sent + 1, next_s + 1
+        fast.close()
+        return cut, times
+
+    def test_slow_senders(self):
+        """Claim: 1 000 clients that send a byte a second, in the head or in the body, are cut at the deadline, within a second, and
+        others are served meanwhile as before. Method: a deadline of 3 s; when each is cut; the times of another client's requests
+        alone and beside them."""
+        allow_files(N_SLOW + 200)
+        head = b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100
+        body = post("/translate", b"x" * 100)
+        with Server(PROGRAM, "--connections-max", "2000", "--receive-timeout-ms", "3000", "--access-log=false") as server:
+            with server.connect() as sock:
+                alone = [timed_ms(lambda: server.get("/health", sock)) for _ in range(500)]
+            for name, request, n_at_once in (("head", head, 20), ("body", body, body.find(b"\r\n\r\n") + 10)):
+                cut, times = self.trickle(server, request, n_at_once)
+                print(f"{name}: {len(cut)} of {N_SLOW} slow clients cut after {min(cut):.2f} to {max(cut):.2f} s; others p99 "
+                      f"{percentile(times, 0.99):.2f} ms, alone {percentile(alone, 0.99):.2f} ms")
+                self.assertEqual(len(cut), N_SLOW)
+                self.assertGreater(min(cut), 2)
+                self.assertLess(max(cut), 4)
+                self.assertLess(percentile(times, 0.99), 100)
+
+    def test_slow_readers(self):
+        """Claim: clients that do not take their reply are cut at the deadline, and their memory comes back. Method: 50 clients ask for
+        a reply of 1 MB and read nothing; the number of connections."""
+        big = post("/translate", b'{"q":"' + b"x" * 1000000 + b'","source":"en","target":"de"}')
+        with Server(PROGRAM, "--metrics", "--receive-timeout-ms", "1500", "--access-log=false") as server:
+            socks = []
+            for _ in range(50):
+                sock = socket.socket()
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.connect((server.host, server.port))
+                sock.sendall(big)
+                socks.append(sock)
+            begin = time.monotonic()
+            while b"\nt5serve_connections 1\n" not in server.get("/metrics").body:
+                self.assertLess(time.monotonic() - begin, 15)
+                time.sleep(0.05)
+            print(f"50 slow readers were cut {time.monotonic() - begin:.1f} s after their last byte")
+            for sock in socks:
+                sock.close()
+
+    def test_no_file_descriptors(self):
+        """Claim: without a free file descriptor those who are connected are served, the server rests, and it goes on when one is free
+        again. Method: 64 descriptors, 100 clients; processor time; half of the clients leave."""
+        with Limited(PROGRAM, "--access-log=false") as server:
+            first = [server.connect() for _ in range(20)]
+            for sock in first:
+                self.assertEqual(server.get("/health", sock).status, 200)
+            others = [server.connect() for _ in range(80)]
+            for sock in others:
+                sock.sendall(HEALTH)
+            time.sleep(0.3)
+            share = cpu_share(server.process, 1)
+            for sock in first:
+                self.assertEqual(server.translate("a", sock).status, 200)
+            for sock in first:
+                sock.close()
+            answered = 0
+            for sock in others:
+                sock.settimeout(10)
+                answered += read_reply(sock, b"").startswith(b"HTTP/1.1 200")
+                sock.close()
+            self.assertEqual(server.get("/health").status, 200)
+            print(f"64 descriptors, 100 clients: {share * 100:.1f} % of a core, {answered} of 80 answered later")
+            self.assertEqual(answered, 80)
+            self.assertLess(share, 0.05)
+
+
+class Limited(Server):
+    """With 64 file descriptors."""
+
+    def __enter__(self):
+        popen = subprocess.Popen
+
+        def limited(*args, **kwargs):
+            return popen(*args, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)), **kwargs)
+
+        subprocess.Popen = limited
+        try:
+            return super().__enter__()
+        finally:
+            subprocess.Popen = popen
+
+
+class Log(unittest.TestCase):
+    def test_log_that_nobody_takes(self):
+        """Claim: a log on a full disk, closed, into a pipe that nobody reads, or into one without a reader, holds up no request and
+        no end. Method: 3 000 requests with their lines; a stop; the exit code."""
+        for name in ("full disk", "closed", "unread pipe", "broken pipe"):
+            with socket.create_server(("127.0.0.1", 0)) as probe:
+                port = probe.getsockname()[1]
+            reader, writer = os.pipe()
+            if name == "broken pipe":
+                os.close(reader)
+            stderr = open("/dev/full", "w") if name == "full disk" else writer
+            close = (lambda: os.close(2)) if name == "closed" else None
+            process = subprocess.Popen([PROGRAM, "--port", str(port), "--metrics"], stderr=stderr, preexec_fn=close)
+            os.close(writer)
+            try:
+                server = Server(PROGRAM)
+                server.host, server.port = "127.0.0.1", port
+                sock = connect_when_ready(server, process)
+                begin = time.monotonic()
+                for _ in range(30):
+                    sock.sendall(post("/translate", b'{"q":"a","source":"en","target":"de"}') * 100)
+                    n_replies = 0
+                    while n_replies < 100:
+                        n_replies += sock.recv(1 << 20).count(b'"de:a"')
+                took_s = time.monotonic() - begin
+                text = server.get("/metrics", sock).body.decode()
+                dropped = next(line for line in text.splitlines() if line.startswith("t5serve_log_lines_dropped_total"))
+                process.terminate()
+                begin = time.monotonic()
+                self.assertEqual(process.wait(20), 0)
+                print(f"{name}: 3000 requests in {took_s:.1f} s, {dropped.split()[1]} lines dropped, end after "
+                      f"{time.monotonic() - begin:.1f} s")
+                self.assertLess(time.monotonic() - begin, 5)
+                if name != "closed":  # then stderr is /dev/null
+                    self.assertGreater(float(dropped.split()[1]), 0)
+            finally:
+                process.kill()
+                process.wait()
+                if name != "broken pipe":
+                    os.close(reader)
+
+
+def connect_when_ready(server, process):
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return server.connect()
+        except ConnectionRefusedError:
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.02)
+
+
+unittest.main(verbosity=2, warnings="ignore")
