@@ -199,9 +199,9 @@ typedef struct {
 /* Every backend's struct begins with this. */
 struct t5_backend {
     const t5_backend_ops *ops;
-    t5_dtype act_dtype; /* of activations: float32 on the CPU, float16 or bfloat16 on a GPU */
+    t5_dtype act_dtype;   /* of activations: float32 on the CPU, float16 or bfloat16 on a GPU */
     size_t weights_bytes; /* of the matrices and tables made so far, mapped ones included */
-    char device[96];    /* for people: "cpu (avx512, 2 threads, float32)", "cuda:0 (NVIDIA H200, float16)" */
+    char device[96];      /* for people: "cpu (avx512, 2 threads, float32)", "cuda:0 (NVIDIA H200, float16)" */
 };
 
 T5_C_END
