@@ -120,7 +120,8 @@ static t5_status init_worker(t5_engine *e, t5_worker *w, t5_model *model, const 
     w->running_max = limits->n_rows_max; /* a slot has at least one row */
     w->running = calloc((size_t)w->running_max, sizeof(t5_sequence *));
     if (w->running == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "engine: %d slots", w->running_max);
-    const t5_status status = t5_batch_create(model, limits, &w->batch, err);
+    t5_status status = t5_batch_create(model, limits, &w->batch, err);
+    if (status == T5_OK) status = t5_batch_warm_up(w->batch, err);
     if (status != T5_OK) return status;
     w->kv = t5_batch_kv_usage(w->batch);
     w->memory = t5_batch_memory_of(w->batch);

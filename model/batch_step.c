@@ -11,6 +11,9 @@
 
 #include <string.h>
 
+/* Larger steps come with many requests at once, which soon run each size twice. */
+#define WARM_UP_ROWS_MAX 64
+
 t5_status t5_batch_upload_ints(t5_batch *b, void *dst, const int32_t *src, int32_t n, t5_error *err)
 {
     t5_backend *backend = b->model->backend;
@@ -164,14 +167,9 @@ t5_status t5_batch_upload_plan(t5_batch *b, t5_error *err)
     return backend->ops->upload(backend, b->dev_plan, b->plan, b->plan_bytes, err);
 }
 
-/* Fills a step of single queries up to a size that is recorded. False when there is none: it has chunks, or too many
- * rows. */
-static bool pad_to_recorded(t5_batch *b, t5_step *step)
+/* Fills a step of single queries up to n. */
+static void pad_step(t5_batch *b, t5_step *step, int32_t n)
 {
-    const t5_async_ops *async = t5_batch_async(b);
-    if (async == NULL || step->n_rows != step->n_queries) return false;
-    int32_t n = async->padded_queries(b->model->backend, step->n_queries);
-    if (n > b->limits.n_rows_max) return false;
     for (int32_t q = step->n_queries; q < n; q++) {
         b->q_row[q] = -1;
         b->q_pos[q] = 0;
@@ -180,6 +178,17 @@ static bool pad_to_recorded(t5_batch *b, t5_step *step)
     }
     step->n_queries = n;
     step->n_rows = n;
+}
+
+/* Fills a step of single queries up to a size that is recorded. False when there is none: it has chunks, or too many
+ * rows. */
+static bool pad_to_recorded(t5_batch *b, t5_step *step)
+{
+    const t5_async_ops *async = t5_batch_async(b);
+    if (async == NULL || step->n_rows != step->n_queries) return false;
+    int32_t n = async->padded_queries(b->model->backend, step->n_queries);
+    if (n > b->limits.n_rows_max) return false;
+    pad_step(b, step, n);
     return true;
 }
 
@@ -208,6 +217,27 @@ static t5_status queue_step(t5_batch *b, t5_step *step, t5_error *err)
     if (status != T5_OK) return status;
     if (is_recorded) return queue_recorded(b, step, err);
     return t5_model_step(b->model, step, &b->kv, &b->scratch, b->logits, err);
+}
+
+t5_status t5_batch_warm_up(t5_batch *b, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const t5_async_ops *async = t5_batch_async(b);
+    t5_backend *backend = b->model->backend;
+    T5_ASSERT(b->n_running == 0);
+    if (async == NULL) return T5_OK;
+    for (int32_t n = 1; n <= WARM_UP_ROWS_MAX; n++) {
+        n = async->padded_queries(backend, n);
+        if (n > b->limits.n_rows_max) break;
+        t5_step step = b->dev_step;
+        pad_step(b, &step, n);
+        T5_TRY(t5_batch_upload_plan(b, err));
+        T5_TRY(queue_recorded(b, &step, err)); /* runs */
+        T5_TRY(queue_recorded(b, &step, err)); /* is recorded */
+    }
+    T5_TRY(backend->ops->sync(backend, err));
+out:
+    return status;
 }
 
 /* ---- outcome ---- */

@@ -307,6 +307,13 @@ int32_t t5_batch_n_rows_running(const t5_batch *b)
     return n;
 }
 
+t5_status t5_batch_warm_up(t5_batch *b, t5_error *err)
+{
+    (void)b;
+    (void)err;
+    return T5_OK;
+}
+
 t5_batch_memory t5_batch_memory_of(const t5_batch *b)
 {
     (void)b;

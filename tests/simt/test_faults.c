@@ -138,8 +138,8 @@ static void memory_runs_out(void **state)
 }
 
 /* Claim: memory that runs out in the middle of the work fails the sequences of that step, and the next ones get what
- * they always get. Method: each call of a translation says so once, in turn, then one runs undisturbed; twice from the
- * start, so that steps are recorded in the first round and replayed in the second. */
+ * they always get. Method: each call of a translation says so once, in turn, then one runs undisturbed; with a new
+ * batch now and then, whose steps are recorded anew. */
 static void work_goes_on_after_memory_ran_out(void **state)
 {
     (void)state;
@@ -151,29 +151,29 @@ static void work_goes_on_after_memory_ran_out(void **state)
     t5_cuda_options options = {.type = T5_F16};
     assert_int_equal(t5_cuda_create(&options, &backend, &err), T5_OK);
     assert_int_equal(t5_model_open(MODEL, backend, limits.src_len_max, limits.tgt_len_max, &model, &err), T5_OK);
-    int n_failed = 0;
-    for (int round = 0; round < 2; round++) {
-        assert_int_equal(t5_batch_create(model, &limits, &batch, &err), T5_OK);
-        for (uint64_t n = 0, n_calls = 1; n < n_calls; n++) {
-            t5_error refused = {0};
-            uint64_t before = simt_call_count();
-            simt_fault_arm(n, cudaErrorMemoryAllocation, false);
-            t5_status status = decode(batch, &got, &refused);
-            simt_fault_disarm();
-            if (status != T5_OK) {
-                assert_true(status == T5_ERR_NOMEM || status == T5_ERR_DEVICE); /* cuBLAS does not tell */
-                assert_true(strlen(refused.text) > 8);
-                n_failed++;
-            }
-            before = simt_call_count();
-            if (decode(batch, &got, &err) != T5_OK) fail_msg("after call %d failed: %s", (int)n, err.text);
-            n_calls = simt_call_count() - before;
-            if (round == 0 && n == 0) expected = got;
-            assert_memory_equal(&got, &expected, sizeof got);
+    uint64_t n_failed = 0, n_calls = 1;
+    for (uint64_t n = 0; n < n_calls; n++) {
+        t5_error refused = {0};
+        if (n % 8 == 0) {
+            t5_batch_destroy(batch);
+            assert_int_equal(t5_batch_create(model, &limits, &batch, &err), T5_OK);
         }
-        t5_batch_destroy(batch);
+        simt_fault_arm(n, cudaErrorMemoryAllocation, false);
+        t5_status status = decode(batch, &got, &refused);
+        simt_fault_disarm();
+        if (status != T5_OK) {
+            assert_true(status == T5_ERR_NOMEM || status == T5_ERR_DEVICE); /* cuBLAS does not tell */
+            assert_true(strlen(refused.text) > 8);
+            n_failed++;
+        }
+        uint64_t before = simt_call_count();
+        if (decode(batch, &got, &err) != T5_OK) fail_msg("after call %d failed: %s", (int)n, err.text);
+        n_calls = simt_call_count() - before;
+        if (n == 0) expected = got;
+        assert_memory_equal(&got, &expected, sizeof got);
     }
-    assert_true(n_failed > 100);
+    assert_true(n_failed > 50);
+    t5_batch_destroy(batch);
     t5_model_close(model);
     backend->ops->destroy(backend);
 }
