@@ -17,7 +17,7 @@ enum { CASE_SECONDS = 60, REPEATS = 41, WARM_REPEATS = 2 };
 
 typedef struct {
     bool is_rehearsal, lists;
-    const char *only;
+    const char *only, *model_dir;
     int seconds;
 } options;
 
@@ -272,7 +272,9 @@ static bool fork_case(exp_rig *rig, const exp_case *c, int seconds)
 
 static void usage(FILE *to, const char *program, const exp_case *cases, size_t n_cases)
 {
-    fprintf(to, "usage: %s [--rehearse] [--case NAME] [--seconds N] [--list]\ncases, a JSON line for each result:\n",
+    fprintf(to,
+            "usage: %s [--rehearse] [--case NAME] [--seconds N] [--list] [--model DIR]\ncases, a JSON line for each "
+            "result:\n",
             program);
     for (size_t i = 0; i < n_cases; i++)
         fprintf(to, "  %-12s %s\n", cases[i].name, cases[i].help);
@@ -281,16 +283,20 @@ static void usage(FILE *to, const char *program, const exp_case *cases, size_t n
 /* -1, or the exit code to leave with. */
 static int parse(int argc, char **argv, const exp_case *cases, size_t n_cases, options *out)
 {
-    static const struct option flags[] = {
-        {"rehearse", no_argument, NULL, 'r'},      {"case", required_argument, NULL, 'c'},
-        {"seconds", required_argument, NULL, 's'}, {"list", no_argument, NULL, 'l'},
-        {"help", no_argument, NULL, 'h'},          {0}};
+    static const struct option flags[] = {{"rehearse", no_argument, NULL, 'r'},
+                                          {"case", required_argument, NULL, 'c'},
+                                          {"seconds", required_argument, NULL, 's'},
+                                          {"list", no_argument, NULL, 'l'},
+                                          {"model", required_argument, NULL, 'm'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     *out = (options){.seconds = CASE_SECONDS};
     for (int c = 0; (c = getopt_long(argc, argv, "h", flags, NULL)) != -1;) {
         if (c == 'r') out->is_rehearsal = true;
         if (c == 'c') out->only = optarg;
         if (c == 's') out->seconds = atoi(optarg);
         if (c == 'l') out->lists = true;
+        if (c == 'm') out->model_dir = optarg;
         if (c == 'h') {
             usage(stdout, argv[0], cases, n_cases);
             return 0;
@@ -309,7 +315,10 @@ int exp_main(int argc, char **argv, int experiment, const exp_case *cases, size_
     int exit_code = parse(argc, argv, cases, n_cases, &o);
     if (exit_code >= 0) return exit_code;
     for (size_t i = 0; i < n_cases; i++) {
-        exp_rig rig = {.experiment = experiment, .case_name = cases[i].name, .is_rehearsal = o.is_rehearsal};
+        exp_rig rig = {.experiment = experiment,
+                       .case_name = cases[i].name,
+                       .model_dir = o.model_dir,
+                       .is_rehearsal = o.is_rehearsal};
         if (o.only != NULL && strcmp(o.only, cases[i].name) != 0) continue;
         n_run++;
         if (o.lists) {

@@ -20,7 +20,8 @@ enum { EXP_BUFFERS_MAX = 256 };
 typedef struct {
     int experiment;
     const char *case_name;
-    bool is_rehearsal; /* small sizes, two repetitions */
+    const char *model_dir; /* --model, or NULL */
+    bool is_rehearsal;     /* small sizes, few repetitions */
     struct cudaDeviceProp device;
     cudaStream_t stream, side;
     cudaEvent_t start, stop;
@@ -33,8 +34,8 @@ typedef struct {
     t5_status (*run)(exp_rig *rig, t5_error *err);
 } exp_case;
 
-/* Flags: --rehearse, --case NAME, --seconds N (limit of a case), --list. Returns main()'s exit code: 0 when every case
- * ended well or was skipped, 1 when one failed, 2 for bad arguments. */
+/* Flags: --rehearse, --case NAME, --seconds N (limit of a case), --list, --model DIR. Returns main()'s exit code: 0
+ * when every case ended well or was skipped, 1 when one failed, 2 for bad arguments. */
 int exp_main(int argc, char **argv, int experiment, const exp_case *cases, size_t n_cases);
 
 /* One result: `format` makes the members after "case", without braces. */
