@@ -60,6 +60,9 @@ check batch_of_one 200 '^\{"translatedText":\["[^"]+"\]\}$' "$url/translate" -H 
 check alternatives 200 '^\{"alternatives":\[.*\],"translatedText":"' "$url/translate" -H "$json" \
     -d "{\"q\":\"Hello\",$pair,\"alternatives\":2}"
 check options 200 "$text" "$url/translate" -H "$json" -d "{\"q\":\"Hello\",$pair,\"num_beams\":1,\"max_new_tokens\":20}"
+check stream 200 '^data: \{"finish_reason":"stop","translatedText":"' -N "$url/translate" -H "$json" \
+    -d "{\"q\":\"Hello\",$pair,\"stream\":true}"
+check generate 200 '"texts":\["' "$url/generate" -H "$json" -d '{"input":"translate English to German: Hello"}'
 check same_language 200 '^\{"translatedText":"Hello"\}$' "$url/translate" -d "q=Hello&source=$source&target=$source"
 check lines 200 '"translatedText":"[^"\\]+\\n\\n[^"\\]+"' "$url/translate" -H "$json" -d "{\"q\":\"Good.\\n\\nBad.\",$pair}"
 check missing 400 '^\{"error":"Invalid request: missing q parameter"\}$' "$url/translate" -d "$form"

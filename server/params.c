@@ -77,7 +77,7 @@ static t5_status read_alternatives(const json_t *fields, int64_t limit, int32_t 
     return T5_OK;
 }
 
-static t5_status check_limit(int64_t n, int64_t limit, t5_error *err)
+t5_status t5_params_check_limit(int64_t n, int64_t limit, t5_error *err)
 {
     if (limit < 0 || n <= limit) return T5_OK;
     return T5_FAIL(err, T5_ERR_ARG, "Invalid request: request (%" PRId64 ") exceeds text limit (%" PRId64 ")", n,
@@ -128,9 +128,10 @@ static t5_status copy_texts(const json_t *q, bool is_form, t5_params *p, t5_erro
 
 static t5_status check_texts(const t5_params *p, const t5_params_rules *rules, t5_error *err)
 {
-    t5_status status = check_limit(p->n_texts, rules->texts_max, err);
+    t5_status status = t5_params_check_limit(p->n_texts, rules->texts_max, err);
     for (int32_t i = 0; i < p->n_texts && status == T5_OK; i++)
-        status = check_limit((int64_t)t5_utf8_count(p->texts[i].text, p->texts[i].n_bytes), rules->chars_max, err);
+        status =
+            t5_params_check_limit((int64_t)t5_utf8_count(p->texts[i].text, p->texts[i].n_bytes), rules->chars_max, err);
     return status;
 }
 
@@ -189,24 +190,23 @@ t5_status t5_params_read_bool(const json_t *fields, bool is_form, const char *na
     return T5_OK;
 }
 
-/* Every option of decoding.def that is among the fields, over the model's defaults. */
-static t5_status read_decoding(const json_t *fields, bool is_form, t5_params *p, t5_error *err)
+t5_status t5_params_read_decoding(const json_t *fields, bool is_form, t5_decoding *d, bool *out_has_max, t5_error *err)
 {
     t5_error cause = {0};
     t5_status status = T5_OK;
     const char *name = NULL;
     json_t *value = NULL, *object = (json_t *)(size_t)fields; /* jansson's iterator wants it writable */
-    if (!is_form) status = t5_decoding_set_object(&p->decoding, fields, &cause);
+    if (!is_form) status = t5_decoding_set_object(d, fields, &cause);
     json_object_foreach(object, name, value)
     {
         bool is_option = t5_decoding_has(name) && is_given(fields, is_form, name);
         if (status == T5_OK && is_form && is_option)
-            status = t5_decoding_set_text(&p->decoding, name, json_string_value(value), &cause);
+            status = t5_decoding_set_text(d, name, json_string_value(value), &cause);
     }
-    p->has_max_new_tokens = is_given(fields, is_form, "max_new_tokens");
+    *out_has_max = is_given(fields, is_form, "max_new_tokens");
     /* Sampling takes one beam; a client need not know that the model's folder asks for more. */
-    bool is_sampling_asked = p->decoding.do_sample && is_given(fields, is_form, "do_sample");
-    if (is_sampling_asked && !is_given(fields, is_form, "num_beams")) p->decoding.num_beams = 1;
+    bool is_sampling_asked = d->do_sample && is_given(fields, is_form, "do_sample");
+    if (is_sampling_asked && !is_given(fields, is_form, "num_beams")) d->num_beams = 1;
     return status == T5_OK ? T5_OK : T5_FAIL(err, status, "Invalid request: %s", cause.text);
 }
 
@@ -225,7 +225,7 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
     T5_TRY(copy_texts(q, is_form, out, err));
     T5_TRY(check_texts(out, rules, err));
     T5_TRY(read_languages(fields, source, target, rules, out, err));
-    T5_TRY(read_decoding(fields, is_form, out, err));
+    T5_TRY(t5_params_read_decoding(fields, is_form, &out->decoding, &out->has_max_new_tokens, err));
     T5_TRY(t5_params_read_bool(fields, is_form, "stream", &out->is_streamed, err));
 out:
     if (status != T5_OK) t5_params_deinit(out);

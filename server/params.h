@@ -31,6 +31,11 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
                          t5_error *err);
 /* T5_ERR_ARG unless q is a string or an array of strings, not empty. */
 t5_status t5_params_check_q(const json_t *q, t5_error *err);
+/* Every option of decoding.def that is among the fields, over those in `d`. T5_ERR_ARG names what is wrong.
+ * *out_has_max: there is a max_new_tokens. */
+t5_status t5_params_read_decoding(const json_t *fields, bool is_form, t5_decoding *d, bool *out_has_max, t5_error *err);
+/* T5_ERR_ARG, in LibreTranslate's words, when n is over the limit; -1 is none. */
+t5_status t5_params_check_limit(int64_t n, int64_t limit, t5_error *err);
 /* The field `name`: true or false, in a form also 1 or 0; absent, null and "" are false. T5_ERR_ARG names it. */
 t5_status t5_params_read_bool(const json_t *fields, bool is_form, const char *name, bool *out, t5_error *err);
 void t5_params_deinit(t5_params *p); /* accepts a zeroed one */

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "server/access_log.h"
 #include "server/deepl.h"
+#include "server/generate.h"
 #include "server/libretranslate.h"
 #include "server/web.h"
 #include "text/langcodes.h"
@@ -88,6 +89,8 @@ static void handle_metrics(t5_exchange *x, void *server)
 const t5_http_route t5_server_routes[] = {
     {"POST", "/translate", "error", true, t5_translate_handle, t5_translate_finish, t5_translate_cancel,
      t5_translate_release},
+    {"POST", "/generate", "error", true, t5_generate_handle, t5_generate_finish, t5_generate_cancel,
+     t5_generate_release},
     {"POST", "/detect", "error", false, t5_detect_handle, NULL, NULL, NULL},
     {"POST", "/suggest", "error", false, t5_suggest_handle, NULL, NULL, NULL},
     {"GET", "/languages", "error", false, handle_languages, NULL, NULL, NULL},

@@ -191,6 +191,13 @@ void t5_stream_release(t5_stream *s)
 
 /* --- events --- */
 
+t5_status t5_stream_piece(t5_buffer *events, const t5_piece *piece, bool has_index, t5_error *err)
+{
+    json_t *value = json_pack("{s:o}", "text", json_stringn(piece->bytes, piece->n_bytes));
+    if (has_index) json_object_set_new(value, "index", json_integer(piece->i_text));
+    return t5_stream_event(events, NULL, value, err);
+}
+
 json_t *t5_stream_usage(const t5_usage *usage)
 {
     return json_pack("{s:I, s:I}", "source_tokens", (json_int_t)usage->n_source_tokens, "target_tokens",

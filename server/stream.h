@@ -39,6 +39,8 @@ void t5_stream_cancel(t5_stream *s); /* for the route's cancel */
 void t5_stream_progress(void *stream);
 void t5_stream_done(void *stream);
 
+/* Appends a piece of text: {"text":..}, with its index when there are several texts. */
+t5_status t5_stream_piece(t5_buffer *events, const t5_piece *piece, bool has_index, t5_error *err);
 /* {"source_tokens":..,"target_tokens":..}; NULL when out of memory. */
 struct json_t *t5_stream_usage(const t5_usage *usage);
 /* Appends "data: VALUE", or with a name "event: NAME" before it. Steals `value`; T5_ERR_NOMEM also when it is NULL. */

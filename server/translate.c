@@ -139,9 +139,7 @@ static t5_status read_pieces(void *work, t5_buffer *events, t5_error *err)
         t5_piece piece;
         t5_status status = t5_translation_read(state->translation, &piece, err);
         if (status != T5_OK || piece.n_bytes == 0) return status;
-        json_t *value = json_pack("{s:o}", "text", json_stringn(piece.bytes, piece.n_bytes));
-        if (state->params.is_batch) json_object_set_new(value, "index", json_integer(piece.i_text));
-        status = t5_stream_event(events, NULL, value, err);
+        status = t5_stream_piece(events, &piece, state->params.is_batch, err);
         if (status != T5_OK) return status;
     }
 }

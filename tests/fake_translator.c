@@ -10,7 +10,7 @@
  *   stuck          the engine seems to work on something for ever
  * Cancelled ones are counted in the engine's statistics. One thread ends what is due. */
 #include "base/clock.h"
-#include "translate/translator.h"
+#include "translate/generation.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -250,4 +250,71 @@ void t5_translation_destroy(t5_translation *tr)
         free((char *)(size_t)tr->results[i].text);
     free(tr->results);
     free(tr);
+}
+
+/* --- text to text: it has none --- */
+
+const t5_decoding *t5_translator_generation_defaults(const t5_translator *t)
+{
+    return &t->profile.defaults;
+}
+
+t5_status t5_generation_start(t5_translator *t, const t5_generation_request *request, t5_generation **out,
+                              t5_error *err)
+{
+    (void)t, (void)request;
+    *out = NULL;
+    return T5_FAIL(err, T5_ERR_ARG, "the fake has no model");
+}
+
+t5_status t5_generation_read(t5_generation *g, t5_piece *out, t5_error *err)
+{
+    (void)g, (void)out;
+    return T5_FAIL(err, T5_ERR_ARG, "the fake has no model");
+}
+
+t5_status t5_generation_finish(t5_generation *g, t5_error *err)
+{
+    (void)g;
+    return T5_FAIL(err, T5_ERR_ARG, "the fake has no model");
+}
+
+int32_t t5_generation_n_results(const t5_generation *g, int32_t i_input)
+{
+    (void)g, (void)i_input;
+    return 0;
+}
+
+const t5_generated *t5_generation_get(const t5_generation *g, int32_t i_input, int32_t i_result)
+{
+    (void)g, (void)i_input, (void)i_result;
+    return NULL;
+}
+
+void t5_generation_usage(const t5_generation *g, t5_usage *out)
+{
+    (void)g;
+    *out = (t5_usage){0};
+}
+
+void t5_generation_cancel(t5_generation *g)
+{
+    (void)g;
+}
+
+void t5_generation_destroy(t5_generation *g)
+{
+    (void)g;
+}
+
+const t5_tokenizer *t5_translator_tokenizer(const t5_translator *t)
+{
+    (void)t;
+    return NULL;
+}
+
+int32_t t5_translator_tgt_len_max(const t5_translator *t)
+{
+    (void)t;
+    return 1;
 }

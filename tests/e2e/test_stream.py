@@ -91,6 +91,18 @@ class Stream(unittest.TestCase):
                     self.assertEqual(self.texts_of(events, len(expected)), expected)
                     self.assertTrue(all(("index" in value) == is_batch for _, value in events[:-1]))
 
+    def test_characters_stay_whole(self):
+        """Claim: a character that takes several tokens comes in one piece. Method: ByT5, whose tokens are bytes; every event
+        is valid UTF-8 and the pieces are the text."""
+        with Server(PROGRAM, "--model", str(FIXTURES / "byt5")) as server:
+            for seed in range(6):
+                options = {"input": "Grüße 😀", "do_sample": True, "seed": seed, "max_new_tokens": 40, "top_k": 0}
+                whole = server.post("/generate", json.dumps(options).encode())
+                self.assertEqual(whole.status, 200, whole.body)
+                events = self.events(server, "/generate", **options)
+                self.assertEqual(self.texts_of(events), whole.json()["texts"])
+                self.assertEqual(events[-1][1]["texts"], whole.json()["texts"])
+
     def test_pieces_come_as_they_are_made(self):
         """Claim: the first piece is there long before the last. Method: an answer that takes 600 ms."""
         with Server(FAKE) as server, server.connect() as sock:

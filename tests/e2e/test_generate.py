@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""POST /generate. Usage: test_generate.py T5SERVE T5 SOURCE_DIR"""
+import json
+import pathlib
+import subprocess
+import sys
+import unittest
+
+from server import Server
+
+SOURCE = pathlib.Path(sys.argv.pop(3))
+T5 = sys.argv.pop(2)
+PROGRAM = sys.argv.pop(1)
+FAMILIES = ["t5-v1.0", "t5-v1.1", "flan-small-shape", "mt5", "umt5", "byt5", "madlad"]
+OPTIONS = [{}, {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 0.7}, {"do_sample": True, "seed": 7, "top_k": 20},
+           {"num_beams": 1, "token_logprobs": True}]
+
+
+class Generate(unittest.TestCase):
+    def ask(self, server, **fields):
+        reply = server.post("/generate", json.dumps(fields).encode())
+        self.assertEqual(reply.status, 200, reply.body)
+        return reply.json()
+
+    def test_same_as_the_command_line(self):
+        """Claim: for every family, ids, texts, scores and log-probabilities are those of `t5 generate --json`, alone and in an
+        array."""
+        texts = ["translate English to German: The house is small.", "One two three", ""]
+        for family in FAMILIES:
+            folder = str(SOURCE / "tests/fixtures" / family)
+            lines = [json.dumps({"text": text, "max_new_tokens": 12, **options}) for options in OPTIONS for text in texts]
+            done = subprocess.run([T5, "generate", "--json", "--model", folder], input="\n".join(lines) + "\n", text=True,
+                                  capture_output=True, check=True, timeout=120)
+            wanted = [json.loads(line) for line in done.stdout.splitlines()]
+            with Server(PROGRAM, "--model", folder) as server:
+                for i, options in enumerate(OPTIONS):
+                    expected = wanted[i * len(texts):(i + 1) * len(texts)]
+                    alone = [self.ask(server, input=text, max_new_tokens=12, **options) for text in texts]
+                    together = self.ask(server, input=texts, max_new_tokens=12, **options)["outputs"]
+                    for one, other, reference in zip(alone, together, expected, strict=True):
+                        self.assertEqual(one.pop("usage").keys(), {"source_tokens", "target_tokens"})
+                        self.assertEqual(one, other)
+                        for key in ("texts", "sequences"):
+                            self.assertEqual(one[key], reference[key], (family, options))
+                        for mine, theirs in zip(one["scores"], reference["scores"], strict=True):
+                            self.assertAlmostEqual(mine, theirs, delta=1e-5 * (1 + abs(theirs)))
+                        self.assertEqual("token_logprobs" in one, "token_logprobs" in options)
+                        self.assertTrue(set(one["finish_reasons"]) <= {"stop", "length"})
+
+    def test_prefix(self):
+        """Claim: every output begins with the prefix, and goes on as the model would have gone on from there."""
+        with Server(PROGRAM) as server:
+            free = self.ask(server, input="translate English to German: How are you?", num_beams=1)
+            forced = self.ask(server, input="translate English to German: How are you?", num_beams=1, prefix="Was")
+            self.assertTrue(forced["texts"][0].startswith("Was"))
+            self.assertNotEqual(free["texts"], forced["texts"])
+            again = self.ask(server, input="translate English to German: How are you?", num_beams=1, prefix="")
+            self.assertEqual(free, again)
+
+    def test_errors(self):
+        """Claim: what is wrong is named, with the limits of the server."""
+        with Server(PROGRAM, "--char-limit", "100", "--max-texts-per-request", "2") as server:
+            for fields, text in (({}, "missing input"), ({"input": []}, "missing input"), ({"input": 5}, "input must be a string"),
+                                 ({"input": ["a", None]}, "input must be a string"), ({"input": "a" * 101}, "exceeds text limit (100)"),
+                                 ({"input": ["a"] * 3}, "exceeds text limit (2)"), ({"input": "a", "num_beams": 99}, "num_beams"),
+                                 ({"input": "a", "prefix": 1}, "prefix must be a string"),
+                                 ({"input": "a", "prefix": "word " * 2000}, "prefix: "),
+                                 ({"input": "a", "token_logprobs": 1}, "token_logprobs must be true or false"),
+                                 ({"input": "a", "max_new_tokens": 4000}, "Invalid request: max_new_tokens")):
+                reply = server.post("/generate", json.dumps(fields).encode())
+                self.assertEqual(reply.status, 400, fields)
+                self.assertIn(text, reply.error)
+            self.assertEqual(server.get("/generate").status, 405)
+            form = server.post("/generate", b"input=Hello&num_beams=2&token_logprobs=true", "application/x-www-form-urlencoded")
+            self.assertEqual((form.status, len(form.json()["token_logprobs"])), (200, 1))
+
+
+if __name__ == "__main__":
+    unittest.main()
