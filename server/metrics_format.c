@@ -116,6 +116,14 @@ static void put_tokens(const t5_engine_stats *e, FILE *file)
     fprintf(file, "%s{kind=\"target\"} %" PRId64 "\n", name, e->n_target_tokens);
 }
 
+static void put_memory(const t5_batch_memory *m, FILE *file)
+{
+    static const char name[] = "t5serve_memory_bytes";
+    t5_metrics_put_head(file, name, "gauge", "Memory taken at the start, by what it is for; all devices together.");
+    fprintf(file, "%s{kind=\"weights\"} %zu\n%s{kind=\"kv_cache\"} %zu\n", name, m->weights, name, m->kv);
+    fprintf(file, "%s{kind=\"scratch\"} %zu\n%s{kind=\"host\"} %zu\n", name, m->scratch, name, m->host);
+}
+
 static void put_counts(const t5_metrics_gauges *g, FILE *file)
 {
     const t5_engine_stats *e = &g->engine;
@@ -125,6 +133,7 @@ static void put_counts(const t5_metrics_gauges *g, FILE *file)
     } values[] = {
         {"t5serve_requests_pending", "gauge", "Requests received and not fully answered.", g->requests_pending},
         {"t5serve_connections", "gauge", "Open connections, idle ones too.", g->n_connections},
+        {"t5serve_devices", "gauge", "Devices that share the queue.", e->n_devices},
         {"t5serve_ready", "gauge", "1 when new work is welcome.", g->is_ready ? 1 : 0},
         {"t5serve_queue_depth", "gauge", "Sentences that wait for a place in the batch.", e->queue_depth},
         {"t5serve_sequences_running", "gauge", "Sentences in the batch.", e->n_running},
@@ -170,6 +179,7 @@ char *t5_metrics_format(const t5_metrics *m, const t5_metrics_gauges *gauges, si
     put_stages(&gauges->translator, &gauges->engine, file);
     put_steps(&gauges->engine, file);
     put_tokens(&gauges->engine, file);
+    put_memory(&gauges->engine.memory, file);
     put_counts(gauges, file);
     put_infos(gauges, file);
     t5_metrics_put_process(file, m->start_s);

@@ -2,6 +2,7 @@
 #include "translate/generation.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "translate/live.h"
 #include "translate/translator_internal.h"
 
@@ -90,10 +91,13 @@ t5_status t5_generation_start(t5_translator *t, const t5_generation_request *req
 {
     t5_status status = T5_OK;
     T5_ASSERT(request->n_inputs >= 0 && request->on_done != NULL);
+    if (t5_engine_check_room(t->engine, request->deadline_ms, err) != T5_OK) return err->status;
     t5_generation *g = calloc(1, sizeof *g);
     if (g == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "generation: %zu bytes", sizeof *g);
+    const int64_t start_ns = t5_clock_ns();
     g->translator = t;
     T5_TRY(fill_inputs(g, request, err));
+    t5_histogram_add(&t->tokenize_ns, t5_clock_ns() - start_ns);
     *out = g; /* before on_done, which may come at once */
     T5_TRY(submit(g, request, err));
     g = NULL; /* handed to the caller, maybe gone */
@@ -148,10 +152,12 @@ static t5_status finish_input(const t5_generation *g, input_state *s, t5_error *
 t5_status t5_generation_finish(t5_generation *g, t5_error *err)
 {
     T5_ASSERT(atomic_load(&g->live.n_left) == 0);
+    const int64_t start_ns = t5_clock_ns();
     for (int32_t i = 0; i < g->n_inputs; i++) {
         const t5_status status = finish_input(g, &g->inputs[i], err);
         if (status != T5_OK) return status;
     }
+    t5_histogram_add(&g->translator->detokenize_ns, t5_clock_ns() - start_ns);
     return T5_OK;
 }
 
