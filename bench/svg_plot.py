@@ -2,8 +2,8 @@
 import math
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 460, 340
-LEFT, RIGHT, TOP, BOTTOM = 62, 16, 46, 92
+WIDTH, HEIGHT = 460, 322
+LEFT, RIGHT, TOP, BOTTOM = 62, 16, 46, 74
 COLORS = ("#0b6e99", "#d9730d", "#8b3a8b", "#2e7d32", "#666666")
 
 
@@ -37,10 +37,10 @@ class Panel:
         out.append(f'<path d="M{LEFT} {TOP}V{bottom}H{right}" stroke="#333333" fill="none"/>')
         out.append(text((LEFT + right) / 2, bottom + 36, self.x_label, "middle"))
         out.append(f'<g transform="translate(16 {(TOP + bottom) / 2}) rotate(-90)">{text(0, 0, self.y_label, "middle")}</g>')
-        for value, label in self.marks:
+        for i, (value, label) in enumerate(self.marks):
             x = self.x(value)
             out.append(f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="#999999" stroke-dasharray="4 3"/>')
-            out.append(text(x - 4, TOP + 10, label, "end"))
+            out.append(text(x - 4, TOP + 10 + 14 * i, label, "end"))
         for i, (label, line) in enumerate(self.lines):
             out += self.draw_line(COLORS[i % len(COLORS)], line)
             x, y = LEFT + i % 3 * 130, bottom + 56 + i // 3 * 18
