@@ -139,8 +139,9 @@ static t5_status open_cuda_by_name(const t5_device_options *options, int number,
 static t5_status open_auto(const t5_device_options *options, t5_compute_type type, t5_backend **out, t5_error *err)
 {
     t5_error reason = {0};
+    char quoted[2 * T5_ERROR_TEXT_MAX];
     if (open_cuda(0, options->compute_type, out, &reason) == T5_OK) return T5_OK;
-    t5_log(T5_LOG_INFO, "no GPU: %s, using the CPU", reason.text);
+    t5_log(T5_LOG_INFO, "no_gpu using=cpu why=%s", t5_log_quote(quoted, sizeof quoted, reason.text));
     return open_cpu(options, type, out, err);
 }
 
@@ -169,7 +170,8 @@ t5_status t5_device_open(const t5_device_options *options, t5_backend **out, t5_
         status = open_cuda_by_name(options, number, out, err);
     else
         return unknown_device(device, err);
-    if (status == T5_OK) t5_log(T5_LOG_INFO, "device: %s", (*out)->device);
+    char quoted[512];
+    if (status == T5_OK) t5_log(T5_LOG_INFO, "device name=%s", t5_log_quote(quoted, sizeof quoted, (*out)->device));
     return status;
 }
 
