@@ -46,6 +46,7 @@ text='"translatedText":"[^"]+"'
 
 check health 200 '^\{"status":"ok"\}$' "$url/health"
 check live 200 '^\{"status":"ok"\}$' "$url/health/live"
+check ready 200 '^\{"status":"ok"\}$' "$url/ready"
 check languages 200 "\"code\":\"$source\".*\"targets\":\[" "$url/languages"
 check languages_with_body 200 '"targets"' -X GET "$url/languages" -d api_key=x
 check languages_post 405 '"error"' -X POST "$url/languages"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a supervisor does: reload, notify, watchdog, socket activation, health checks. Method: the test plays systemd, with a
+"""What a supervisor and a machine do: reload, notify, watchdog, socket activation, health checks, jumps of the clock. Method: the test plays systemd, with a
 socket for the notices and a listening socket of its own. Usage: test_service.py T5SERVE_FAKE"""
 import json
 import os
@@ -18,6 +18,8 @@ import unittest
 from server import Server
 
 PROGRAM = sys.argv.pop(1)
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+PROGRAM_BYTES = pathlib.Path(PROGRAM).read_bytes()
 UNITS = pathlib.Path(__file__).resolve().parents[2] / "packaging/systemd"
 
 
@@ -261,6 +263,42 @@ class Units(unittest.TestCase):
             files = [os.path.join(folder, name) for name in ("t5serve.service", "t5serve.socket")]
             done = subprocess.run(["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True, timeout=60)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+
+class Clock(unittest.TestCase):
+    @unittest.skipUnless(os.path.exists(FAKETIME), "no faketime")
+    @unittest.skipIf(b"__asan_init" in PROGRAM_BYTES or b"__tsan_init" in PROGRAM_BYTES, "not with a sanitizer's own clocks")
+    def test_jumps_of_the_wall_clock(self):
+        """Claim: a wall clock that jumps by a day either way changes no time limit. Method: libfaketime moves it in the middle of
+        work that has 600 ms; the log's time shows that it jumped."""
+        with tempfile.NamedTemporaryFile("w") as file:
+            def jump(offset):
+                file.seek(0)
+                file.truncate()
+                file.write(offset + "\n")
+                file.flush()
+
+            jump("+0d")
+            env = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": file.name, "FAKETIME_NO_CACHE": "1",
+                   "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+            with Server(PROGRAM, "--request-timeout-ms", "600", "--receive-timeout-ms", "1500", env=env) as server:
+                for offset in ("+1d", "-1d", "+0d"):
+                    half = server.connect()
+                    half.sendall(b"GET /health HTTP/1.1\r\n")
+                    begin = time.monotonic()
+                    timer = threading.Timer(0.2, jump, [offset])
+                    timer.start()
+                    self.assertEqual(server.translate("sleep=60000").status, 503)
+                    took_s = time.monotonic() - begin
+                    timer.join()
+                    self.assertTrue(0.59 < took_s < 1.2, took_s)
+                    self.assertEqual(half.recv(100), b"")
+                    self.assertTrue(1.4 < time.monotonic() - begin < 2.6)
+                    half.close()
+                    self.assertEqual(server.translate("a").status, 200)
+                time.sleep(0.1)
+                days = {line[:10] for line in server.log_text().splitlines()}
+                self.assertEqual(len(days), 3, days)
 
 
 def answer_once(listener, reply):
