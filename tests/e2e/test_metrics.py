@@ -150,6 +150,17 @@ class Metrics(unittest.TestCase):
         self.assertEqual(self.value("t5serve_decode_step_duration_seconds_count"),
                          self.value("t5serve_decode_step_rows_count"))
 
+    def test_generate_and_streams_pass_the_same_stages(self):
+        """Claim: /generate counts like a translation, and so does an answer that is streamed. Method: one of each; all
+        is counted once the last event has been read."""
+        for path, body in (("/generate", {"input": "translate English to German: Hello."}),
+                           ("/translate", {"q": "I am tired.", "source": "en", "target": "de", "stream": True})):
+            before = self.stage_counts()
+            reply = self.server.post(path, json.dumps(body).encode(), headers=("Connection: close",))
+            self.assertEqual(reply.status, 200, reply.body)
+            after = self.stage_counts()
+            self.assertEqual({stage: after[stage] - before[stage] for stage in after}, dict.fromkeys(after, 1), path)
+
     def test_gauges(self):
         """Claim: what is idle reads as idle, and the process' own numbers are near what the kernel says of it."""
         pid = self.server.process.pid
