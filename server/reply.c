@@ -14,6 +14,11 @@
 #define RETRY_DRAINING_S 5 /* another process may take over then */
 #define RETRY_S 1
 
+typedef struct {
+    struct MHD_Response *response;
+    bool is_broken;
+} reply_head;
+
 static const char *error_key(const t5_exchange *x)
 {
     return x->route != NULL ? x->route->error_key : "error";
@@ -34,44 +39,49 @@ static void format_allow(const t5_exchange *x, char *out, size_t out_bytes)
     snprintf(out + n, out_bytes - n, "OPTIONS");
 }
 
-static void add_cors(const char *origin, struct MHD_Response *response)
+/* Adds one header. It may lack memory: a reply without a header that it should have is not sent. */
+static void add_header(reply_head *head, const char *name, const char *value)
 {
-    if (origin[0] == '\0') return;
-    MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
-    MHD_add_response_header(response, "Access-Control-Allow-Headers",
-                            "Authorization, Content-Type, " T5_HEADER_REQUEST_ID ", " T5_HEADER_REQUEST_TIMEOUT);
-    MHD_add_response_header(response, "Access-Control-Expose-Headers",
-                            "Authorization, Retry-After, " T5_HEADER_REQUEST_ID);
-    MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST");
-    MHD_add_response_header(response, "Access-Control-Max-Age", "1728000");
+    if (MHD_add_response_header(head->response, name, value) != MHD_YES) head->is_broken = true;
 }
 
-static void add_retry_after(const t5_exchange *x, struct MHD_Response *response, bool is_draining)
+static void add_cors(reply_head *head, const char *origin)
+{
+    if (origin[0] == '\0') return;
+    add_header(head, "Access-Control-Allow-Origin", origin);
+    add_header(head, "Access-Control-Allow-Headers",
+               "Authorization, Content-Type, " T5_HEADER_REQUEST_ID ", " T5_HEADER_REQUEST_TIMEOUT);
+    add_header(head, "Access-Control-Expose-Headers", "Authorization, Retry-After, " T5_HEADER_REQUEST_ID);
+    add_header(head, "Access-Control-Allow-Methods", "GET, POST");
+    add_header(head, "Access-Control-Max-Age", "1728000");
+}
+
+static void add_retry_after(reply_head *head, const t5_exchange *x, bool is_draining)
 {
     char seconds[16];
     int32_t s = is_draining ? RETRY_DRAINING_S : x->retry_after_s > 0 ? x->retry_after_s : RETRY_S;
     snprintf(seconds, sizeof seconds, "%" PRId32, s);
-    MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+    add_header(head, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
 }
 
-static void add_headers(const t5_exchange *x, struct MHD_Response *response, const char *content_type)
+static void add_headers(reply_head *head, const t5_exchange *x, const char *content_type)
 {
-    if (content_type != NULL) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
-    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    MHD_add_response_header(response, T5_HEADER_REQUEST_ID, x->id);
+    if (content_type != NULL) add_header(head, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    add_header(head, "X-Content-Type-Options", "nosniff");
+    add_header(head, T5_HEADER_REQUEST_ID, x->id);
     for (const char *const *h = x->headers; h != NULL && *h != NULL; h += 2)
-        MHD_add_response_header(response, h[0], h[1]);
-    add_cors(x->http->options.cors_origin, response);
+        add_header(head, h[0], h[1]);
+    add_cors(head, x->http->options.cors_origin);
     bool wants_allow = x->http_status == MHD_HTTP_METHOD_NOT_ALLOWED || x->is_options;
     if (wants_allow) {
         char allow[64];
         format_allow(x, allow, sizeof allow);
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
+        add_header(head, MHD_HTTP_HEADER_ALLOW, allow);
     }
     bool is_draining = t5_http_is_draining(x->http);
     bool is_later = x->http_status == MHD_HTTP_SERVICE_UNAVAILABLE || x->http_status == MHD_HTTP_TOO_MANY_REQUESTS;
-    if (is_later) add_retry_after(x, response, is_draining);
-    if (x->must_close || is_draining) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    if (is_later) add_retry_after(head, x, is_draining);
+    if (x->must_close || is_draining) add_header(head, MHD_HTTP_HEADER_CONNECTION, "close");
 }
 
 void t5_exchange_set_headers(t5_exchange *x, const char *const *headers)
@@ -97,8 +107,13 @@ void t5_exchange_answer(t5_exchange *x, unsigned http_status, const char *conten
 {
     T5_ASSERT(x->phase != T5_EXCHANGE_REPLIED && !x->is_awaiting && x->response == NULL);
     x->http_status = http_status;
+    reply_head head = {.response = response};
+    add_headers(&head, x, content_type);
+    if (head.is_broken) { /* the connection closes, as without memory for a response */
+        MHD_destroy_response(response);
+        return;
+    }
     x->response = response;
-    add_headers(x, response, content_type);
     if (!x->is_parked) t5_exchange_send(x);
 }
 

@@ -23,6 +23,7 @@ struct t5_stream {
     t5_buffer events;
     bool is_watched;  /* the connection is watched for its client's leaving */
     bool is_finished; /* the last event is in `events`, or was sent */
+    bool is_broken;   /* or could not be made: the end must not look like one */
     /* Under the mutex. */
     pthread_mutex_t mutex;
     bool has_news, is_done, is_suspended;
@@ -106,8 +107,8 @@ static void append_failure(t5_stream *s, const t5_error *err)
 {
     t5_error failure = {0};
     s->is_finished = true;
-    t5_stream_event(&s->events, "error", json_pack("{s:s}", s->x->route->error_key, t5_exchange_explain(s->x, err)),
-                    &failure);
+    json_t *value = json_pack("{s:s}", s->x->route->error_key, t5_exchange_explain(s->x, err));
+    s->is_broken = t5_stream_event(&s->events, "error", value, &failure) != T5_OK;
 }
 
 /* Fills `events` with what there is. */
@@ -146,6 +147,7 @@ static ssize_t on_read(void *ctx, uint64_t position, char *out, size_t n_max)
     (void)position;
     if (!s->is_watched) begin_watch(s);
     while (s->events.n_bytes == 0) {
+        if (s->is_broken) return MHD_CONTENT_READER_END_WITH_ERROR;
         if (s->is_finished) return MHD_CONTENT_READER_END_OF_STREAM;
         pthread_mutex_lock(&s->mutex);
         s->has_news = false;
@@ -209,7 +211,8 @@ t5_status t5_stream_event(t5_buffer *events, const char *name, json_t *value, t5
     t5_status status = T5_OK;
     char *text = value != NULL ? json_dumps(value, T5_REPLY_JSON) : NULL;
     const size_t n_before = events->n_bytes;
-    if (text == NULL || t5_json_memory_ran_out()) T5_TRY(T5_FAIL(err, T5_ERR_NOMEM, "an event of a stream"));
+    const bool is_incomplete = t5_json_memory_ran_out() || text == NULL;
+    if (is_incomplete) T5_TRY(T5_FAIL(err, T5_ERR_NOMEM, "an event of a stream"));
     if (name != NULL) {
         T5_TRY(t5_buffer_append(events, "event: ", 7, err));
         T5_TRY(t5_buffer_append(events, name, strlen(name), err));
