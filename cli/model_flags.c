@@ -67,7 +67,9 @@ t5_status t5_model_flags_dir(t5_model_flags *m, const char **out, t5_error *err)
 
 t5_status t5_model_flags_check(const t5_model_flags *m, t5_error *err)
 {
-    return t5_devices_check(m->device, err);
+    t5_error reason = {0};
+    const t5_status status = t5_devices_check(m->device, &reason);
+    return status == T5_OK ? T5_OK : T5_FAIL(err, status, "--%s", reason.text);
 }
 
 t5_status t5_model_flags_open(t5_model_flags *m, t5_translator **out, t5_error *err)

@@ -61,6 +61,7 @@ class UsageTest(unittest.TestCase):
                 (["generate", "--threads", "-1"], "--threads"),
                 (["generate", "--compute-type", "float8"], "--compute-type"),
                 (["generate", "--device", "abacus"], "--device"),
+                (["generate", "--device", "cuda:1,cuda:1"], "--device: cuda:1 is in the list twice"),
                 (["generate", "--max-running-rows", "31"], "--max-running-rows"),
                 (["generate", "--max-target-tokens", "0"], "--max-target-tokens"),
                 (["generate", "--early-stopping", "maybe"], "early_stopping"),
