@@ -23,6 +23,7 @@ struct t5_stream {
     t5_buffer events;
     bool is_watched;  /* the connection is watched for its client's leaving */
     bool is_finished; /* the last event is in `events`, or was sent */
+    bool is_counted;  /* in n_working: libmicrohttpd must not stop while a connection sleeps */
     bool is_broken;   /* or could not be made: the end must not look like one */
     /* Under the mutex. */
     pthread_mutex_t mutex;
@@ -41,7 +42,6 @@ t5_stream *t5_stream_create(t5_exchange *x, const t5_stream_ops *ops, void *work
     s->work = work;
     atomic_init(&s->n_holders, 2);
     pthread_mutex_init(&s->mutex, NULL);
-    atomic_fetch_add(&x->http->n_working, 1); /* until it is released: libmicrohttpd must not stop while it sleeps */
     return s;
 }
 
@@ -126,6 +126,13 @@ static void read_work(t5_stream *s, bool is_done)
     append_failure(s, &err);
 }
 
+/* Counts first and looks at is_stopping then, as hand_over() in exchange.c does. */
+static void count(t5_stream *s, bool is_counted)
+{
+    if (is_counted != s->is_counted) atomic_fetch_add(&s->x->http->n_working, is_counted ? 1 : -1);
+    s->is_counted = is_counted;
+}
+
 /* Puts the connection to sleep unless there are news since `has_news` was last looked at. */
 static bool sleeps(t5_stream *s)
 {
@@ -146,6 +153,7 @@ static ssize_t on_read(void *ctx, uint64_t position, char *out, size_t n_max)
     t5_stream *s = ctx;
     (void)position;
     if (!s->is_watched) begin_watch(s);
+    count(s, false); /* it is awake */
     while (s->events.n_bytes == 0) {
         if (s->is_broken) return MHD_CONTENT_READER_END_WITH_ERROR;
         if (s->is_finished) return MHD_CONTENT_READER_END_OF_STREAM;
@@ -154,7 +162,11 @@ static ssize_t on_read(void *ctx, uint64_t position, char *out, size_t n_max)
         const bool is_done = s->is_done;
         pthread_mutex_unlock(&s->mutex);
         read_work(s, is_done);
-        if (s->events.n_bytes == 0 && !s->is_finished && sleeps(s)) return 0;
+        if (s->events.n_bytes > 0 || s->is_finished) continue;
+        count(s, true);
+        if (atomic_load(&s->x->http->is_stopping)) return MHD_CONTENT_READER_END_WITH_ERROR;
+        if (sleeps(s)) return 0;
+        count(s, false);
     }
     const size_t n = s->events.n_bytes < n_max ? s->events.n_bytes : n_max;
     memcpy(out, s->events.bytes, n);
@@ -187,8 +199,8 @@ void t5_stream_release(t5_stream *s)
     const bool is_done = s->is_done;
     pthread_mutex_unlock(&s->mutex);
     if (!is_done) s->ops->cancel(s->work);
+    count(s, false);
     let_go(s);
-    atomic_fetch_sub(&h->n_working, 1);
 }
 
 /* --- events --- */

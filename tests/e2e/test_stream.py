@@ -184,6 +184,20 @@ class Stream(unittest.TestCase):
             self.assertLess(time.monotonic() - start, 8)
             sock.close()
 
+    def test_slow_reader_does_not_hold_up_the_end(self):
+        """Claim: a client that does not read its stream does not keep the server from stopping in order. Method: 2 MB into a
+        small socket, then SIGTERM; no deadline for the reader comes to help."""
+        with Server(FAKE, "--drain-timeout-ms", "300") as server, socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect((server.host, server.port))
+            sock.sendall(post("/translate", json.dumps(
+                {"q": ["x" * 100000] * 20, "source": "en", "target": "de", "stream": True}).encode()))
+            time.sleep(0.3)
+            start = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(server.process.wait(20), 0)
+            self.assertLess(time.monotonic() - start, 6)
+
     def test_sigterm_lets_streams_end(self):
         """Claim: a stream that has begun is finished after SIGTERM; a second one gives it up with an error event."""
         for n_signals, wanted in ((1, None), (2, "error")):
