@@ -33,6 +33,7 @@ static struct {
     atomic_bool is_stopping;
     _Atomic int64_t stop_ms; /* when the thread gives up, after is_stopping */
     _Atomic int64_t n_dropped;
+    int64_t n_told; /* of n_dropped; the thread's while it runs */
 } log_writer = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 bool t5_log_writer_push(const char *line, size_t n_bytes)
@@ -122,14 +123,13 @@ static bool write_lines(const char *bytes, size_t n_bytes)
 static void *run(void *arg)
 {
     char chunk[CHUNK_BYTES];
-    int64_t n_reported = atomic_load(&log_writer.n_dropped);
     (void)arg;
     for (size_t n = take_lines(chunk); n > 0; n = take_lines(chunk)) {
         bool is_written = write_lines(chunk, n);
         int64_t n_dropped = atomic_load(&log_writer.n_dropped);
-        if (!is_written || n_dropped == n_reported) continue;
-        t5_log(T5_LOG_WARN, "log_dropped lines=%lld", (long long)(n_dropped - n_reported));
-        n_reported = n_dropped;
+        if (!is_written || n_dropped == log_writer.n_told) continue;
+        t5_log(T5_LOG_WARN, "log_dropped lines=%lld", (long long)(n_dropped - log_writer.n_told));
+        log_writer.n_told = n_dropped;
     }
     return NULL;
 }
@@ -137,6 +137,7 @@ static void *run(void *arg)
 t5_status t5_log_start(t5_error *err)
 {
     atomic_store(&log_writer.is_stopping, false);
+    log_writer.n_told = atomic_load(&log_writer.n_dropped);
     if (pthread_create(&log_writer.thread, NULL, run, NULL) != 0)
         return T5_FAIL(err, T5_ERR_NOMEM, "log: cannot start a thread");
     pthread_mutex_lock(&log_writer.mutex);
