@@ -26,7 +26,7 @@ typedef struct {
     int32_t n_rows_running;
     t5_kv_usage kv;
     int64_t n_nonfinite;
-    t5_speed rate; /* of admission */
+    t5_speed rate; /* of admission, while something waits */
 } t5_worker;
 
 /* Threads: `mutex` guards the queue, the counters and the flags. It is never held while a batch works or while a

@@ -260,12 +260,14 @@ static void step(t5_worker *w)
     tell_tokens(w);
 }
 
+/* The speed that counts is that of a full batch: a device that could take more says nothing about it. */
 static void end_turn(t5_worker *w, int64_t start_ns)
 {
-    pthread_mutex_lock(&w->engine->mutex);
-    t5_speed_add(&w->rate, w->turn_cost, t5_clock_ns() - start_ns);
+    t5_engine *e = w->engine;
+    pthread_mutex_lock(&e->mutex);
+    if (e->queue.depth > 0) t5_speed_add(&w->rate, w->turn_cost, t5_clock_ns() - start_ns);
     show_load(w);
-    pthread_mutex_unlock(&w->engine->mutex);
+    pthread_mutex_unlock(&e->mutex);
     w->turn_cost = 0;
 }
 
