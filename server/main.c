@@ -189,8 +189,9 @@ static bool wait_answered(const program *p)
 static bool drain(program *p)
 {
     int64_t begin_ms = t5_clock_ms();
-    t5_systemd_notify("STOPPING=1\nSTATUS=answering what was accepted\nWATCHDOG_USEC=%" PRId64,
-                      (p->config.drain_timeout_ms + GIVE_UP_MS) * 1000);
+    t5_systemd_notify("STOPPING=1\nSTATUS=answering what was accepted");
+    if (p->watchdog_ms > 0) /* nobody feeds it from now on */
+        t5_systemd_notify("WATCHDOG_USEC=%" PRId64, (p->config.drain_timeout_ms + GIVE_UP_MS) * 1000);
     t5_http_drain(p->http);
     bool is_hurried = wait_answered(p);
     if (t5_http_pending(p->http) > 0)

@@ -115,6 +115,26 @@ class Reload(unittest.TestCase):
             self.hang_up(server, " reload_failed ")
             self.assertEqual(server.translate("abc").status, 200)
 
+    def test_keys_change(self):
+        """Claim: SIGHUP reads the file of API keys again; a broken one leaves the keys as they were. Method: a key that is added
+        while the server runs, then a file that is no JSON."""
+        def add_key():
+            done = subprocess.run([PROGRAM, "keys", "add", "--file", path, "--name", "x"], capture_output=True, text=True, timeout=20)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return re.search(r"t5-\w+", done.stdout).group(0)
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "keys.json")
+            add_key()
+            with Server(PROGRAM, "--api-keys", path, "--require-api-key") as server:
+                key = add_key()
+                self.assertEqual(server.translate("a", api_key=key).status, 403)
+                self.hang_up(server, " reloaded ")
+                self.assertEqual(server.translate("a", api_key=key).status, 200)
+                pathlib.Path(path).write_text("{", encoding="utf-8")
+                self.hang_up(server, " reload_failed ")
+                self.assertEqual(server.translate("a", api_key=key).status, 200)
+
     def test_no_request_is_lost(self):
         """Claim: reloading drops no request. Method: 8 clients without pause, 50 reloads; each reply is right."""
         self.write({})
