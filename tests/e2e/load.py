@@ -3,12 +3,11 @@ import json
 import os
 import pathlib
 import re
-import socket
 import threading
 import time
 import unittest
 
-from server import Reply, post, read_reply
+from server import post, unchunked
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 MODEL = TOP / "models/t5-tatoeba-en-de-fr"
@@ -75,13 +74,24 @@ def mixed_requests(n):
         lambda t, i: translate(q=t, max_new_tokens=99999),
         lambda t, i: post("/translate", json.dumps({"q": t}).encode()[:-1]),
         lambda t, i: translate(q=t + " " + texts[i - 3], num_beams=3, max_new_tokens=20),
+        lambda t, i: translate(q=[t, texts[i - 1]], stream=True, num_beams=1),
+        lambda t, i: translate(q=t, stream=True, num_beams=2, source="auto"),
+        lambda t, i: post("/generate", json.dumps({"input": t, "num_beams": 3, "max_new_tokens": 12}).encode()),
     ]
     return [kinds[i % len(kinds)](text, i) for i, text in enumerate(texts)]
 
 
 def told(reply):
-    """What must be the same each time."""
-    return reply.status, reply.body
+    """What must be the same each time. Of a stream: the whole reply, its last event; the pieces before it must be the
+    same text, but may be cut differently."""
+    if reply.headers.get("content-type") != "text/event-stream":
+        return reply.status, reply.body
+    events = [json.loads(data) for data in re.findall(rb"^data: (.*)$", unchunked(reply.body), re.M)]
+    pieces, texts, last = {}, events[-1].get("translatedText"), json.dumps(events[-1]).encode()
+    for event in events[:-1]:
+        pieces[event.get("index", 0)] = pieces.get(event.get("index", 0), "") + event["text"]
+    whole = dict(enumerate(texts if isinstance(texts, list) else [texts]))
+    return reply.status, last if pieces == {i: text for i, text in whole.items() if text} else b"pieces: " + reply.body
 
 
 def alone(server, requests):

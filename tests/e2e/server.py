@@ -116,6 +116,18 @@ def chunked(path, body, content_type="application/json", chunk=5000):
     return head.encode() + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
 
 
+def unchunked(body):
+    """What a chunked body says; b"" when it is not complete."""
+    text = b""
+    while True:
+        size, found, rest = body.partition(b"\r\n")
+        if not found:
+            return b""
+        if int(size, 16) == 0:
+            return text
+        text, body = text + rest[:int(size, 16)], rest[int(size, 16) + 2:]
+
+
 def leave_early(server, request, n_clients=300):
     """Clients that send `request` and leave before, while and after it is answered, by close and by reset."""
     for i in range(n_clients):
@@ -128,7 +140,7 @@ def leave_early(server, request, n_clients=300):
 
 
 def read_reply(sock, request):
-    """One reply: by its Content-Length, or until the end of the connection."""
+    """One reply: by its Content-Length or last chunk, or until the end of the connection."""
     raw = b""
     is_head = isinstance(request, bytes) and request.startswith(b"HEAD")
     try:
@@ -139,6 +151,8 @@ def read_reply(sock, request):
                 continue
             length = re.search(rb"(?i)content-length: *(\d+)", head) if found else None
             if found and (is_head or (length and len(body) >= int(length.group(1)))):
+                return raw
+            if found and re.search(rb"(?i)transfer-encoding: *chunked", head) and body.endswith(b"\r\n0\r\n\r\n"):
                 return raw
             piece = sock.recv(65536)
             if not piece:

@@ -29,6 +29,7 @@ class Load(unittest.TestCase):
         with Server(PROGRAM, *FLAGS) as server:
             expected = alone(server, requests)
             self.assertEqual({status for status, _ in expected}, {200, 400})
+            self.assertEqual([body for _, body in expected if body.startswith(b"pieces: ")], [])
 
             def client(i):
                 order = random.Random(i)

@@ -29,6 +29,7 @@ static const char *const flags[] = {"--config=" T5_SOURCE_DIR "/config/t5serve.e
 #define CALLS_MAX 400 /* more than any request or start makes */
 
 #define JSON_HEAD "POST /translate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+#define GENERATE_HEAD "POST /generate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
 #define FORM_HEAD \
     "POST /translate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 #define PARTS_HEAD \
@@ -58,6 +59,13 @@ static const struct {
      "\"translatedText\":\"Niemand verste\",\"usage\":{\"source_tokens\":12,\"target_tokens\":8}}\n\n"},
     {"stream of a batch", 200, JSON_HEAD, "{\"q\":[\"Hello, world! Good night.\",\"Hello\"],\"stream\":true" EN_DE,
      true, 0, "\"finish_reason\""},
+    {"generate", 200, GENERATE_HEAD,
+     "{\"input\":[\"<2de> Hello.\",\"Hello\"],\"num_beams\":2,\"max_new_tokens\":4,"
+     "\"num_return_sequences\":2,\"token_logprobs\":true,\"prefix\":\"Nie\"}",
+     false, 0, NULL},
+    {"generate, stream", 200, GENERATE_HEAD, "{\"input\":\"<2de> Hello.\",\"stream\":true,\"max_new_tokens\":6}", true,
+     0, "\"finish_reasons\":[\""},
+    {"generate, refused", 400, GENERATE_HEAD, "{\"input\":7}", false, 0, NULL},
     {"form", 200, FORM_HEAD, "q=Hello+you%21&source=en&target=de&num_beams=2", false, 0, NULL},
     {"multipart", 200, PARTS_HEAD, PART("q", "Hello") PART("source", "en") PART("target", "de") "--Bound1--\r\n", false,
      400, NULL},
