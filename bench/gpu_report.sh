@@ -40,7 +40,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-experiments="exp_gaps exp_memory exp_step $(cat bench/exp/more.txt)"
+experiments="exp_gaps exp_memory exp_step $(tr '\n' ' ' <bench/exp/more.txt)"
 tests="test_cuda_kernels test_cuda_attention test_cuda_search test_cuda_agreement test_fixtures"
 
 # build_for ARCH: everything that the parts run. Paths of the fixtures are taken from the top of the tree.
@@ -171,7 +171,7 @@ for shape in $shapes; do
     fi
 done
 for name in $(cat bench/exp/more.txt); do
-    experiment 60 "$name"
+    experiment 60 "$name" --model "$(folder_of "${shapes%% *}")"
 done
 if command -v compute-sanitizer >/dev/null && [ "$mode" != rehearse ]; then
     for tool in memcheck racecheck synccheck; do
