@@ -28,6 +28,7 @@ struct t5_http {
 
 /* What we keep of a connection, from its start to its end. */
 typedef struct {
+    int fd;
     t5_watched *watched;
     t5_idle idle;
 } t5_connection;

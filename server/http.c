@@ -27,7 +27,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
         if (x == NULL) return MHD_NO;
         atomic_fetch_add(&h->n_exchanges, 1);
         *request_ctx = x;
-        t5_idle_begin(&x->link->idle, method, h->options.connection_bytes);
+        t5_idle_begin(&x->link->idle, x->link->fd, method, h->options.connection_bytes);
         return t5_exchange_begin(x, url, method);
     }
     if (*upload_bytes > 0) {
@@ -71,8 +71,10 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **re
 static t5_connection *open_connection(t5_http *h, int fd)
 {
     t5_connection *c = calloc(1, sizeof *c);
-    if (c != NULL) c->watched = t5_watch_open(h->watch, fd, t5_clock_ms() + h->options.receive_timeout_ms);
-    if (c != NULL && c->watched != NULL) return c;
+    if (c == NULL) return NULL;
+    c->fd = fd;
+    c->watched = t5_watch_open(h->watch, fd, t5_clock_ms() + h->options.receive_timeout_ms);
+    if (c->watched != NULL) return c;
     free(c);
     return NULL;
 }

@@ -1,8 +1,11 @@
 /* server/idle.c: see idle.h. The list is one per HTTP thread: a connection is run by one thread for all its life. */
 #include "server/idle.h"
 
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
 #define PAGE_BYTES 4096
 #define MAPPED_BYTES_MIN (32 * 1024) /* up to here libmicrohttpd takes its memory from malloc, among other things */
@@ -47,11 +50,26 @@ static void trim(const t5_idle *idle)
     }
 }
 
-void t5_idle_begin(t5_idle *idle, const char *start, size_t n_bytes)
+/* All that the client has sent so far is less than a page. */
+static bool has_sent_little(int fd)
 {
-    bool is_mapped = n_bytes > MAPPED_BYTES_MIN && (uintptr_t)start % PAGE_BYTES == 0;
+    struct tcp_info info = {0};
+    socklen_t n_bytes = sizeof info;
+    bool is_known = getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n_bytes) == 0 &&
+                    n_bytes >= offsetof(struct tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received;
+    return is_known && info.tcpi_bytes_received < PAGE_BYTES;
+}
+
+/* libmicrohttpd reads a connection's first request to the start of its memory, which is that of a page. A request line
+ * that starts a page may also lie further on, behind empty lines, but then these alone fill a page. */
+void t5_idle_begin(t5_idle *idle, int fd, const char *start, size_t n_bytes)
+{
     stop_waiting(idle);
-    idle->memory = is_mapped ? (char *)(uintptr_t)start : NULL;
+    if (idle->is_looked_at) return;
+    idle->is_looked_at = true;
+    bool is_start = n_bytes > MAPPED_BYTES_MIN && (uintptr_t)start % PAGE_BYTES == 0 && has_sent_little(fd);
+    if (!is_start) return;
+    idle->memory = (char *)(uintptr_t)start;
     idle->n_bytes = n_bytes / PAGE_BYTES * PAGE_BYTES;
 }
 

@@ -12,16 +12,17 @@
 /* A connection, in the list of those of its thread that wait. Zero it at the start; it must not move while it waits. */
 typedef struct t5_idle t5_idle;
 struct t5_idle {
-    char *memory; /* NULL: not known, or not ours to give back */
+    char *memory; /* NULL: not known, or not to be given back */
     size_t n_bytes;
     int64_t since_ms;
+    bool is_looked_at; /* the first request has come */
     bool is_waiting;
     t5_idle *prev, *next;
 };
 
-/* A request's head has come: the connection waits no more. `start` is where its request line lies, which is where
- * libmicrohttpd's memory of the connection begins, `n_bytes` of it. */
-void t5_idle_begin(t5_idle *idle, const char *start, size_t n_bytes);
+/* A request's head has come: the connection waits no more. `start` is where its request line lies, `n_bytes` the size
+ * of libmicrohttpd's memory for a connection. */
+void t5_idle_begin(t5_idle *idle, int fd, const char *start, size_t n_bytes);
 /* The request is done, at `now_ms` of t5_clock_ms(): the connection waits. Gives back memory of others that have waited
  * for a while; `is_crowded` says that it is worth it. */
 void t5_idle_end(t5_idle *idle, int64_t now_ms, bool is_crowded);

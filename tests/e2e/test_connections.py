@@ -91,6 +91,20 @@ class Connections(unittest.TestCase):
                 self.assertLess(percentile(times, 0.5), 10)
             self.assertLess(share - base_share, 0.02)
 
+    def test_idle_connections_with_odd_heads(self):
+        """Claim: whatever comes before a request line, only memory of its own connection is given back. Method: 600 connections whose
+        request comes behind a page of empty lines, or two, between others; then each asks again."""
+        allow_files(1000)
+        with Server(PROGRAM, "--connections-max", "1000", "--access-log=false") as server:
+            socks = []
+            for i in range(600):
+                socks += self.open_idle(server, 1, b"\r\n" * (2048 * (i % 3)) + HEALTH)
+            time.sleep(0.1)
+            for _ in range(2):
+                for sock in socks:
+                    self.assertEqual(server.get("/health", sock).status, 200)
+                time.sleep(0.1)
+
     def trickle(self, server, request, n_at_once):
         """N_SLOW connections that send `request` from n_at_once on at a byte a second. Returns when each was cut, in seconds from
         its first byte, and the times of a client that asks meanwhile."""
