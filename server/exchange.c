@@ -26,8 +26,7 @@ t5_exchange *t5_exchange_create(t5_http *h, struct MHD_Connection *connection)
     }
     x->http = h;
     x->connection = connection;
-    x->link = info->socket_context;
-    x->watched = x->link->watched;
+    x->watched = info->socket_context;
     x->started_ns = t5_clock_ns();
     x->body_bytes_max = h->body_bytes_max;
     x->n_texts = x->n_source_tokens = x->n_target_tokens = -1;

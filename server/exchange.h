@@ -3,7 +3,6 @@
 #include "server/acceptor.h"
 #include "server/head.h"
 #include "server/http.h"
-#include "server/idle.h"
 #include "server/watch.h"
 #include "server/workers.h"
 #include <microhttpd.h>
@@ -26,13 +25,6 @@ struct t5_http {
     atomic_int n_resuming;   /* threads within MHD_resume_connection(): the same */
 };
 
-/* What we keep of a connection, from its start to its end. */
-typedef struct {
-    int fd;
-    t5_watched *watched;
-    t5_idle idle;
-} t5_connection;
-
 typedef enum {
     T5_EXCHANGE_RECEIVING,
     T5_EXCHANGE_WORKING, /* handle was called, or will be on a worker */
@@ -44,8 +36,7 @@ typedef enum {
 struct t5_exchange {
     t5_http *http;
     struct MHD_Connection *connection;
-    t5_connection *link;
-    t5_watched *watched;        /* link->watched */
+    t5_watched *watched;
     const t5_http_route *route; /* NULL: no such path, or not with this method */
     const char *path_route;     /* the path, when some route has it */
     const char *method;         /* see t5_http_summary */

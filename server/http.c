@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #define CONNECTIONS_SPARE 1088 /* the backlog of t5_listen(), and an uneven division among 64 threads */
-#define CROWD 256              /* connections whose memory is worth giving back while they wait */
 #define FDS_SPARE 128          /* besides connections: model files, epoll sets, logs, lingering clients */
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *url, const char *method,
@@ -27,7 +26,6 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
         if (x == NULL) return MHD_NO;
         atomic_fetch_add(&h->n_exchanges, 1);
         *request_ctx = x;
-        t5_idle_begin(&x->link->idle, x->link->fd, method, h->options.connection_bytes);
         return t5_exchange_begin(x, url, method);
     }
     if (*upload_bytes > 0) {
@@ -60,37 +58,21 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **re
         .client = t5_exchange_peer(x),
     };
     h->options.observe(h->options.server, &summary);
-    const int64_t now_ms = t5_clock_ms();
-    t5_watch_set_deadline(h->watch, x->watched, now_ms + h->options.receive_timeout_ms);
-    t5_idle_end(&x->link->idle, now_ms, atomic_load(&h->n_connections) > CROWD);
+    t5_watch_set_deadline(h->watch, x->watched, t5_clock_ms() + h->options.receive_timeout_ms);
     t5_exchange_destroy(x);
     *request_ctx = NULL;
     atomic_fetch_sub(&h->n_exchanges, 1);
-}
-
-static t5_connection *open_connection(t5_http *h, int fd)
-{
-    t5_connection *c = calloc(1, sizeof *c);
-    if (c == NULL) return NULL;
-    c->fd = fd;
-    c->watched = t5_watch_open(h->watch, fd, t5_clock_ms() + h->options.receive_timeout_ms);
-    if (c->watched != NULL) return c;
-    free(c);
-    return NULL;
 }
 
 static void on_connection(void *ctx, struct MHD_Connection *connection, void **socket_ctx,
                           enum MHD_ConnectionNotificationCode code)
 {
     t5_http *h = ctx;
-    t5_connection *c = *socket_ctx;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        *socket_ctx = open_connection(h, info->connect_fd);
-    } else if (c != NULL) {
-        t5_idle_close(&c->idle);
-        t5_watch_close(h->watch, c->watched);
-        free(c);
+        *socket_ctx = t5_watch_open(h->watch, info->connect_fd, t5_clock_ms() + h->options.receive_timeout_ms);
+    } else if (*socket_ctx != NULL) {
+        t5_watch_close(h->watch, *socket_ctx);
         *socket_ctx = NULL;
     }
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) atomic_fetch_sub(&h->n_connections, 1);
