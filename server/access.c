@@ -30,7 +30,7 @@ typedef struct {
 struct t5_access {
     char *keys_path; /* NULL: none */
     bool requires_key;
-    int64_t req_limit;
+    _Atomic int64_t req_limit;
     network proxies[PROXIES_MAX];
     int32_t n_proxies;
     t5_rate *rate;
@@ -205,6 +205,11 @@ void t5_access_destroy(t5_access *a)
     pthread_rwlock_destroy(&a->lock);
     free(a->keys_path);
     free(a);
+}
+
+void t5_access_set_limit(t5_access *a, int64_t req_limit)
+{
+    a->req_limit = req_limit;
 }
 
 t5_status t5_access_reload(t5_access *a, t5_error *err)

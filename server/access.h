@@ -25,6 +25,8 @@ typedef struct {
 /* Copies what it needs of the options. T5_ERR_ARG: trusted_proxies; T5_ERR_IO, T5_ERR_FORMAT: the file of keys. */
 t5_status t5_access_create(const t5_access_options *options, t5_access **out, t5_error *err);
 void t5_access_destroy(t5_access *a); /* accepts NULL */
+/* Another req_limit from now on; -1: none. */
+void t5_access_set_limit(t5_access *a, int64_t req_limit);
 /* Reads the file of keys again; when that fails the keys stay as they were. */
 t5_status t5_access_reload(t5_access *a, t5_error *err);
 /* `key`: what the client sent, or NULL or "". `peer`: whom the connection is from, or NULL. `forwarded`: the value of

@@ -80,7 +80,6 @@ static t5_status start_http(program *p, t5_error *err)
     const t5_config *c = &p->config;
     p->server.translator = p->translator;
     int listen_fd = -1;
-    t5_reload_apply(c, &p->server);
     p->server.has_web_ui = !c->disable_web_ui;
     p->server.has_keys = c->api_keys[0] != '\0';
     p->server.requires_key = c->require_api_key;
@@ -90,6 +89,7 @@ static t5_status start_http(program *p, t5_error *err)
                                       .req_limit = c->req_limit,
                                       .trusted_proxies = c->trusted_proxies};
     T5_TRY(t5_access_create(&access, &p->server.access, err));
+    t5_reload_apply(c, &p->server);
     T5_TRY(t5_server_init(&p->server, err));
     T5_TRY(t5_systemd_take_socket(&listen_fd, err));
     const t5_http_options options = {

@@ -9,7 +9,7 @@ static const t5_config_key changeable[] = {
     T5_KEY_log_level,          T5_KEY_log_format,        T5_KEY_access_log,
     T5_KEY_access_log_client,  T5_KEY_char_limit,        T5_KEY_max_texts_per_request,
     T5_KEY_alternatives_limit, T5_KEY_max_request_bytes, T5_KEY_request_timeout_ms,
-    T5_KEY_drain_timeout_ms,   T5_KEY_metrics,
+    T5_KEY_drain_timeout_ms,   T5_KEY_metrics,           T5_KEY_req_limit,
 };
 
 void t5_reload_log(const t5_config *config)
@@ -25,6 +25,7 @@ void t5_reload_apply(const t5_config *config, t5_server *server)
     server->rules.chars_max = config->char_limit;
     server->rules.texts_max = config->max_texts_per_request;
     server->rules.alternatives_max = config->alternatives_limit;
+    t5_access_set_limit(server->access, config->req_limit);
     server->has_metrics = config->metrics;
     server->has_access_log = config->access_log;
     server->has_access_client = config->access_log_client;

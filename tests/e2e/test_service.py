@@ -80,16 +80,19 @@ class Reload(unittest.TestCase):
             self.assertEqual(server.translate("abcd").status, 400)
             self.assertEqual(server.get("/metrics").status, 404)
             self.write({"char_limit": 10, "metrics": True, "request_timeout_ms": 100, "max_request_bytes": 200,
-                        "http_threads": 5, "alternatives_limit": 7})
+                        "http_threads": 5, "alternatives_limit": 7, "req_limit": 6})
             self.hang_up(server, " reloaded ")
             line = [line for line in server.log_text().splitlines() if " reloaded " in line][0]
-            self.assertIn('changed="request_timeout_ms,char_limit,max_request_bytes,metrics"', line)
+            self.assertIn('changed="request_timeout_ms,req_limit,char_limit,max_request_bytes,metrics"', line)
             self.assertIn('restart_needed="http_threads"', line)
             self.assertEqual(server.translate("abcd").status, 200)
             self.assertEqual(server.translate("abcd", alternatives=2).status, 400)
             self.assertEqual(server.get("/metrics").status, 200)
             self.assertEqual(server.translate("sleep=9000").status, 503)
             self.assertEqual(server.translate("a", x="y" * 200).status, 413)
+            for _ in range(6):
+                status = server.translate("a").status
+            self.assertEqual(status, 429)
             self.write({"log_level": "warn", "log_format": "json"})
             server.process.send_signal(signal.SIGHUP)
             wait_until(lambda: server.translate("a" * 100).status == 200)
