@@ -51,14 +51,14 @@ class Requests(unittest.TestCase):
     def test_access_log(self):
         """Claim: a request leaves one line with its id, route, status and sizes, and nothing that a client wrote. Method: texts,
         queries, paths and methods with a secret in them, all in the log's text afterwards."""
-        with Server(PROGRAM) as server:
+        with Server(PROGRAM) as server, server.connect() as sock:  # one, so that the lines are in order
             body = BODY % SECRET.encode()
-            reply = server.post("/translate", body, headers=["X-Request-Id: one"])
+            reply = server.post("/translate", body, headers=["X-Request-Id: one"], sock=sock)
             secret = SECRET.replace(" ", "%20")
-            server.raw(f"POST /translate?q={secret}&source=en&target=de HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            server.get("/" + secret)
-            server.raw(f"{SECRET.split()[0].upper()} /health HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            server.post("/translate", b'{"q":"fail=arg","source":"en","target":"de","x":"' + SECRET.encode() + b'"}')
+            server.raw(f"POST /translate?q={secret}&source=en&target=de HTTP/1.1\r\nHost: x\r\n\r\n".encode(), sock)
+            server.get("/" + secret, sock)
+            server.raw(f"{SECRET.split()[0].upper()} /health HTTP/1.1\r\nHost: x\r\n\r\n".encode(), sock)
+            server.post("/translate", b'{"q":"fail=arg","source":"en","target":"de","x":"' + SECRET.encode() + b'"}', sock=sock)
             got = lines(server)
             self.assertEqual(len(got), 5, got)
             self.assertRegex(got[0], r'Z info request id="one" method=POST route=/translate status=200 ms=\d+\.\d{3} '
