@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -44,6 +45,7 @@ static _Noreturn void run_child(const served *s, const char *const *flags, int n
     char *argv[FLAGS_MAX + 2] = {"t5serve"};
     for (int i = 0; i < n_flags; i++)
         argv[i + 1] = (char *)(size_t)flags[i];
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves it behind */
     dup2(s->log_fd, STDERR_FILENO);
     failing_suffer();
     exit(t5serve_main(n_flags + 1, argv));
