@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #define HTTP_TOO_MANY 429
+#define FORWARDED_BYTES 2048 /* of X-Forwarded-For, from its end: more proxies than anybody has */
 
 /* LibreTranslate's statuses: its clients take a 403 for a used-up quota, so who has no key gets 400. */
 const t5_refusals t5_refusals_libretranslate = {
@@ -23,6 +24,14 @@ const t5_refusals t5_refusals_deepl = {
     .wrong_key_status = 403,
     .wrong_key_text = "Authorization failed: unknown key",
     .too_often_text = "Too many requests",
+};
+
+const t5_refusals t5_refusals_openai = {
+    .no_key_status = 401,
+    .no_key_text = "You didn't provide an API key.",
+    .wrong_key_status = 401,
+    .wrong_key_text = "Incorrect API key provided.",
+    .too_often_text = "Rate limit reached for requests.",
 };
 
 /* The key in `Authorization: SCHEME key`, or NULL. */
@@ -49,9 +58,11 @@ bool t5_server_admits(t5_exchange *x, const t5_server *s, const t5_refusals *ref
                       t5_params_rules *out_rules)
 {
     t5_access_verdict verdict;
+    char forwarded[FORWARDED_BYTES];
     const char *given = key != NULL && key[0] != '\0' ? key : key_of_header(x);
-    t5_access_check(s->access, given, t5_exchange_peer(x), t5_exchange_header(x, "X-Forwarded-For"), n_texts,
-                    t5_clock_ms(), &verdict);
+    t5_access_check(s->access, given, t5_exchange_peer(x),
+                    t5_exchange_list(x, "X-Forwarded-For", forwarded, sizeof forwarded), n_texts, t5_clock_ms(),
+                    &verdict);
     if (verdict.result == T5_ACCESS_NO_KEY) t5_exchange_fail_status(x, refusals->no_key_status, refusals->no_key_text);
     if (verdict.result == T5_ACCESS_WRONG_KEY)
         t5_exchange_fail_status(x, refusals->wrong_key_status, refusals->wrong_key_text);

@@ -9,7 +9,7 @@ typedef struct {
     const char *too_often_text; /* NULL: LibreTranslate's, which names the limit */
 } t5_refusals;
 
-extern const t5_refusals t5_refusals_libretranslate, t5_refusals_deepl;
+extern const t5_refusals t5_refusals_libretranslate, t5_refusals_deepl, t5_refusals_openai;
 
 /* `key`: of the API's own field, or NULL: then that of an Authorization header counts. `n_texts` is what it costs, 0
  * counts as 1. True when the request may go on, under *out_rules: the server's, with what its key allows; else it

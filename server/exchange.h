@@ -78,6 +78,8 @@ void t5_exchange_send(t5_exchange *x);
 void t5_exchange_answer(t5_exchange *x, unsigned http_status, const char *content_type, struct MHD_Response *response);
 /* What a client is told of an error; one of our own failures is logged. Lives as long as `err`. */
 const char *t5_exchange_explain(const t5_exchange *x, const t5_error *err);
+/* The JSON of a failure in the form of its API; NULL when out of memory. */
+struct json_t *t5_exchange_failure(const t5_exchange *x, unsigned http_status, const char *text);
 /* A suspended connection goes back to its HTTP thread, which may end the exchange at once. */
 void t5_exchange_unpark(t5_http *h, struct MHD_Connection *connection);
 

@@ -21,10 +21,13 @@
 typedef struct t5_http t5_http;
 typedef struct t5_exchange t5_exchange; /* a request and its reply */
 
+/* As an error_key: {"error": {"message": "text", "type": .., "param": null, "code": null}}. */
+#define T5_ERROR_OPENAI "error.message"
+
 typedef struct {
     const char *method; /* "GET" answers HEAD too */
     const char *path;
-    const char *error_key; /* errors are {"<error_key>": "text"} */
+    const char *error_key; /* errors are {"<error_key>": "text"}, but for T5_ERROR_OPENAI */
     bool is_work;          /* refused with 503 while draining */
     void (*handle)(t5_exchange *x, void *server);
     void (*finish)(t5_exchange *x, void *server); /* NULL when handle never suspends */
@@ -87,6 +90,9 @@ void t5_exchange_set_state(t5_exchange *x, void *state); /* freed by route->rele
 void *t5_exchange_state(const t5_exchange *x);
 const char *t5_exchange_body(const t5_exchange *x, size_t *out_bytes);
 const char *t5_exchange_header(const t5_exchange *x, const char *name); /* or NULL */
+/* The value of a header that is a list, which may stand in several lines: joined with commas, in `out`, which it
+ * returns. Of what is too long the end is kept. "": no such header. */
+const char *t5_exchange_list(const t5_exchange *x, const char *name, char *out, size_t out_bytes);
 const char *t5_exchange_id(const t5_exchange *x);
 /* Whom the connection is from; NULL when that is not known. */
 const struct sockaddr *t5_exchange_peer(const t5_exchange *x);

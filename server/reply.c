@@ -157,9 +157,17 @@ void t5_exchange_reply_json(t5_exchange *x, unsigned http_status, const json_t *
     t5_exchange_reply(x, http_status, "application/json", line, n_bytes);
 }
 
+json_t *t5_exchange_failure(const t5_exchange *x, unsigned http_status, const char *text)
+{
+    const char *key = error_key(x);
+    const char *type = http_status < MHD_HTTP_INTERNAL_SERVER_ERROR ? "invalid_request_error" : "server_error";
+    if (strcmp(key, T5_ERROR_OPENAI) != 0) return json_pack("{s:s}", key, text);
+    return json_pack("{s:{s:s, s:s, s:n, s:n}}", "error", "message", text, "type", type, "param", "code");
+}
+
 void t5_exchange_fail_status(t5_exchange *x, unsigned http_status, const char *text)
 {
-    json_t *value = json_pack("{s:s}", error_key(x), text);
+    json_t *value = t5_exchange_failure(x, http_status, text);
     t5_exchange_reply_json(x, http_status, value);
     json_decref(value);
 }

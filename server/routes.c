@@ -5,6 +5,7 @@
 #include "server/deepl.h"
 #include "server/generate.h"
 #include "server/libretranslate.h"
+#include "server/openai.h"
 #include "server/web.h"
 #include "text/langcodes.h"
 
@@ -109,6 +110,9 @@ const t5_http_route t5_server_routes[] = {
     {"POST", "/v2/usage", "message", false, t5_deepl_usage_handle, NULL, NULL, NULL},
     {"GET", "/v2/glossaries", "message", false, t5_deepl_glossaries_handle, NULL, NULL, NULL},
     {"GET", "/v2/glossary-language-pairs", "message", false, t5_deepl_glossary_pairs_handle, NULL, NULL, NULL},
+    {"POST", "/v1/completions", T5_ERROR_OPENAI, true, t5_completions_handle, t5_completions_finish,
+     t5_completions_cancel, t5_completions_release},
+    {"GET", "/v1/models", T5_ERROR_OPENAI, false, t5_models_handle, NULL, NULL, NULL},
     {"GET", "/", "error", false, t5_web_handle_page, NULL, NULL, NULL},
     {"GET", "/web/style.css", "error", false, t5_web_handle_style, NULL, NULL, NULL},
     {"GET", "/web/app.js", "error", false, t5_web_handle_script, NULL, NULL, NULL},

@@ -107,7 +107,7 @@ static void append_failure(t5_stream *s, const t5_error *err)
 {
     t5_error failure = {0};
     s->is_finished = true;
-    json_t *value = json_pack("{s:s}", s->x->route->error_key, t5_exchange_explain(s->x, err));
+    json_t *value = t5_exchange_failure(s->x, MHD_HTTP_SERVICE_UNAVAILABLE, t5_exchange_explain(s->x, err));
     s->is_broken = t5_stream_event(&s->events, "error", value, &failure) != T5_OK;
 }
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Published clients of LibreTranslate and DeepL, unchanged. Usage: test_clients.py T5SERVE"""
+"""Published clients of LibreTranslate, DeepL and OpenAI, unchanged. Usage: test_clients.py T5SERVE"""
 import sys
 import unittest
 
 import deep_translator
 import deepl
 import libretranslatepy
+import openai
 
 from server import Server
 
@@ -49,6 +50,33 @@ class Clients(unittest.TestCase):
         self.assertFalse(usage.any_limit_reached)
         with self.assertRaisesRegex(deepl.DeepLException, "formality"):
             client.translate_text("Hello", target_lang="DE", formality="more")
+
+    def test_openai(self):
+        """Claim: OpenAI's own Python client lists the model, completes, samples with a seed, streams, and raises its errors."""
+        client = openai.OpenAI(base_url=self.url + "v1", api_key="x", max_retries=0)
+        model = client.models.list().data[0].id
+        prompts = ["translate English to German: How are you?", "translate English to French: Thank you."]
+        whole = client.completions.create(model=model, prompt=prompts)
+        self.assertEqual([choice.index for choice in whole.choices], [0, 1])
+        self.assertRegex(whole.choices[0].text, r"^Wie .*\?$")
+        self.assertEqual(whole.choices[0].finish_reason, "stop")
+        self.assertEqual(whole.usage.total_tokens, whole.usage.prompt_tokens + whole.usage.completion_tokens)
+        pieces = ["", ""]
+        events = list(client.completions.create(model=model, prompt=prompts, stream=True, stream_options={"include_usage": True}))
+        for event in events:
+            for choice in event.choices:
+                pieces[choice.index] += choice.text
+        self.assertEqual(pieces, [choice.text for choice in whole.choices])
+        self.assertEqual(events[-1].usage, whole.usage)
+        sampled = [client.completions.create(model=model, prompt=prompts[0], temperature=1.0, seed=3, n=3, max_tokens=5)
+                   for _ in range(2)]
+        self.assertEqual(sampled[0].choices, sampled[1].choices)
+        self.assertEqual([choice.index for choice in sampled[0].choices], [0, 1, 2])
+        self.assertEqual(len(client.completions.create(model=model, prompt=prompts[0], n=2, logprobs=1).choices), 2)
+        for wrong in ({"prompt": [[1, 2]]}, {"prompt": "a", "stop": "b"}, {"prompt": "a", "max_tokens": 100000}):
+            with self.assertRaises(openai.BadRequestError) as caught:
+                client.completions.create(model=model, **wrong)
+            self.assertEqual(caught.exception.body["type"], "invalid_request_error")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,339 @@
+/* server/openai.c: see openai.h. The way of a request is that of generate.c. A prompt is the encoder's text, a choice
+ * one result; the choices of prompt i are i * n to i * n + n - 1. */
+#include "server/openai.h"
+#include "base/utf8.h"
+#include "server/admit.h"
+#include "server/routes.h"
+#include "server/stream.h"
+#include "translate/generation.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct {
+    int32_t n_prompts, n_choices; /* of each prompt */
+    bool is_streamed, shows_logprobs, shows_usage;
+    time_t created;
+    char id[64];
+    const t5_server *server;
+    t5_generation *generation; /* NULL when it could not start */
+    t5_error error;            /* why not */
+    t5_stream *stream;         /* NULL: the answer is sent whole */
+} completion_state;
+
+/* --- life --- */
+
+static void destroy(void *work)
+{
+    completion_state *state = work;
+    t5_generation_destroy(state->generation);
+    free(state);
+}
+
+static void cancel(void *work)
+{
+    completion_state *state = work;
+    t5_generation_cancel(state->generation);
+}
+
+void t5_completions_release(void *p)
+{
+    completion_state *state = p;
+    t5_stream *stream = state->stream;
+    if (stream == NULL) destroy(state);
+    t5_stream_release(stream); /* destroys the state too, when the work is done */
+}
+
+void t5_completions_cancel(t5_exchange *x)
+{
+    cancel(t5_exchange_state(x));
+}
+
+/* --- the reply --- */
+
+/* A reply, or an event, around its choices, which it steals. */
+static json_t *wrap(const completion_state *state, json_t *choices)
+{
+    return json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", state->id, "object", "text_completion", "created",
+                     (json_int_t)state->created, "model", t5_translator_profile(state->server->translator)->name,
+                     "choices", choices);
+}
+
+static json_t *make_choice(int32_t index, json_t *text, const char *finish_reason, json_t *logprobs)
+{
+    json_t *reason = finish_reason != NULL ? json_string(finish_reason) : json_null();
+    return json_pack("{s:i, s:o, s:o, s:o}", "index", index, "text", text, "finish_reason", reason, "logprobs",
+                     logprobs != NULL ? logprobs : json_null());
+}
+
+/* As far as it is known: the tokens and what each was given. */
+static json_t *list_logprobs(const completion_state *state, const t5_output *output)
+{
+    const t5_tokenizer *tokenizer = t5_translator_tokenizer(state->server->translator);
+    json_t *tokens = json_array(), *values = json_array();
+    for (int32_t i = 0; i < output->n_ids; i++) {
+        const char *piece = t5_tokenizer_piece(tokenizer, output->ids[i]);
+        const float x = output->logprobs != NULL ? output->logprobs[i] : NAN;
+        json_array_append_new(tokens, json_string(piece != NULL ? piece : ""));
+        json_array_append_new(values, isfinite(x) ? json_real((double)x) : json_null());
+    }
+    return json_pack("{s:o, s:o, s:n, s:n}", "tokens", tokens, "token_logprobs", values, "top_logprobs", "text_offset");
+}
+
+static const char *reason_of(const t5_generated *result)
+{
+    return result->output->is_truncated ? "length" : "stop";
+}
+
+/* All choices; `has_first_text`: with the text of each prompt's first one, which a stream has told already. */
+static json_t *list_choices(const completion_state *state, bool has_first_text)
+{
+    json_t *choices = json_array();
+    for (int32_t i = 0; i < state->n_prompts; i++) {
+        for (int32_t k = 0; k < t5_generation_n_results(state->generation, i); k++) {
+            const t5_generated *result = t5_generation_get(state->generation, i, k);
+            const bool has_text = has_first_text || k > 0;
+            json_t *text = json_stringn(result->text, has_text ? result->n_bytes : 0);
+            json_t *logprobs = state->shows_logprobs ? list_logprobs(state, result->output) : NULL;
+            json_array_append_new(choices, make_choice(i * state->n_choices + k, text, reason_of(result), logprobs));
+        }
+    }
+    return choices;
+}
+
+static json_t *describe_usage(const t5_usage *usage)
+{
+    return json_pack("{s:I, s:I, s:I}", "prompt_tokens", (json_int_t)usage->n_source_tokens, "completion_tokens",
+                     (json_int_t)usage->n_target_tokens, "total_tokens",
+                     (json_int_t)(usage->n_source_tokens + usage->n_target_tokens));
+}
+
+static t5_status finish(t5_exchange *x, completion_state *state, t5_usage *out_usage, t5_error *err)
+{
+    t5_status status = t5_generation_finish(state->generation, err);
+    if (status != T5_OK) return status;
+    t5_generation_usage(state->generation, out_usage);
+    t5_exchange_set_usage(x, state->n_prompts, out_usage->n_source_tokens, out_usage->n_target_tokens);
+    return T5_OK;
+}
+
+/* On the device thread, or in start. */
+static void on_done(void *ctx)
+{
+    t5_exchange_resume(ctx);
+}
+
+void t5_completions_finish(t5_exchange *x, void *server)
+{
+    completion_state *state = t5_exchange_state(x);
+    t5_usage usage;
+    (void)server;
+    if (state->error.status != T5_OK || finish(x, state, &usage, &state->error) != T5_OK) {
+        t5_exchange_fail(x, &state->error);
+        return;
+    }
+    json_t *reply = wrap(state, list_choices(state, true));
+    json_object_set_new(reply, "usage", describe_usage(&usage));
+    t5_exchange_reply_json(x, 200, reply);
+    json_decref(reply);
+}
+
+static t5_status read_pieces(void *work, t5_buffer *events, t5_error *err)
+{
+    completion_state *state = work;
+    for (;;) {
+        t5_piece piece;
+        t5_status status = t5_generation_read(state->generation, &piece, err);
+        if (status != T5_OK || piece.n_bytes == 0) return status;
+        json_t *text = json_stringn(piece.bytes, piece.n_bytes);
+        json_t *choice = make_choice(piece.i_text * state->n_choices, text, NULL, NULL);
+        status = t5_stream_event(events, NULL, wrap(state, json_pack("[o]", choice)), err);
+        if (status != T5_OK) return status;
+    }
+}
+
+static t5_status append_end(void *work, t5_exchange *x, t5_buffer *events, t5_error *err)
+{
+    static const char done[] = "data: [DONE]\n\n";
+    completion_state *state = work;
+    t5_usage usage;
+    t5_status status = T5_OK;
+    T5_TRY(finish(x, state, &usage, err));
+    T5_TRY(t5_stream_event(events, NULL, wrap(state, list_choices(state, false)), err));
+    if (state->shows_usage) {
+        json_t *last = wrap(state, json_array());
+        json_object_set_new(last, "usage", describe_usage(&usage));
+        T5_TRY(t5_stream_event(events, NULL, last, err));
+    }
+    T5_TRY(t5_buffer_append(events, done, sizeof done - 1, err));
+out:
+    return status;
+}
+
+static const t5_stream_ops stream_ops = {
+    .read = read_pieces, .finish = append_end, .cancel = cancel, .destroy = destroy};
+
+/* --- the request --- */
+
+/* The prompts, borrowed from `prompt`; the caller frees the array. */
+static t5_status read_prompts(const json_t *prompt, const t5_params_rules *rules, t5_generation_input **out,
+                              int32_t *out_n, t5_error *err)
+{
+    const size_t n = json_is_array(prompt) ? json_array_size(prompt) : 1;
+    if (prompt == NULL || n == 0) return T5_FAIL(err, T5_ERR_ARG, "prompt is missing");
+    t5_status status = t5_params_check_limit((int64_t)n, rules->texts_max, err);
+    if (status != T5_OK) return status;
+    t5_generation_input *inputs = calloc(n, sizeof *inputs);
+    if (inputs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%zu prompts", n);
+    *out = inputs;
+    *out_n = (int32_t)n;
+    for (size_t i = 0; i < n && status == T5_OK; i++) {
+        const json_t *text = json_is_array(prompt) ? json_array_get(prompt, i) : prompt;
+        if (!json_is_string(text)) return T5_FAIL(err, T5_ERR_ARG, "prompt must be a string or an array of strings");
+        inputs[i] = (t5_generation_input){.text = json_string_value(text), .n_bytes = json_string_length(text)};
+        const int64_t n_chars = (int64_t)t5_utf8_count(inputs[i].text, inputs[i].n_bytes);
+        status = t5_params_check_limit(n_chars, rules->chars_max, err);
+    }
+    return status;
+}
+
+/* Sets a decoding option from the field `name`, when it is given. */
+static t5_status set_option(const json_t *fields, const char *name, const char *option, t5_decoding *d, t5_error *err)
+{
+    t5_error cause = {0};
+    json_t *value = json_object_get(fields, name);
+    if (value == NULL || json_is_null(value)) return T5_OK;
+    json_t *one = json_pack("{s:O}", option, value);
+    if (one == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "an option");
+    t5_status status = t5_decoding_set_object(d, one, &cause);
+    json_decref(one);
+    return status == T5_OK ? T5_OK : T5_FAIL(err, status, "%s: %s", name, cause.text);
+}
+
+/* OpenAI's names over ours. Without a temperature the model decodes as its folder wants; 0 is greedy. */
+static t5_status read_options(const json_t *fields, completion_state *state, t5_generation_request *r, int32_t room,
+                              t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_decoding *d = &r->decoding;
+    const json_t *temperature = json_object_get(fields, "temperature"), *n = json_object_get(fields, "n");
+    r->has_max_new_tokens = json_is_number(json_object_get(fields, "max_tokens"));
+    if (!r->has_max_new_tokens) d->max_new_tokens = room;
+    T5_TRY(set_option(fields, "max_tokens", "max_new_tokens", d, err));
+    T5_TRY(set_option(fields, "seed", "seed", d, err));
+    T5_TRY(set_option(fields, "n", "num_return_sequences", d, err));
+    if (temperature != NULL && !json_is_null(temperature)) {
+        d->do_sample = !json_is_number(temperature) || json_number_value(temperature) > 0;
+        d->num_beams = 1;
+        if (d->do_sample) T5_TRY(set_option(fields, "temperature", "temperature", d, err));
+        if (d->do_sample) T5_TRY(set_option(fields, "top_p", "top_p", d, err));
+    }
+    if (!d->do_sample && json_is_integer(n) && d->num_beams < d->num_return_sequences)
+        d->num_beams = d->num_return_sequences;
+    state->n_choices = d->num_return_sequences;
+out:
+    return status;
+}
+
+/* What would change the text and that we do not do. */
+static t5_status check_unsupported(const json_t *fields, t5_error *err)
+{
+    static const char *const names[] = {
+        "stop", "suffix", "echo", "best_of", "logit_bias", "presence_penalty", "frequency_penalty"};
+    for (size_t i = 0; i < T5_COUNT(names); i++) {
+        const json_t *value = json_object_get(fields, names[i]);
+        const bool is_neutral = value == NULL || json_is_null(value) || json_is_false(value) ||
+                                (json_is_number(value) && json_number_value(value) <= 0) ||
+                                (json_is_integer(value) && json_integer_value(value) == 1) ||
+                                (json_is_string(value) && json_string_length(value) == 0) ||
+                                (json_is_array(value) && json_array_size(value) == 0) ||
+                                (json_is_object(value) && json_object_size(value) == 0);
+        if (!is_neutral) return T5_FAIL(err, T5_ERR_ARG, "%s is not supported", names[i]);
+    }
+    return T5_OK;
+}
+
+static void start(t5_exchange *x, completion_state *state, t5_generation_request *request)
+{
+    t5_translator *translator = state->server->translator;
+    if (!state->is_streamed) {
+        request->on_done = on_done;
+        request->ctx = x;
+        t5_exchange_suspend(x);
+        t5_status status = t5_generation_start(translator, request, &state->generation, &state->error);
+        if (status != T5_OK) t5_exchange_resume(x); /* on_done will not be called */
+        return;
+    }
+    t5_stream *stream = t5_stream_create(x, &stream_ops, state);
+    if (stream == NULL) T5_FAIL(&state->error, T5_ERR_NOMEM, "a stream");
+    state->stream = stream;
+    request->on_progress = t5_stream_progress;
+    request->on_done = t5_stream_done;
+    request->ctx = stream;
+    if (stream != NULL && t5_generation_start(translator, request, &state->generation, &state->error) == T5_OK) {
+        t5_stream_answer(stream);
+        return;
+    }
+    if (stream != NULL) t5_stream_abandon(stream);
+    t5_exchange_fail(x, &state->error);
+}
+
+/* Reads the fields and starts. An error is to be answered; T5_OK: it goes on. */
+static t5_status begin(t5_exchange *x, completion_state *state, const json_t *fields, const t5_params_rules *rules,
+                       t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_generation_input *inputs = NULL;
+    const t5_translator *translator = state->server->translator;
+    const json_t *logprobs = json_object_get(fields, "logprobs");
+    t5_generation_request request = {.decoding = *t5_translator_generation_defaults(translator),
+                                     .deadline_ms = t5_exchange_deadline_ms(x)};
+    T5_TRY(read_prompts(json_object_get(fields, "prompt"), rules, &inputs, &request.n_inputs, err));
+    T5_TRY(check_unsupported(fields, err));
+    T5_TRY(read_options(fields, state, &request, t5_translator_tgt_len_max(translator) - 1, err));
+    state->is_streamed = json_is_true(json_object_get(fields, "stream"));
+    state->shows_usage = json_is_true(json_object_get(json_object_get(fields, "stream_options"), "include_usage"));
+    state->shows_logprobs = json_is_integer(logprobs);
+    request.inputs = inputs;
+    state->n_prompts = request.n_inputs;
+    state->created = time(NULL);
+    snprintf(state->id, sizeof state->id, "cmpl-%.50s", t5_exchange_id(x));
+    start(x, state, &request);
+out:
+    free(inputs);
+    return status;
+}
+
+void t5_completions_handle(t5_exchange *x, void *server)
+{
+    t5_error err = {0};
+    json_t *fields = NULL;
+    bool is_form = false, is_answered = false;
+    t5_params_rules rules;
+    completion_state *state = calloc(1, sizeof *state);
+    if (state == NULL) T5_FAIL(&err, T5_ERR_NOMEM, "completions: %zu bytes", sizeof *state);
+    t5_exchange_set_state(x, state);
+    if (err.status == T5_OK && t5_exchange_fields(x, NULL, &fields, &is_form, &err) == T5_OK) {
+        state->server = server;
+        const int64_t n_prompts = (int64_t)json_array_size(json_object_get(fields, "prompt"));
+        is_answered = !t5_server_admits(x, server, &t5_refusals_openai, NULL, n_prompts, &rules);
+        if (!is_answered) begin(x, state, fields, &rules, &err);
+        json_decref(fields);
+    }
+    if (err.status != T5_OK) t5_exchange_fail(x, &err);
+}
+
+/* --- the model --- */
+
+void t5_models_handle(t5_exchange *x, void *server)
+{
+    const t5_server *s = server;
+    json_t *value =
+        json_pack("{s:s, s:[{s:s, s:s, s:i, s:s}]}", "object", "list", "data", "id",
+                  t5_translator_profile(s->translator)->name, "object", "model", "created", 0, "owned_by", "t5serve");
+    t5_exchange_reply_json(x, 200, value);
+    json_decref(value);
+}
