@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define BODY_BYTES_FIRST 4096
 #define LARGE_BYTES 8192 /* of text: some 2 ms of reading, splitting and tokenizing */
@@ -222,11 +223,10 @@ static enum MHD_Result add_length(void *ctx, enum MHD_ValueKind kind, const char
     return MHD_YES;
 }
 
-/* Too much text for an HTTP thread, whichever way it came. */
+/* Too much text for an HTTP thread, whichever way it came: clients of DeepL also send a body with GET. */
 static bool is_large(const t5_exchange *x)
 {
     size_t n_bytes = x->body_bytes;
-    if (strcmp(x->route->method, "POST") != 0) return false;
     MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, add_length, &n_bytes);
     return n_bytes > LARGE_BYTES;
 }
@@ -323,6 +323,33 @@ const char *t5_exchange_body(const t5_exchange *x, size_t *out_bytes)
 const char *t5_exchange_header(const t5_exchange *x, const char *name)
 {
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
+}
+
+typedef struct {
+    const char *name;
+    char *out;
+    size_t out_bytes, n_bytes;
+} list_joiner;
+
+static enum MHD_Result add_line(void *ctx, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    list_joiner *j = ctx;
+    (void)kind;
+    if (value == NULL || strcasecmp(name, j->name) != 0) return MHD_YES;
+    const size_t n_max = j->out_bytes - 2, n_given = strlen(value), n = n_given < n_max ? n_given : n_max;
+    if (j->n_bytes + n > n_max) j->n_bytes = 0;
+    if (j->n_bytes > 0) j->out[j->n_bytes++] = ',';
+    memcpy(j->out + j->n_bytes, value + n_given - n, n + 1);
+    j->n_bytes += n;
+    return MHD_YES;
+}
+
+const char *t5_exchange_list(const t5_exchange *x, const char *name, char *out, size_t out_bytes)
+{
+    list_joiner j = {.name = name, .out = out, .out_bytes = out_bytes};
+    out[0] = '\0';
+    MHD_get_connection_values(x->connection, MHD_HEADER_KIND, add_line, &j);
+    return out;
 }
 
 const char *t5_exchange_id(const t5_exchange *x)

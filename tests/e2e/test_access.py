@@ -82,6 +82,18 @@ class Access(unittest.TestCase):
             self.assertEqual(self.ask(server, headers=forwarded).status, 429)
             self.assertEqual(self.ask(server, headers=["X-Forwarded-For: 203.0.113.6"]).status, 200)
 
+    def test_forwarded_lines(self):
+        """Claim: a client behind a proxy that adds a line of its own (as HAProxy does), not a word to the client's, has one
+        account whatever it claims. Method: claims before the proxy's line; a proxy more; claims of 4 kB."""
+        proxy = "X-Forwarded-For: 203.0.113.5"
+        with Server(FAKE, "--req-limit", "1", "--trusted-proxies", "127.0.0.0/8,10.0.0.0/8,::1") as server:
+            self.assertEqual(self.ask(server, headers=["X-Forwarded-For: 1.1.1.1", proxy]).status, 200)
+            self.assertEqual(self.ask(server, headers=["X-Forwarded-For: 2.2.2.2", proxy]).status, 429)
+            self.assertEqual(self.ask(server, headers=["x-forwarded-for: 3.3.3.3", proxy, "X-Forwarded-For: 10.0.0.1"]).status, 429)
+            self.assertEqual(self.ask(server, headers=["X-Forwarded-For: 4.4.4.4" + ", 4.4.4.4" * 500, proxy]).status, 429)
+            self.assertEqual(self.ask(server, headers=["X-Forwarded-For: " + "5.5.5.5, " * 500 + "203.0.113.5"]).status, 429)
+            self.assertEqual(self.ask(server, headers=["X-Forwarded-For: 203.0.113.6"]).status, 200)
+
     def test_settings_that_cannot_be(self):
         """Claim: a missing or broken file of keys, and a need of keys without any, end the start by name."""
         for flags, wanted in ((["--api-keys", self.file], self.file), (["--require-api-key"], "require_api_key"),
