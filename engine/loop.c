@@ -194,8 +194,8 @@ static void admit_one(t5_worker *w, t5_sequence *seq, int64_t now_ms)
     }
     const t5_batch_request request = t5_engine_request_of(seq);
     if (t5_batch_admit(w->batch, &request, &seq->slot, &err) != T5_OK) {
-        finish_with_error(w, seq, &err);
         if (err.status == T5_ERR_DEVICE) on_batch_error(w, 0, &err);
+        finish_with_error(w, seq, &err);
         return;
     }
     T5_ASSERT(w->n_running < w->running_max);

@@ -40,13 +40,17 @@ typedef struct {
     t5_sequence seqs[N_SEQS];
     t5_sequence *list[N_SEQS];
     int n_done[N_SEQS]; /* guarded by mutex: calls of on_done */
+    int n_told_early;   /* guarded by mutex: heard of a lost device before the engine's counters say it */
 } fixture;
 
 static void on_done(t5_sequence *seq, void *ctx)
 {
     fixture *f = ctx;
+    t5_engine_stats stats;
+    t5_engine_stats_get(f->engine, &stats);
     pthread_mutex_lock(&f->mutex);
     f->n_done[seq - f->seqs]++;
+    f->n_told_early += seq->error.status == T5_ERR_DEVICE && !stats.is_lost;
     pthread_cond_broadcast(&f->changed);
     pthread_mutex_unlock(&f->mutex);
 }
@@ -172,8 +176,9 @@ static void free_slot_is_refilled_at_once(void **state)
 }
 
 /* Claim: whatever call fails, at whatever time, every sequence ends once; a device error ends all that runs on
- * it, and what waits when it was the last one, and is final; another error ends only those in that pass and the engine
- * goes on. Method: each batch call of the run fails once, in turn, with each kind of error, on one device and on two.
+ * it, and what waits when it was the last one, and is final, and the engine's counters say so before anybody hears of
+ * it; another error ends only those in that pass and the engine goes on. Method: each batch call of the run fails once,
+ * in turn, with each kind of error, on one device and on two.
  */
 /* One case: the i_call-th call of `op` fails. False when it was not reached. */
 static bool call_fails(int32_t n_devices, fake_op op, int i_call, t5_status failure)
@@ -185,6 +190,7 @@ static bool call_fails(int32_t n_devices, fake_op op, int i_call, t5_status fail
     fake_batch_fail(op, i_call, failure);
     assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS, &err), T5_OK);
     wait_all(&f);
+    assert_int_equal(f.n_told_early, 0);
     const bool has_failed = fake_batch_n_calls(op) > i_call;
     t5_engine_stats_get(f.engine, &stats);
     int n_failed = 0;

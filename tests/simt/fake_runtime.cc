@@ -53,11 +53,18 @@ static std::set<CUstream_st *> &streams = *new std::set<CUstream_st *>;
 static uint64_t n_calls, bytes_max = UINT64_MAX;
 static simt_totals totals;
 static bool refuses_graphs;
+/* Of the environment: the call from which on the device is lost, for programs that only run on this runtime. */
+static uint64_t lost_at()
+{
+    const char *text = getenv("SIMT_LOST_AT");
+    return text != nullptr ? strtoull(text, nullptr, 10) : 0;
+}
+
 static struct {
     bool is_armed, is_sticky;
     uint64_t at;
     cudaError_t error;
-} fault;
+} fault = {getenv("SIMT_LOST_AT") != nullptr, true, lost_at(), cudaErrorLaunchFailure};
 
 cudaError_t count_call()
 {
