@@ -102,7 +102,7 @@ static t5_status load_t5_environment(t5_config *c, char *const *env, t5_error *e
         snprintf(name, sizeof name, "%.*s", n - 3, *env + 3);
         for (char *p = name; *p != '\0'; p++)
             *p = (char)tolower((unsigned char)*p);
-        if (strcmp(name, "config") == 0) continue;
+        if (strcmp(name, "config") == 0 || strncmp(name, "cuda_", 5) == 0) continue; /* the GPU plug-in's: device/ */
         t5_config_key key = t5_config_find(name);
         if (key == T5_KEYS_COUNT) {
             snprintf(c->warning, sizeof c->warning, "%s: no such setting%s", origin,

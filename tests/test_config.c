@@ -185,6 +185,9 @@ static void unknown_variables_warn(void **state)
     const sources s = {NULL, {"T5_MAX_RUNNING_ROW=1"}, {NULL}};
     assert_int_equal(load(&s, &c, &action, &err), T5_OK);
     assert_string_equal(c.warning, "environment T5_MAX_RUNNING_ROW: no such setting, did you mean max_running_rows?");
+    const sources plugin = {NULL, {"T5_CUDA_DETERMINISTIC=1"}, {NULL}}; /* the GPU plug-in's, no setting */
+    assert_int_equal(load(&plugin, &c, &action, &err), T5_OK);
+    assert_string_equal(c.warning, "");
 }
 
 /* Claim: what --print-config prints is a configuration file with the same values. Method: print, load, print again. */
