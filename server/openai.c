@@ -226,7 +226,7 @@ static t5_status read_options(const json_t *fields, completion_state *state, t5_
     T5_TRY(set_option(fields, "seed", "seed", d, err));
     T5_TRY(set_option(fields, "n", "num_return_sequences", d, err));
     if (temperature != NULL && !json_is_null(temperature)) {
-        d->do_sample = !json_is_number(temperature) || json_number_value(temperature) > 0;
+        d->do_sample = !json_is_number(temperature) || json_number_value(temperature) != 0;
         d->num_beams = 1;
         if (d->do_sample) T5_TRY(set_option(fields, "temperature", "temperature", d, err));
         if (d->do_sample) T5_TRY(set_option(fields, "top_p", "top_p", d, err));
@@ -238,21 +238,32 @@ out:
     return status;
 }
 
+/* The value says nothing. */
+static bool is_neutral(const json_t *value, double neutral)
+{
+    if (json_is_number(value)) return json_number_value(value) == neutral;
+    return value == NULL || json_is_null(value) || json_is_false(value) ||
+           (json_is_string(value) && json_string_length(value) == 0) ||
+           (json_is_array(value) && json_array_size(value) == 0) ||
+           (json_is_object(value) && json_object_size(value) == 0);
+}
+
 /* What would change the text and that we do not do. */
 static t5_status check_unsupported(const json_t *fields, t5_error *err)
 {
-    static const char *const names[] = {
-        "stop", "suffix", "echo", "best_of", "logit_bias", "presence_penalty", "frequency_penalty"};
-    for (size_t i = 0; i < T5_COUNT(names); i++) {
-        const json_t *value = json_object_get(fields, names[i]);
-        const bool is_neutral = value == NULL || json_is_null(value) || json_is_false(value) ||
-                                (json_is_number(value) && json_number_value(value) <= 0) ||
-                                (json_is_integer(value) && json_integer_value(value) == 1) ||
-                                (json_is_string(value) && json_string_length(value) == 0) ||
-                                (json_is_array(value) && json_array_size(value) == 0) ||
-                                (json_is_object(value) && json_object_size(value) == 0);
-        if (!is_neutral) return T5_FAIL(err, T5_ERR_ARG, "%s is not supported", names[i]);
-    }
+    static const struct {
+        const char *name;
+        double neutral;
+    } names[] = {{"stop", 0},
+                 {"suffix", 0},
+                 {"echo", 0},
+                 {"best_of", 1},
+                 {"logit_bias", 0},
+                 {"presence_penalty", 0},
+                 {"frequency_penalty", 0}};
+    for (size_t i = 0; i < T5_COUNT(names); i++)
+        if (!is_neutral(json_object_get(fields, names[i].name), names[i].neutral))
+            return T5_FAIL(err, T5_ERR_ARG, "%s is not supported", names[i].name);
     return T5_OK;
 }
 
@@ -294,7 +305,7 @@ static t5_status begin(t5_exchange *x, completion_state *state, const json_t *fi
     T5_TRY(read_prompts(json_object_get(fields, "prompt"), rules, &inputs, &request.n_inputs, err));
     T5_TRY(check_unsupported(fields, err));
     T5_TRY(read_options(fields, state, &request, t5_translator_tgt_len_max(translator) - 1, err));
-    state->is_streamed = json_is_true(json_object_get(fields, "stream"));
+    T5_TRY(t5_params_read_bool(fields, false, "stream", &state->is_streamed, err));
     state->shows_usage = json_is_true(json_object_get(json_object_get(fields, "stream_options"), "include_usage"));
     state->shows_logprobs = json_is_integer(logprobs);
     request.inputs = inputs;

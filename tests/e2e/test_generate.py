@@ -74,6 +74,20 @@ class Generate(unittest.TestCase):
             form = server.post("/generate", b"input=Hello&num_beams=2&token_logprobs=true", "application/x-www-form-urlencoded")
             self.assertEqual((form.status, len(form.json()["token_logprobs"])), (200, 1))
 
+    def test_openai_takes_nothing_silently(self):
+        """Claim: what would change a completion and is not done is refused by name; what changes nothing is taken."""
+        refused = {"stop": "x", "suffix": "x", "echo": True, "best_of": 2, "logit_bias": {"5": 1}, "presence_penalty": 1,
+                   "frequency_penalty": -0.5, "temperature": -1, "stream": "yes", "max_tokens": 0, "n": 0}
+        taken = {"stop": None, "suffix": "", "echo": False, "best_of": 1, "logit_bias": {}, "presence_penalty": 0,
+                 "frequency_penalty": 0.0, "temperature": 0, "stream": False, "user": "somebody"}
+        with Server(PROGRAM) as server:
+            for name, value in refused.items():
+                reply = server.post("/v1/completions", json.dumps({"prompt": "Hi", "max_tokens": 2, name: value}).encode())
+                self.assertEqual((name, reply.status), (name, 400))
+                self.assertIn(name, reply.json()["error"]["message"])
+            reply = server.post("/v1/completions", json.dumps({"prompt": "Hi", "max_tokens": 2, **taken}).encode())
+            self.assertEqual(reply.status, 200, reply.body)
+
 
 if __name__ == "__main__":
     unittest.main()
