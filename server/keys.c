@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -96,6 +97,14 @@ static json_t *describe(const t5_key *key)
                      (json_int_t)key->char_limit);
 }
 
+/* The file that replaces `path` is whose that was, and has its readers: a service may have a user of its own. */
+static bool keep_readers(int fd, const char *path)
+{
+    struct stat before;
+    if (stat(path, &before) != 0) return errno == ENOENT;
+    return fchown(fd, before.st_uid, before.st_gid) == 0 && fchmod(fd, before.st_mode & 0777) == 0;
+}
+
 /* Writes beside the file, makes it last, and renames: a reader sees the old file or the new one. */
 static t5_status replace_file(const char *path, const char *text, t5_error *err)
 {
@@ -105,7 +114,7 @@ static t5_status replace_file(const char *path, const char *text, t5_error *err)
     if (n < 0 || (size_t)n >= sizeof beside) return T5_FAIL(err, T5_ERR_ARG, "the path is too long");
     const int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) return T5_FAIL(err, T5_ERR_IO, "%s: %s", beside, strerror(errno));
-    const bool is_written = write(fd, text, n_bytes) == (ssize_t)n_bytes && fsync(fd) == 0;
+    const bool is_written = keep_readers(fd, path) && write(fd, text, n_bytes) == (ssize_t)n_bytes && fsync(fd) == 0;
     const bool is_closed = close(fd) == 0;
     if (is_written && is_closed && rename(beside, path) == 0) return T5_OK;
     const int cause = errno;

@@ -2,6 +2,7 @@
 """API keys and limits, over HTTP. Usage: test_access.py T5SERVE T5SERVE_FAKE"""
 import json
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -101,6 +102,19 @@ class Access(unittest.TestCase):
             done = subprocess.run([FAKE, "--port", "0", *flags], capture_output=True, text=True, check=False, timeout=60)
             self.assertNotEqual(done.returncode, 0)
             self.assertIn(wanted, done.stderr)
+
+    def test_file_keeps_its_readers(self):
+        """Claim: a new file of keys is for its owner only; who may read it, and whose it is, stays as people set it: a service
+        with a user of its own goes on reading it. Method: mode and, as root, owner before and after a change."""
+        self.add()
+        self.assertEqual(stat.S_IMODE(os.stat(self.file).st_mode), 0o600)
+        os.chmod(self.file, 0o640)
+        if os.geteuid() == 0:
+            os.chown(self.file, 1234, 5678)
+        before = os.stat(self.file)
+        self.add()
+        after = os.stat(self.file)
+        self.assertEqual((after.st_mode, after.st_uid, after.st_gid), (before.st_mode, before.st_uid, before.st_gid))
 
     def test_command(self):
         """Claim: list shows what was added, remove takes it away, mistakes are told with exit code 2."""
