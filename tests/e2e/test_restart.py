@@ -46,6 +46,8 @@ class Clients:
                     sock = None
         except (ConnectionRefusedError, ConnectionResetError):
             pass
+        except Exception as problem:  # pylint: disable=broad-except
+            self.lost.append(repr(problem))
 
     def join(self):
         for thread in self.threads:
@@ -81,7 +83,7 @@ class Restart(unittest.TestCase):
         slow = self.requests[0].replace(b'"num_beams": 1', b'"num_beams": 8, "min_new_tokens": 60, "max_new_tokens": 64')
         self.assertNotEqual(slow, self.requests[0])
         slow = re.sub(rb"Content-Length: \d+", b"Content-Length: %d" % len(slow.partition(b"\r\n\r\n")[2]), slow)
-        for i in range(max(2, REPEATS // 5)):
+        for i in range(max(2, REPEATS // 10)):
             with Server(PROGRAM, *FLAGS) as server:
                 socks = [server.connect() for _ in range(scaled(200, 40))]
                 for sock in socks:
@@ -101,7 +103,7 @@ class Restart(unittest.TestCase):
         """Claim: after SIGKILL in the middle of load the same port serves again at once, and rightly. Method: the time from
         the new process's start until it listens, with the model's file in memory."""
         rng, took, port = random.Random(8), [], 0
-        for _ in range(REPEATS):
+        for _ in range(max(2, REPEATS // 2)):
             begin = time.monotonic()
             with Server(PROGRAM, *FLAGS, "--port", str(port)) as server:
                 took.append(time.monotonic() - begin)
@@ -112,7 +114,7 @@ class Restart(unittest.TestCase):
                 server.process.kill()
                 self.assertEqual(server.process.wait(20), -signal.SIGKILL)
                 clients.join()
-        print(f"{REPEATS} kills; ready again in {max(took):.2f} s at most")
+        print(f"{len(took)} kills; ready again in {max(took):.2f} s at most")
         self.assertLess(max(took), 2 if scaled(100) == 100 else 20)
 
 
