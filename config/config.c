@@ -267,7 +267,8 @@ void t5_config_print_help(FILE *file)
     fprintf(
         file,
         "t5serve: translates over HTTP with a T5 model.\n\n"
-        "usage: t5serve [--config FILE] [--KEY VALUE] ...\n\n"
+        "usage: t5serve [--config FILE] [--KEY VALUE] ...\n"
+        "       t5serve keys add|list|remove ...      API keys; see t5serve keys --help\n\n"
         "  --config FILE              settings as a JSON object of the keys below (default: T5_CONFIG)\n"
         "  --print-config             print the settings, and where each comes from, and exit\n"
         "  --health                   ask the server that runs with these settings whether it is well, and exit\n"
@@ -275,7 +276,8 @@ void t5_config_print_help(FILE *file)
         "  --help                     print this and exit\n\n"
         "Keys, as flags; in the file with underscores (\"queue_depth\": 64), in the environment as T5_QUEUE_DEPTH.\n"
         "Flags win over the environment, the environment over the file. LibreTranslate's LT_HOST, LT_PORT,\n"
-        "LT_CHAR_LIMIT, LT_BATCH_LIMIT, LT_ALTERNATIVES_LIMIT and LT_METRICS count where no T5_ one is set.\n\n");
+        "LT_REQ_LIMIT, LT_CHAR_LIMIT, LT_BATCH_LIMIT, LT_ALTERNATIVES_LIMIT, LT_METRICS and LT_DISABLE_WEB_UI\n"
+        "count where no T5_ one is set. What is on is turned off with --access-log=false.\n\n");
     for (size_t i = 0; i < T5_COUNT(rows); i++)
         print_help_row(&rows[i], file);
 }

@@ -199,11 +199,11 @@ static const char usage[] = "usage: t5serve keys add --file FILE [--name NAME] [
                             "       t5serve keys remove --file FILE ID\n"
                             "\n"
                             "Keys for `t5serve --api-keys FILE`. A new key is shown once; the file has only its hash.\n"
-                            "  --req-limit N    requests a minute of this key; -1: the server's\n"
+                            "  --req-limit N    texts a minute of this key; -1: the server's\n"
                             "  --char-limit N   characters of one text; -1: the server's\n";
 
 typedef struct {
-    const char *action, *path, *name, *id;
+    const char *path, *name, *id;
     int64_t req_limit, char_limit;
 } command;
 
@@ -228,7 +228,7 @@ static t5_status parse_name(const char *value, const char **out, t5_error *err)
 
 static t5_status parse_command(int argc, char **argv, command *c, t5_error *err)
 {
-    *c = (command){.action = argc > 1 ? argv[1] : "", .name = "", .req_limit = -1, .char_limit = -1};
+    *c = (command){.name = "", .req_limit = -1, .char_limit = -1};
     t5_status status = T5_OK;
     for (int i = 2; i < argc && status == T5_OK; i++) {
         const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -279,10 +279,11 @@ t5_status t5_keys_command(int argc, char **argv, FILE *out, t5_error *err)
         fputs(usage, out);
         return T5_OK;
     }
+    const char *action = argc > 1 ? argv[1] : "";
+    const bool is_add = strcmp(action, "add") == 0, is_remove = strcmp(action, "remove") == 0;
+    if (!is_add && !is_remove && strcmp(action, "list") != 0)
+        return T5_FAIL(err, T5_ERR_ARG, "keys '%.40s': add, list or remove; see t5serve keys --help", action);
     T5_TRY(parse_command(argc, argv, &c, err));
-    const bool is_add = strcmp(c.action, "add") == 0, is_remove = strcmp(c.action, "remove") == 0;
-    if (!is_add && !is_remove && strcmp(c.action, "list") != 0)
-        T5_TRY(T5_FAIL(err, T5_ERR_ARG, "'%.40s': add, list or remove; see t5serve keys --help", c.action));
     const bool is_new = is_add && access(c.path, F_OK) != 0;
     if (!is_new) T5_TRY(t5_keys_load(c.path, &keys, err));
     if (is_add) T5_TRY(t5_keys_add(&keys, c.name, c.req_limit, c.char_limit, key, err));

@@ -126,7 +126,10 @@ class Access(unittest.TestCase):
         self.assertEqual(len(keys("list", "--file", self.file).stdout.splitlines()), 1)
         self.assertEqual(keys("remove", "--file", self.file, "00000000").returncode, 2)
         self.assertEqual(keys("frobnicate", "--file", self.file).returncode, 2)
+        for words in ((), ("frobnicate",), ("--file", self.file)):
+            self.assertIn("add, list or remove", keys(*words).stderr)
         self.assertIn("keys add", keys("--help").stdout)
+        self.assertIn("keys add", subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, check=True).stdout)
 
 
 if __name__ == "__main__":
