@@ -18,7 +18,13 @@ struct exp_fibers_clusters {
     std::map<unsigned, cluster> clusters;
 };
 
-static exp_fibers_clusters *current; /* one grid runs at a time */
+/* Of the block that the calling fiber is in. Kernels that overlap are under way together. */
+static std::map<const simt::block *, exp_fibers_clusters *> clusters_of;
+
+static exp_fibers_clusters &own_clusters()
+{
+    return *clusters_of.at(simt::current_fiber()->home);
+}
 
 void exp_fibers_setup()
 {
@@ -37,27 +43,28 @@ std::shared_ptr<exp_fibers_clusters> exp_fibers_create(unsigned cluster_blocks)
 
 static cluster &own_cluster()
 {
-    cluster &c = current->clusters[blockIdx.x / current->n_blocks];
-    c.blocks.resize(current->n_blocks, nullptr);
+    exp_fibers_clusters &own = own_clusters();
+    cluster &c = own.clusters[blockIdx.x / own.n_blocks];
+    c.blocks.resize(own.n_blocks, nullptr);
     return c;
 }
 
 void exp_fibers_enter(exp_fibers_clusters *clusters)
 {
-    current = clusters;
+    clusters_of[simt::current_fiber()->home] = clusters;
     own_cluster().blocks[exp_fibers_rank()] = simt::current_fiber()->home;
 }
 
 unsigned exp_fibers_rank()
 {
-    return blockIdx.x % current->n_blocks;
+    return blockIdx.x % own_clusters().n_blocks;
 }
 
 void exp_fibers_sync(simt_place place)
 {
     cluster &c = own_cluster();
     char *tag = &c.tags[c.generation & 1];
-    size_t n_threads = (size_t)blockDim.x * blockDim.y * blockDim.z * current->n_blocks;
+    size_t n_threads = (size_t)blockDim.x * blockDim.y * blockDim.z * own_clusters().n_blocks;
     simt::release(tag);
     if (++c.n_arrived == n_threads) {
         c.n_arrived = 0;
@@ -75,7 +82,7 @@ void exp_fibers_sync(simt_place place)
 void *exp_fibers_map(const void *p, unsigned rank)
 {
     simt::block *own = simt::current_fiber()->home;
-    simt::block *other = rank < current->n_blocks ? own_cluster().blocks[rank] : nullptr;
+    simt::block *other = rank < own_clusters().n_blocks ? own_cluster().blocks[rank] : nullptr;
     if (other == nullptr) simt::fail("distributed shared memory of block %u, which has not begun", rank);
     if (!other->is_live) simt::fail("distributed shared memory of block %u, which has ended", rank);
     const char *at = (const char *)p;
