@@ -139,9 +139,10 @@ static t5_status open_cuda_by_name(const t5_device_options *options, int number,
 static t5_status open_auto(const t5_device_options *options, t5_compute_type type, t5_backend **out, t5_error *err)
 {
     t5_error reason = {0};
-    char quoted[2 * T5_ERROR_TEXT_MAX];
+    char text[T5_ERROR_TEXT_MAX + 32], quoted[2 * sizeof text];
     if (open_cuda(0, options->compute_type, out, &reason) == T5_OK) return T5_OK;
-    t5_log(T5_LOG_INFO, "no_gpu using=cpu why=%s", t5_log_quote(quoted, sizeof quoted, reason.text));
+    snprintf(text, sizeof text, "no GPU: %s, using the CPU", reason.text);
+    t5_log(T5_LOG_INFO, "no_gpu text=%s", t5_log_quote(quoted, sizeof quoted, text));
     return open_cpu(options, type, out, err);
 }
 

@@ -76,6 +76,15 @@ class Startup(unittest.TestCase):
             self.refuses(run("--port", port), 1, f"port {port}", "taken", "--port")
         self.refuses(run("--host", "no.such.host.invalid", "--port", "0"), 1, "no.such.host.invalid")
 
+    def test_no_gpu(self):
+        """Claim: without a usable GPU the server says why and that it uses the CPU, and works. Method: a plug-in that is missing,
+        and one that is no library."""
+        with tempfile.NamedTemporaryFile() as empty:
+            for plugin, why in (("/no-such-plugin", "no such file"), (empty.name, "file too short")):
+                with Server(PROGRAM, "--device", "auto", env={"T5_CUDA_PLUGIN": plugin}) as server:
+                    self.assertRegex(server.log_text(), f'text="no GPU: .*{plugin}.*{why}, using the CPU"')
+                    self.assertEqual(server.translate("How are you?").status, 200)
+
     def test_target_tokens_are_those_of_the_translation(self):
         """Claim: max_new_tokens is the longest translation that can be asked for. Method: the limit, and one more."""
         with Server(PROGRAM, "--max-new-tokens", "6") as server:
