@@ -83,7 +83,8 @@ static void linear_odd_sizes(void **state)
     }
 }
 
-/* Claim: the same on the shapes of T5-small, FLAN-T5-small and T5-base. Method: each product of a layer, few rows. */
+/* Claim: the same on the shapes of T5-small, FLAN-T5-small, T5-base, ByT5-small and MADLAD-3B. Method: products of a
+ * layer with few rows; of the widest outputs a part, since the rest repeats. */
 static void linear_family_shapes(void **state)
 {
     static const product_case cases[] = {
@@ -103,6 +104,19 @@ static void linear_family_shapes(void **state)
         {.n_rows = 3, .d_in = 1024, .d_out = 512, .adds = true},
         {.n_rows = 1, .d_in = 768, .d_out = 768, .adds = true},
         {.n_rows = 1, .d_in = 2816, .d_out = 64, .adds = true},
+        {.n_rows = 2, .d_in = 1472, .d_out = 1152, .is_normed = true},
+        {.n_rows = 2, .d_in = 384, .d_out = 1472, .adds = true},
+        {.n_rows = 1, .d_in = 3584, .d_out = 1472, .adds = true},
+        {.n_rows = 2, .d_in = 1024, .d_out = 768, .is_normed = true},
+        {.n_rows = 1, .d_in = 2048, .d_out = 1024, .adds = true},
+        {.n_rows = 1,
+         .d_in = 1024,
+         .d_out = 1024,
+         .is_normed = true,
+         .is_gated = true,
+         .has_act = true,
+         .act = T5_ACT_GELU_TANH},
+        {.n_rows = 2, .d_in = 8192, .d_out = 256, .adds = true},
     };
     for (size_t i = 0; i < T5_COUNT(cases); i++)
         run_product(*state, &cases[i]);
