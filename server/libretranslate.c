@@ -106,10 +106,11 @@ void t5_frontend_settings_handle(t5_exchange *x, void *server)
     const t5_server *s = server;
     const char *code = first_target(s), *name = t5_langcode_name(code);
     json_t *value =
-        json_pack("{s:b, s:I, s:b, s:i, s:b, s:{s:{s:s, s:s}, s:{s:s, s:s}}, s:b, s:[]}", "apiKeys", s->has_keys,
-                  "charLimit", (json_int_t)s->rules.chars_max, "filesTranslation", 0, "frontendTimeout", 500,
-                  "keyRequired", s->requires_key, "language", "source", "code", "auto", "name", "Auto Detect", "target",
-                  "code", code, "name", name != NULL ? name : code, "suggestions", 0, "supportedFilesFormat");
+        json_pack("{s:I, s:b, s:I, s:b, s:i, s:b, s:{s:{s:s, s:s}, s:{s:s, s:s}}, s:b, s:[]}", "alternativesLimit",
+                  (json_int_t)s->rules.alternatives_max, "apiKeys", s->has_keys, "charLimit",
+                  (json_int_t)s->rules.chars_max, "filesTranslation", 0, "frontendTimeout", 500, "keyRequired",
+                  s->requires_key, "language", "source", "code", "auto", "name", "Auto Detect", "target", "code", code,
+                  "name", name != NULL ? name : code, "suggestions", 0, "supportedFilesFormat");
     t5_exchange_reply_json(x, 200, value);
     json_decref(value);
 }

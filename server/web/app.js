@@ -9,11 +9,11 @@ const get = (id) => document.getElementById(id);
 const ui = {
   text: get('text'), source: get('source'), target: get('target'), translation: get('translation'), state: get('state'),
   detected: get('detected'), count: get('count'), alternatives: get('alternatives'), curl: get('curl'),
-  swap: get('swap'), copy: get('copy'), save: get('save'),
+  swap: get('swap'), copy: get('copy'), save: get('save'), key: get('key'),
 };
 
 let languages = [];
-let settings = { charLimit: -1, frontendTimeout: PAUSE_MS };
+let settings = { alternativesLimit: -1, apiKeys: false, charLimit: -1, frontendTimeout: PAUSE_MS, keyRequired: false };
 let running = null; /* AbortController of the request on its way */
 let timer = 0;
 let detectedCode = '';
@@ -45,13 +45,16 @@ function fillTargets(wanted) {
   fill(ui.target, codes.map((code) => [code, nameOf(code)]), wanted || ui.target.value);
 }
 
-function requestBody() {
-  return { q: ui.text.value, source: ui.source.value, target: ui.target.value, alternatives: ALTERNATIVES };
+function requestBody(key) {
+  const limit = settings.alternativesLimit;
+  const alternatives = limit >= 0 ? Math.min(limit, ALTERNATIVES) : ALTERNATIVES;
+  const body = { q: ui.text.value, source: ui.source.value, target: ui.target.value, alternatives };
+  return key ? { ...body, api_key: key } : body;
 }
 
 /* In single quotes a shell takes everything as it is, but for the quote itself. */
 function showCurl() {
-  const body = JSON.stringify(requestBody()).replaceAll("'", "'\\''");
+  const body = JSON.stringify(requestBody(ui.key.value && 'YOUR_KEY')).replaceAll("'", "'\\''");
   const url = new URL('translate', location.href).href;
   ui.curl.textContent = `curl -s ${url} -H 'content-type: application/json' \\\n     -d '${body}'`;
 }
@@ -107,12 +110,18 @@ async function translate() {
     showNothing();
     return;
   }
+  if (settings.keyRequired && ui.key.value === '') {
+    showNothing();
+    showState('This server needs an API key.', true);
+    return;
+  }
   const own = running = new AbortController();
   showState('Translating…');
   ui.translation.classList.add('stale');
   try {
     const response = await fetch('translate', {
-      method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(requestBody()), signal: own.signal,
+      method: 'POST', headers: { 'content-type': 'application/json' }, signal: own.signal,
+      body: JSON.stringify(requestBody(ui.key.value)),
     });
     const reply = await response.json();
     if (own.signal.aborted) return;
@@ -227,6 +236,7 @@ function listen() {
   ui.save.addEventListener('click', save);
   get('clear').addEventListener('click', () => { ui.text.value = ''; ui.text.focus(); showCount(); translateNow(); });
   get('file').addEventListener('change', (event) => { open(event.target.files[0]); event.target.value = ''; });
+  ui.key.addEventListener('change', () => { remember('key', ui.key.value); translateNow(); });
   get('copy-curl').addEventListener('click', () => copy(ui.curl.textContent, get('copy-curl')));
   get('theme').addEventListener('click', switchTheme);
   get('form').addEventListener('submit', (event) => { event.preventDefault(); translateNow(); });
@@ -258,6 +268,8 @@ async function start() {
     return;
   }
   const sources = languages.filter((language) => language.targets.some((code) => code !== language.code));
+  get('key-field').hidden = !settings.apiKeys;
+  ui.key.value = settings.apiKeys ? recall('key') : '';
   fill(ui.source, [['auto', 'Detect language'], ...sources.map((language) => [language.code, language.name])],
        query.get('source') || recall('source') || 'auto');
   fillTargets(query.get('target') || recall('target') || settings.language.target.code);

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -64,6 +65,36 @@ class Page(unittest.TestCase):
         self.assertGreaterEqual(self.page.locator("#alternatives li").count(), 1)
         expect(self.page.locator("#count")).to_have_text("21 characters")
         self.shoot("page")
+
+    def test_few_alternatives(self):
+        """Claim: the page asks for no more alternatives than the server gives. Method: limits of 0 and 1."""
+        for limit in (0, 1):
+            with Server(PROGRAM, "--alternatives-limit", str(limit)) as server:
+                self.page.goto(f"http://127.0.0.1:{server.port}/?source=en&target=de&q=Hello")
+                expect(self.page.locator("#translation")).not_to_have_text("")
+                self.assertLessEqual(self.page.locator("#alternatives li").count(), limit)
+        self.requests = []
+
+    def test_key(self):
+        """Claim: where the server wants a key the page asks for it, sends it, keeps it, and never shows it; elsewhere there is no
+        field."""
+        self.open()
+        expect(self.page.locator("#key")).to_be_hidden()
+        with tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "keys.json")
+            key = subprocess.run([PROGRAM, "keys", "add", "--file", file], capture_output=True, text=True, check=True).stdout.strip()
+            with Server(PROGRAM, "--api-keys", file, "--require-api-key") as server:
+                url = f"http://127.0.0.1:{server.port}/?source=en&target=de&q=Hello"
+                self.page.goto(url)
+                expect(self.page.locator("#state")).to_have_text("This server needs an API key.")
+                self.page.locator("#key").fill(key)
+                self.page.locator("#key").press("Enter")
+                expect(self.page.locator("#translation")).not_to_have_text("")
+                self.shoot("key")
+                self.page.goto(url)
+                expect(self.page.locator("#translation")).not_to_have_text("")
+                self.assertNotIn(key, self.page.locator("#curl").text_content())
+        self.requests = []
 
     def test_swap(self):
         """Claim: swapping exchanges languages and texts where the model can, and says so where it cannot."""
