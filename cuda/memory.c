@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define STAGING_ALIGN 64 /* pieces of the ring hold numbers of any type; divides T5_CUDA_STAGING_BYTES */
+
 static double megabytes(size_t n_bytes)
 {
     return (double)n_bytes / 1e6;
@@ -66,7 +68,7 @@ t5_status t5_cuda_stage(t5_cuda_backend *cuda, size_t n_bytes, void **out, t5_er
         cuda->staging_used = 0;
     }
     *out = cuda->staging + cuda->staging_used;
-    cuda->staging_used += n_bytes;
+    cuda->staging_used += (n_bytes + STAGING_ALIGN - 1) / STAGING_ALIGN * STAGING_ALIGN;
     return T5_OK;
 }
 
