@@ -219,6 +219,18 @@ __device__ __forceinline__ void exp_grid_sync(unsigned *counter, unsigned genera
     __syncthreads();
 }
 
+/* The same by a flag of each block, flags[gridDim.x] that start at 0: one store, and a look at all of them. */
+__device__ __forceinline__ void exp_grid_flags(unsigned *flags, unsigned generation)
+{
+    __syncthreads();
+    if (threadIdx.x == 0) exp_store_release(&flags[blockIdx.x], generation);
+    for (unsigned b = threadIdx.x; b < gridDim.x; b += blockDim.x) {
+        while (exp_load_acquire(&flags[b]) < generation)
+            exp_pause();
+    }
+    __syncthreads();
+}
+
 /* ---- graphs that repeat on the device (loop.h) ---- */
 
 __device__ __forceinline__ void exp_set_condition(exp_condition condition, bool goes_on)

@@ -154,13 +154,7 @@ static __device__ __forceinline__ void await_phase(const phases_args &a, int p)
     if (a.kind == COUNTER) {
         exp_grid_sync(a.flags, (unsigned)p);
     } else if (a.kind == FLAGS) {
-        __syncthreads();
-        if (threadIdx.x == 0) exp_store_release(&a.flags[1 + blockIdx.x], (unsigned)p);
-        for (int b = (int)threadIdx.x; b < (int)gridDim.x; b += (int)blockDim.x) {
-            while (exp_load_acquire(&a.flags[1 + b]) < (unsigned)p)
-                exp_pause();
-        }
-        __syncthreads();
+        exp_grid_flags(a.flags + 1, (unsigned)p);
     } else {
         for (int b = (int)threadIdx.x; b < (int)gridDim.x; b += (int)blockDim.x) {
             while (is_nan(exp_load_relaxed(&a.x[(size_t)p * gridDim.x + (size_t)b])))
