@@ -75,7 +75,7 @@ static t5_status add_multipart(t5_exchange *x, collector *c)
     return c->status;
 }
 
-static t5_status read_fields(t5_exchange *x, const char *repeated, json_t **out, bool *out_is_form, t5_error *err)
+t5_status t5_exchange_fields(t5_exchange *x, const char *repeated, json_t **out, bool *out_is_form, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_content_kind kind = t5_content_kind_of(t5_exchange_header(x, MHD_HTTP_HEADER_CONTENT_TYPE));
@@ -95,14 +95,5 @@ static t5_status read_fields(t5_exchange *x, const char *repeated, json_t **out,
     c.fields = NULL;
 out:
     json_decref(c.fields);
-    return status;
-}
-
-/* The fields are a copy: the body, which may have megabytes, need not wait with its request. */
-t5_status t5_exchange_fields(t5_exchange *x, const char *repeated, json_t **out, bool *out_is_form, t5_error *err)
-{
-    const t5_status status = read_fields(x, repeated, out, out_is_form, err);
-    free(x->body);
-    x->body = NULL;
     return status;
 }

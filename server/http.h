@@ -104,7 +104,7 @@ void t5_exchange_set_usage(t5_exchange *x, int64_t n_texts, int64_t n_source_tok
 
 struct json_t;
 /* The fields of the request: JSON, or query and form together (*out_is_form). In a form a name counts once, but for
- * `repeated` (NULL: none), which is an array. T5_ERR_ARG: not readable. The caller owns *out. Frees the body: once. */
+ * `repeated` (NULL: none), which is an array. T5_ERR_ARG: not readable. The caller owns *out. */
 t5_status t5_exchange_fields(t5_exchange *x, const char *repeated, struct json_t **out, bool *out_is_form,
                              t5_error *err);
 
