@@ -3,7 +3,8 @@
 
 usage: gpu_rivals.py --model DIR [--device cuda|cpu] [--new-tokens 64]
 DIR is a folder of random_model.py without gates. Each rival that python3 cannot import says so in a line of its own, and
-an error of one does not stop the other.
+an error of one does not stop the other. A run is a whole call, so a step's time has its share of the encoder's in it;
+bench_gpu's has not. With --device cpu and a small shape the script can be rehearsed anywhere.
 """
 import argparse
 import importlib.util
@@ -29,8 +30,11 @@ def report(name, n_sources, beams, seconds, new_tokens):
                       "tokens_per_s": round(n_sources * new_tokens / seconds)}), flush=True)
 
 
-def best_of(run, n=3):
-    run()
+def best_of(run, new_tokens, n=3):
+    """Seconds of the fastest of n runs. A run returns how many tokens each output has: a shorter one is no measurement."""
+    lengths = set(run())
+    if lengths != {new_tokens}:
+        raise RuntimeError(f"outputs of {sorted(lengths)} tokens, not {new_tokens}")
     times = []
     for _ in range(n):
         start = time.perf_counter()
@@ -49,12 +53,14 @@ def transformers_runs(args, config):
 
         def run():
             with torch.inference_mode():
-                model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), num_beams=beams, do_sample=False,
-                               max_new_tokens=args.new_tokens, min_new_tokens=args.new_tokens)
+                outputs = model.generate(
+                    input_ids=ids, attention_mask=torch.ones_like(ids), num_beams=beams, do_sample=False,
+                    max_new_tokens=args.new_tokens, min_new_tokens=args.new_tokens)
             if args.device == "cuda":
                 torch.cuda.synchronize()
+            return [len(output) - 1 for output in outputs]  # the start token leads
 
-        report("transformers", n_sources, beams, best_of(run), args.new_tokens)
+        report("transformers", n_sources, beams, best_of(run, args.new_tokens), args.new_tokens)
 
 
 def read_bfloat16(path):
@@ -82,11 +88,13 @@ def ctranslate2_runs(args, config):
             sources = [[f"t{k}" for k in source_ids(config, i)[:-1]] + ["</s>"] for i in range(n_sources)]
 
             def run():
-                translator.translate_batch(sources, beam_size=beams, max_batch_size=n_sources,
-                                           max_decoding_length=args.new_tokens, min_decoding_length=args.new_tokens,
-                                           max_input_length=0, return_end_token=True)
+                results = translator.translate_batch(
+                    sources, beam_size=beams, max_batch_size=n_sources,
+                    max_decoding_length=args.new_tokens, min_decoding_length=args.new_tokens,
+                    max_input_length=0, return_end_token=True)
+                return [len(result.hypotheses[0]) for result in results]
 
-            report("ctranslate2", n_sources, beams, best_of(run), args.new_tokens)
+            report("ctranslate2", n_sources, beams, best_of(run, args.new_tokens), args.new_tokens)
 
 
 def main():

@@ -23,7 +23,9 @@ static __device__ __forceinline__ exp_w8_args product_of(const walk_args &a, int
 {
     int i = phase % a.n_products;
     steps_product p = a.products[i];
-    return {a.w + p.w_at, a.scale + p.scale_at, a.rows[i % 2], 1, p.d_in, p.d_out, nullptr, a.rows[1 - i % 2]};
+    const half *from = i % 2 == 0 ? a.rows[0] : a.rows[1];
+    half *to = i % 2 == 0 ? a.rows[1] : a.rows[0];
+    return {a.w + p.w_at, a.scale + p.scale_at, from, 1, p.d_in, p.d_out, nullptr, to};
 }
 
 /* A warp's first weights of a tile, which are constant: fetched before the blocks meet. */
