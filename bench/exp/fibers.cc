@@ -73,6 +73,7 @@ void exp_fibers_sync(simt_place place)
             simt::make_ready(f);
         c.waiting.clear();
     } else {
+        c.waiting.reserve(n_threads);
         c.waiting.push_back(simt::current_fiber());
         simt::wait_in("a cluster's barrier", place);
     }
