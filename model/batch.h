@@ -43,7 +43,7 @@ typedef struct {
 t5_status t5_batch_create(t5_model *model, const t5_batch_limits *limits, t5_batch **out, t5_error *err);
 void t5_batch_destroy(t5_batch *b); /* accepts NULL */
 
-/* Runs and records the steps of the sizes that a device records, up to 64 rows, so that the first requests find them.
+/* Runs and records the steps of the sizes that a device records, so that the first requests find them.
  * Before the first admission. */
 t5_status t5_batch_warm_up(t5_batch *b, t5_error *err);
 
