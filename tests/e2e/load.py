@@ -153,6 +153,10 @@ def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
+# The server closes a connection that was idle for receive_timeout_ms, 30 s, maybe as its client sends the next request.
+IDLE_S = 10
+
+
 def open_loop(server, request, rate, seconds, rng):
     """Sends `request` at Poisson moments whatever comes back. Returns [(status, body, seconds)]; a client that finds no
     connection free opens one, so that nobody waits for another's reply."""
@@ -167,7 +171,7 @@ def open_loop(server, request, rate, seconds, rng):
             with lock:
                 results.append((reply.status, reply.body, took))
                 if reply.headers.get("connection", "").lower() != "close" and reply.status:
-                    idle.append(sock)
+                    idle.append((sock, time.monotonic()))
                     sock = None
         except OSError as problem:
             with lock:
@@ -183,12 +187,14 @@ def open_loop(server, request, rate, seconds, rng):
         time.sleep(max(0, due - time.monotonic()))
         slots.acquire()
         with lock:
-            sock = idle.pop() if idle else None
+            while idle and idle[0][1] < time.monotonic() - IDLE_S:
+                idle.pop(0)[0].close()
+            sock = idle.pop()[0] if idle else None
         thread = threading.Thread(target=ask, args=(sock, due))
         thread.start()
         threads.append(thread)
     for thread in threads:
         thread.join()
-    for sock in idle:
+    for sock, _ in idle:
         sock.close()
     return results
