@@ -166,7 +166,7 @@ for shape in $shapes; do
     [ "$mode" != rehearse ] || quick=--quick
     # shellcheck disable=SC2086 # a flag or nothing
     lines 60 "speed $shape" "speed-$shape.jsonl" "$(program bench_gpu)" --model "$(folder_of "$shape")" $quick
-    if [ "$mode" != rehearse ] && [ "$shape" != madlad-3b ]; then
+    if [ "$mode" != rehearse ]; then
         lines 45 "rivals $shape" "rivals-$shape.jsonl" python3 bench/gpu_rivals.py --model "$(folder_of "$shape")"
     fi
 done

@@ -2,7 +2,7 @@
 """The rivals on the same random weights and the same loads as bench_gpu: one JSON line a case. Experiment 3.
 
 usage: gpu_rivals.py --model DIR [--device cuda|cpu] [--new-tokens 64]
-DIR is a folder of random_model.py without gates. Each rival that python3 cannot import says so in a line of its own,
+DIR is a folder of random_model.py. Each rival that python3 cannot import says so in a line of its own,
 and an error of one does not stop the other. A run is a whole call, so a step's time has its share of the encoder's in
 it; bench_gpu's has not. With --device cpu and a small shape the script can be rehearsed anywhere.
 """

@@ -74,6 +74,10 @@ def random_weights(config):
     return w
 
 
+def is_gated(config):
+    return config.get("feed_forward_proj", "relu").startswith("gated-")
+
+
 def fill_stack(spec, w, stack, config):
     """What ctranslate2.converters.transformers.T5Loader does, from our names instead of a torch module."""
     embeddings = spec.embeddings[0] if isinstance(spec.embeddings, list) else spec.embeddings
@@ -92,7 +96,11 @@ def fill_stack(spec, w, stack, config):
             fill_attention(layer.attention, w, prefix + "1.EncDecAttention", is_self=False)
             layer.attention.layer_norm.gamma = w[prefix + "1.layer_norm.weight"]
             last = 2
-        layer.ffn.linear_0.weight = w[f"{prefix}{last}.DenseReluDense.wi.weight"]
+        if is_gated(config):
+            layer.ffn.linear_0.weight = w[f"{prefix}{last}.DenseReluDense.wi_0.weight"]
+            layer.ffn.linear_0_noact.weight = w[f"{prefix}{last}.DenseReluDense.wi_1.weight"]
+        else:
+            layer.ffn.linear_0.weight = w[f"{prefix}{last}.DenseReluDense.wi.weight"]
         layer.ffn.linear_1.weight = w[f"{prefix}{last}.DenseReluDense.wo.weight"]
         layer.ffn.layer_norm.gamma = w[f"{prefix}{last}.layer_norm.weight"]
 
@@ -115,11 +123,15 @@ def fill_attention(spec, w, prefix, is_self):
 def write_ctranslate2(w, config, folder):
     spec = transformer_spec.TransformerSpec.from_config(
         (config["num_layers"], config["num_decoder_layers"]), config["num_heads"], pre_norm=True,
-        activation=common_spec.Activation.RELU, relative_attention_bias=True, rms_norm=True)
+        activation=common_spec.Activation.GELUTanh if is_gated(config) else common_spec.Activation.RELU,
+        ffn_glu=is_gated(config), relative_attention_bias=True, rms_norm=True)
     fill_stack(spec.encoder, w, "encoder", config)
     fill_stack(spec.decoder, w, "decoder", config)
-    spec.decoder.projection.weight = w["shared.weight"]
-    spec.decoder.scale_outputs = config["d_model"] ** -0.5
+    if config.get("tie_word_embeddings", True):
+        spec.decoder.projection.weight = w["shared.weight"]
+        spec.decoder.scale_outputs = config["d_model"] ** -0.5
+    else:
+        spec.decoder.projection.weight = w["lm_head.weight"]
     tokens = ["<pad>", "</s>", "<unk>"] + [f"t{i}" for i in range(3, config["vocab_size"])]
     spec.register_source_vocabulary(tokens)
     spec.register_target_vocabulary(tokens)
