@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TICK_MS 250 /* deadlines */
+#define TICK_MS 500 /* deadlines */
 #define POLL_MS 20  /* clients that may have left, or that linger */
 #define LINGER_MS 5000
 #define LINGERING_MAX 64 /* each holds a file descriptor */
