@@ -5,7 +5,6 @@
 #include "base/utf8.h"
 
 #include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -67,7 +66,7 @@ static t5_status read_language(const json_t *fields, const char *name, const t5_
     return T5_OK;
 }
 
-static t5_status read_languages(const json_t *fields, const t5_params_rules *rules, t5_deepl_params *p, t5_error *err)
+static t5_status read_languages(const json_t *fields, const t5_params_rules *rules, t5_params *p, t5_error *err)
 {
     t5_status status = T5_OK;
     bool has_source = false, has_target = false;
@@ -82,11 +81,6 @@ out:
     return status;
 }
 
-static const json_t *text_at(const json_t *texts, size_t i)
-{
-    return json_is_array(texts) ? json_array_get(texts, i) : texts;
-}
-
 static t5_status check_texts(const json_t *texts, const t5_params_rules *rules, t5_error *err)
 {
     const size_t n_texts = json_is_array(texts) ? json_array_size(texts) : json_is_string(texts);
@@ -95,7 +89,7 @@ static t5_status check_texts(const json_t *texts, const t5_params_rules *rules, 
         return T5_FAIL(err, T5_ERR_ARG, "Too many texts: %zu, at most %lld are taken in a request", n_texts,
                        (long long)rules->texts_max);
     for (size_t i = 0; i < n_texts; i++) {
-        const json_t *text = text_at(texts, i);
+        const json_t *text = t5_params_text_at(texts, i);
         if (!json_is_string(text)) return T5_FAIL(err, T5_ERR_ARG, "Parameter 'text' must be an array of strings");
         const size_t n_chars = t5_utf8_count(json_string_value(text), json_string_length(text));
         if (rules->chars_max >= 0 && n_chars > (size_t)rules->chars_max)
@@ -105,50 +99,19 @@ static t5_status check_texts(const json_t *texts, const t5_params_rules *rules, 
     return T5_OK;
 }
 
-/* Copies the texts, each with a NUL behind it, into one block. */
-static t5_status copy_texts(const json_t *texts, t5_deepl_params *p, t5_error *err)
-{
-    const size_t n_texts = json_is_array(texts) ? json_array_size(texts) : 1;
-    size_t n_bytes = 0;
-    for (size_t i = 0; i < n_texts; i++)
-        n_bytes += json_string_length(text_at(texts, i)) + 1;
-    p->texts = calloc(n_texts, sizeof *p->texts);
-    p->bytes = malloc(n_bytes);
-    if (p->texts == NULL || p->bytes == NULL)
-        return T5_FAIL(err, T5_ERR_NOMEM, "out of memory for %zu texts of %zu bytes", n_texts, n_bytes);
-    char *next = p->bytes;
-    for (size_t i = 0; i < n_texts; i++) {
-        const size_t n = json_string_length(text_at(texts, i));
-        memcpy(next, json_string_value(text_at(texts, i)), n + 1);
-        p->texts[i] = (t5_text){.text = next, .n_bytes = n, .source = p->source, .target = p->target};
-        next += n + 1;
-    }
-    p->n_texts = (int32_t)n_texts;
-    return T5_OK;
-}
-
 t5_status t5_deepl_params_read(const json_t *fields, const t5_params_rules *rules, t5_deepl_params *out, t5_error *err)
 {
     t5_status status = T5_OK;
     const json_t *texts = json_object_get(fields, "text");
     *out = (t5_deepl_params){.wants_model_type = json_string_length(json_object_get(fields, "model_type")) > 0};
     T5_TRY(check_texts(texts, rules, err));
-    T5_TRY(read_languages(fields, rules, out, err));
+    T5_TRY(read_languages(fields, rules, &out->common, err));
     T5_TRY(check_refused(fields, err));
-    T5_TRY(check_formality(fields, out->target, err));
-    T5_TRY(copy_texts(texts, out, err));
+    T5_TRY(check_formality(fields, out->common.target, err));
+    T5_TRY(t5_params_copy_texts(texts, false, &out->common, err));
 out:
-    if (status != T5_OK) t5_deepl_params_deinit(out);
+    if (status != T5_OK) t5_params_deinit(&out->common);
     return status;
-}
-
-void t5_deepl_params_deinit(t5_deepl_params *p)
-{
-    free(p->texts);
-    free(p->bytes);
-    p->texts = NULL;
-    p->bytes = NULL;
-    p->n_texts = 0;
 }
 
 void t5_deepl_base_code(const char *public_code, char out[T5_LANGCODE_BYTES])

@@ -4,17 +4,13 @@
 #include "server/params.h"
 
 typedef struct {
-    char source[T5_LANGCODE_BYTES], target[T5_LANGCODE_BYTES]; /* public codes; source may be "auto" */
-    t5_text *texts;                                            /* .source and .target point into this struct */
-    int32_t n_texts;
+    t5_params common;      /* languages and texts; no option of the decoder is read */
     bool wants_model_type; /* the reply names the model's type */
-    char *bytes;           /* what texts[i].text points into */
 } t5_deepl_params;
 
 /* T5_ERR_ARG holds the text for the client, in DeepL's words where clients know them. On T5_OK release with
- * t5_deepl_params_deinit(); `out` must not move. */
+ * t5_params_deinit(&out->common); `out` must not move. */
 t5_status t5_deepl_params_read(const json_t *fields, const t5_params_rules *rules, t5_deepl_params *out, t5_error *err);
-void t5_deepl_params_deinit(t5_deepl_params *p); /* accepts a zeroed one */
 
 /* DeepL writes languages in upper case, and without region where it names a source: "EN", "PT", "ZH". */
 void t5_deepl_base_code(const char *public_code, char out[T5_LANGCODE_BYTES]);

@@ -163,11 +163,6 @@ static const t5_stream_ops stream_ops = {
 
 /* --- the request --- */
 
-static const json_t *input_at(const json_t *input, size_t i)
-{
-    return json_is_array(input) ? json_array_get(input, i) : input;
-}
-
 /* The texts of `input`, borrowed from it; the caller frees the array. */
 static t5_status read_inputs(const json_t *input, const t5_params_rules *rules, t5_generation_input **out,
                              int32_t *out_n, t5_error *err)
@@ -182,7 +177,7 @@ static t5_status read_inputs(const json_t *input, const t5_params_rules *rules, 
     *out = inputs;
     *out_n = (int32_t)n;
     for (size_t i = 0; i < n && status == T5_OK; i++) {
-        const json_t *text = input_at(input, i);
+        const json_t *text = t5_params_text_at(input, i);
         if (!json_is_string(text))
             return T5_FAIL(err, T5_ERR_ARG, "Invalid request: input must be a string or an array of strings");
         inputs[i] = (t5_generation_input){.text = json_string_value(text), .n_bytes = json_string_length(text)};

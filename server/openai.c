@@ -191,7 +191,7 @@ static t5_status read_prompts(const json_t *prompt, const t5_params_rules *rules
     *out = inputs;
     *out_n = (int32_t)n;
     for (size_t i = 0; i < n && status == T5_OK; i++) {
-        const json_t *text = json_is_array(prompt) ? json_array_get(prompt, i) : prompt;
+        const json_t *text = t5_params_text_at(prompt, i);
         if (!json_is_string(text)) return T5_FAIL(err, T5_ERR_ARG, "prompt must be a string or an array of strings");
         inputs[i] = (t5_generation_input){.text = json_string_value(text), .n_bytes = json_string_length(text)};
         const int64_t n_chars = (int64_t)t5_utf8_count(inputs[i].text, inputs[i].n_bytes);

@@ -97,17 +97,16 @@ static size_t normalize_lines(char *text, size_t n_bytes)
     return n;
 }
 
-static const json_t *text_at(const json_t *q, size_t i)
+const json_t *t5_params_text_at(const json_t *q, size_t i)
 {
     return json_is_array(q) ? json_array_get(q, i) : q;
 }
 
-/* Copies the texts of q, each with a NUL behind it, into one block. */
-static t5_status copy_texts(const json_t *q, bool is_form, t5_params *p, t5_error *err)
+t5_status t5_params_copy_texts(const json_t *q, bool is_form, t5_params *p, t5_error *err)
 {
     size_t n_texts = json_is_array(q) ? json_array_size(q) : 1, n_bytes = 0;
     for (size_t i = 0; i < n_texts; i++)
-        n_bytes += json_string_length(text_at(q, i)) + 1;
+        n_bytes += json_string_length(t5_params_text_at(q, i)) + 1;
     p->texts = calloc(n_texts, sizeof *p->texts);
     p->bytes = malloc(n_bytes);
     if (p->texts == NULL || p->bytes == NULL)
@@ -115,8 +114,8 @@ static t5_status copy_texts(const json_t *q, bool is_form, t5_params *p, t5_erro
 
     char *next = p->bytes;
     for (size_t i = 0; i < n_texts; i++) {
-        size_t n = json_string_length(text_at(q, i));
-        memcpy(next, json_string_value(text_at(q, i)), n + 1);
+        size_t n = json_string_length(t5_params_text_at(q, i));
+        memcpy(next, json_string_value(t5_params_text_at(q, i)), n + 1);
         if (is_form) n = normalize_lines(next, n);
         p->texts[i] = (t5_text){.text = next, .n_bytes = n, .source = p->source, .target = p->target};
         next += n + 1;
@@ -222,7 +221,7 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
     T5_TRY(required_string(fields, "source", &source, err));
     T5_TRY(required_string(fields, "target", &target, err));
     T5_TRY(read_alternatives(fields, rules->alternatives_max, &out->n_alternatives, err));
-    T5_TRY(copy_texts(q, is_form, out, err));
+    T5_TRY(t5_params_copy_texts(q, is_form, out, err));
     T5_TRY(check_texts(out, rules, err));
     T5_TRY(read_languages(fields, source, target, rules, out, err));
     T5_TRY(t5_params_read_decoding(fields, is_form, &out->decoding, &out->has_max_new_tokens, err));

@@ -38,4 +38,8 @@ t5_status t5_params_read_decoding(const json_t *fields, bool is_form, t5_decodin
 t5_status t5_params_check_limit(int64_t n, int64_t limit, t5_error *err);
 /* The field `name`: true or false, in a form also 1 or 0; absent, null and "" are false. T5_ERR_ARG names it. */
 t5_status t5_params_read_bool(const json_t *fields, bool is_form, const char *name, bool *out, t5_error *err);
+/* Text i of a field that is a string or an array. */
+const json_t *t5_params_text_at(const json_t *q, size_t i);
+/* Copies the texts of such a field, all strings, into p->texts: each with a NUL behind it, in one block. */
+t5_status t5_params_copy_texts(const json_t *q, bool is_form, t5_params *p, t5_error *err);
 void t5_params_deinit(t5_params *p); /* accepts a zeroed one */
