@@ -57,6 +57,7 @@ void t5_deepl_handle(t5_exchange *x, void *server)
     const t5_translation_request request = {
         .texts = state->params.common.texts,
         .n_texts = state->params.common.n_texts,
+        .split = state->params.common.split,
         .decoding = s->rules.profile->defaults,
         .deadline_ms = t5_exchange_deadline_ms(x),
         .on_done = on_done,

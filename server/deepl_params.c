@@ -18,13 +18,12 @@ static const struct {
     {"style_id", {NULL}},
     {"translation_memory_id", {NULL}},
     {"tag_handling", {NULL}},
-    {"split_sentences", {"1", NULL}},
     {"formality", {"default", "prefer_more", "prefer_less", "more", "less", NULL}}, /* see check_formality() */
 };
 
 static bool is_accepted(const char *const *accepted, const json_t *value)
 {
-    if (value == NULL || json_is_null(value) || json_is_true(value)) return true; /* split_sentences: true is 1 */
+    if (value == NULL || json_is_null(value)) return true;
     if (json_is_string(value) && json_string_length(value) == 0) return true;
     for (; *accepted != NULL; accepted++)
         if (json_is_string(value) && strcasecmp(json_string_value(value), *accepted) == 0) return true;
@@ -108,6 +107,8 @@ t5_status t5_deepl_params_read(const json_t *fields, const t5_params_rules *rule
     T5_TRY(read_languages(fields, rules, &out->common, err));
     T5_TRY(check_refused(fields, err));
     T5_TRY(check_formality(fields, out->common.target, err));
+    if (!t5_params_read_split(fields, &out->common.split))
+        T5_TRY(T5_FAIL(err, T5_ERR_ARG, "Value for '%s' not supported.", "split_sentences"));
     T5_TRY(t5_params_copy_texts(texts, false, &out->common, err));
 out:
     if (status != T5_OK) t5_params_deinit(&out->common);

@@ -189,6 +189,26 @@ t5_status t5_params_read_bool(const json_t *fields, bool is_form, const char *na
     return T5_OK;
 }
 
+bool t5_params_read_split(const json_t *fields, t5_split *out)
+{
+    static const struct {
+        const char *text;
+        t5_split split;
+    } values[] = {{"0", T5_SPLIT_NOWHERE}, {"1", T5_SPLIT_LINES}, {"nonewlines", T5_SPLIT_MARKS}};
+    const json_t *value = json_object_get(fields, "split_sentences");
+    const char *text = json_string_value(value);
+    if (value == NULL || json_is_null(value) || (text != NULL && text[0] == '\0')) return true;
+    if (json_is_boolean(value)) text = json_is_true(value) ? "1" : "0";
+    if (json_is_integer(value) && json_integer_value(value) == 0) text = "0";
+    if (json_is_integer(value) && json_integer_value(value) == 1) text = "1";
+    for (size_t i = 0; i < T5_COUNT(values) && text != NULL; i++) {
+        if (strcasecmp(text, values[i].text) != 0) continue;
+        *out = values[i].split;
+        return true;
+    }
+    return false;
+}
+
 t5_status t5_params_read_decoding(const json_t *fields, bool is_form, t5_decoding *d, bool *out_has_max, t5_error *err)
 {
     t5_error cause = {0};
@@ -224,6 +244,8 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
     T5_TRY(t5_params_copy_texts(q, is_form, out, err));
     T5_TRY(check_texts(out, rules, err));
     T5_TRY(read_languages(fields, source, target, rules, out, err));
+    if (!t5_params_read_split(fields, &out->split))
+        T5_TRY(T5_FAIL(err, T5_ERR_ARG, "Invalid request: split_sentences must be 0, 1 or nonewlines"));
     T5_TRY(t5_params_read_decoding(fields, is_form, &out->decoding, &out->has_max_new_tokens, err));
     T5_TRY(t5_params_read_bool(fields, is_form, "stream", &out->is_streamed, err));
 out:

@@ -17,7 +17,8 @@ typedef struct {
     char source[T5_LANGCODE_BYTES], target[T5_LANGCODE_BYTES]; /* public codes; source may be "auto" */
     t5_text *texts;                                            /* texts[i].source and .target point into this struct */
     int32_t n_texts;
-    bool is_batch; /* q was an array: the reply has arrays, also for one text */
+    bool is_batch;  /* q was an array: the reply has arrays, also for one text */
+    t5_split split; /* where sentences end */
     int32_t n_alternatives;
     t5_decoding decoding;
     bool has_max_new_tokens;
@@ -38,6 +39,8 @@ t5_status t5_params_read_decoding(const json_t *fields, bool is_form, t5_decodin
 t5_status t5_params_check_limit(int64_t n, int64_t limit, t5_error *err);
 /* The field `name`: true or false, in a form also 1 or 0; absent, null and "" are false. T5_ERR_ARG names it. */
 t5_status t5_params_read_bool(const json_t *fields, bool is_form, const char *name, bool *out, t5_error *err);
+/* DeepL's split_sentences: 0, 1 or nonewlines; *out stays as it is when there is none. False for another value. */
+bool t5_params_read_split(const json_t *fields, t5_split *out);
 /* Text i of a field that is a string or an array. */
 const json_t *t5_params_text_at(const json_t *q, size_t i);
 /* Copies the texts of such a field, all strings, into p->texts: each with a NUL behind it, in one block. */

@@ -223,6 +223,7 @@ void t5_translate_handle(t5_exchange *x, void *server)
     t5_translation_request request = {
         .texts = p->texts,
         .n_texts = p->n_texts,
+        .split = p->split,
         .decoding = p->decoding,
         .has_max_new_tokens = p->has_max_new_tokens,
         .n_alternatives = p->n_alternatives,

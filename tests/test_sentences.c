@@ -14,12 +14,17 @@
 #define SHOWN_BYTES 4096
 #define RANDOM_TEXTS 3000
 
-static t5_sentences split(const char *text, size_t n_bytes, const char *language)
+static t5_sentences split_as(const char *text, size_t n_bytes, const char *language, t5_split how)
 {
     t5_sentences s;
     t5_error err = {0};
-    if (t5_sentences_split(text, n_bytes, language, &s, &err) != T5_OK) fail_msg("%s", err.text);
+    if (t5_sentences_split(text, n_bytes, language, how, &s, &err) != T5_OK) fail_msg("%s", err.text);
     return s;
+}
+
+static t5_sentences split(const char *text, size_t n_bytes, const char *language)
+{
+    return split_as(text, n_bytes, language, T5_SPLIT_LINES);
 }
 
 /* Writes the text spans as "[one][two]" and everything else as it is. */
@@ -37,13 +42,18 @@ static void show(const char *text, const t5_sentences *s, char *out)
     out[n] = '\0';
 }
 
-static void check(const char *language, const char *text, const char *want)
+static void check_as(t5_split how, const char *language, const char *text, const char *want)
 {
     char shown[SHOWN_BYTES];
-    t5_sentences s = split(text, strlen(text), language);
+    t5_sentences s = split_as(text, strlen(text), language, how);
     show(text, &s, shown);
     t5_sentences_deinit(&s);
     assert_string_equal(shown, want);
+}
+
+static void check(const char *language, const char *text, const char *want)
+{
+    check_as(T5_SPLIT_LINES, language, text, want);
 }
 
 /* The spans must be the text again, without gap, overlap or empty span. */
@@ -239,7 +249,7 @@ static void spans_are_the_text(void **state)
         t5_error err = {0};
         limit l = {.codes_max = 1 + next_random(&seed) % 8};
         size_t n_bytes = random_text(&seed, text, sizeof text);
-        t5_sentences s = split(text, n_bytes, i % 2 == 0 ? "de" : NULL);
+        t5_sentences s = split_as(text, n_bytes, i % 2 == 0 ? "de" : NULL, (t5_split)(i % 3));
         check_whole(&s, n_bytes);
         assert_int_equal(t5_sentences_cut(text, fits_limit, &l, &s, &err), T5_OK);
         check_whole(&s, n_bytes);
@@ -249,9 +259,24 @@ static void spans_are_the_text(void **state)
     }
 }
 
+/* Claim: on request a line end is a space, or nothing ends a sentence; what stands around stays out all the same. */
+static void lines_end_sentences_unless_asked(void **state)
+{
+    (void)state;
+    check(NULL, "One\ntwo. Three.", "[One]\n[two.] [Three.]");
+    check_as(T5_SPLIT_MARKS, NULL, " One\ntwo.\r\nThree\xC2\x85so on\n\nand on. \n",
+             " [One\ntwo.]\r\n[Three\xC2\x85so on\n\nand on.] \n");
+    check_as(T5_SPLIT_MARKS, NULL, "Mr.\nSmith\xE2\x80\xA8left.\nGood.", "[Mr.\nSmith\xE2\x80\xA8left.]\n[Good.]");
+    check_as(T5_SPLIT_MARKS, NULL, "42\n- 43\n", "42\n- 43\n");
+    check_as(T5_SPLIT_NOWHERE, NULL, "\tOne.\nTwo. Three \n", "\t[One.\nTwo. Three] \n");
+    check_as(T5_SPLIT_NOWHERE, NULL, "1, 2.\n", "1, 2.\n");
+    check_as(T5_SPLIT_NOWHERE, NULL, "", "");
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lines_end_sentences_unless_asked),
         cmocka_unit_test(sentences_end_at_marks),
         cmocka_unit_test(dots_inside_are_kept),
         cmocka_unit_test(abbreviations_may_end_sentences),

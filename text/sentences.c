@@ -14,7 +14,7 @@
 
 typedef struct {
     const char *text;
-    const char *language;
+    const char *language; /* of the text, or NULL */
     UBreakIterator *iterator;
     UText *utext;
     t5_sentences *out;
@@ -114,20 +114,45 @@ out:
     return status;
 }
 
-t5_status t5_sentences_split(const char *text, size_t n_bytes, const char *language, t5_sentences *out, t5_error *err)
+/* Looks at the text as one line: a copy in which each line end is as many spaces. So all offsets are those of the text.
+ */
+static t5_status split_marks(splitter *s, size_t n_bytes, t5_error *err)
+{
+    const char *text = s->text;
+    char *line = malloc(n_bytes + 1);
+    if (line == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "sentences: a text of %zu bytes", n_bytes);
+    memcpy(line, text, n_bytes);
+    for (size_t pos = 0, length = 0; pos < n_bytes; pos += length) {
+        uint32_t code;
+        const size_t end_bytes = line_end_bytes(text + pos, n_bytes - pos);
+        memset(line + pos, ' ', end_bytes);
+        length = end_bytes > 0 ? end_bytes : t5_utf8_next(text + pos, n_bytes - pos, &code);
+    }
+    s->text = line;
+    const t5_status status = split_line(s, 0, n_bytes, err);
+    s->text = text;
+    free(line);
+    return status;
+}
+
+static t5_status split_at(splitter *s, size_t n_bytes, t5_split how, t5_error *err)
+{
+    UErrorCode code = U_ZERO_ERROR;
+    if (how == T5_SPLIT_NOWHERE) return t5_sentences_push_trimmed(s->out, s->text, 0, n_bytes, true, err);
+    s->iterator = ubrk_open(UBRK_SENTENCE, s->language != NULL ? s->language : "en", NULL, 0, &code);
+    if (U_FAILURE(code)) return icu_error(code, err);
+    return how == T5_SPLIT_MARKS ? split_marks(s, n_bytes, err) : split_lines(s, n_bytes, err);
+}
+
+t5_status t5_sentences_split(const char *text, size_t n_bytes, const char *language, t5_split how, t5_sentences *out,
+                             t5_error *err)
 {
     t5_status status = T5_OK;
-    UErrorCode code = U_ZERO_ERROR;
     t5_sentences sentences = {0};
     splitter s = {.text = text, .language = language, .out = &sentences};
 
     if (n_bytes > INT32_MAX) return T5_FAIL(err, T5_ERR_ARG, "sentences: a text of %zu bytes is too long", n_bytes);
-    s.iterator = ubrk_open(UBRK_SENTENCE, language != NULL ? language : "en", NULL, 0, &code);
-    if (U_FAILURE(code)) {
-        status = icu_error(code, err);
-        goto out;
-    }
-    T5_TRY(split_lines(&s, n_bytes, err));
+    T5_TRY(split_at(&s, n_bytes, how, err));
     *out = sentences;
     sentences = (t5_sentences){0}; /* handed to the caller */
 out:

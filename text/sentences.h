@@ -18,9 +18,16 @@ typedef struct {
     size_t n_spans, capacity;
 } t5_sentences;
 
+typedef enum {
+    T5_SPLIT_LINES,  /* at punctuation; a line end always ends a sentence */
+    T5_SPLIT_MARKS,  /* at punctuation alone: a line end is a space, as in a text that was wrapped */
+    T5_SPLIT_NOWHERE /* one span */
+} t5_split;
+
 /* Splits valid UTF-8 text (NUL is allowed). `language` is the text's public code or NULL; it picks the rules for
- * abbreviations. A line end always ends a sentence. Free with t5_sentences_deinit(). */
-t5_status t5_sentences_split(const char *text, size_t n_bytes, const char *language, t5_sentences *out, t5_error *err);
+ * abbreviations. Free with t5_sentences_deinit(). */
+t5_status t5_sentences_split(const char *text, size_t n_bytes, const char *language, t5_split how, t5_sentences *out,
+                             t5_error *err);
 /* Cuts the text spans that do not fit: at clause marks (, ; : - and their like), else at spaces, else between
  * grapheme clusters; a single cluster is left alone even if it does not fit. `fits` says whether a part of the text is
  * short enough for the model; a part of one that fits must fit too. The white space at a cut becomes a span of its own.

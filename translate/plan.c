@@ -65,7 +65,8 @@ static t5_status explain_too_long(t5_units *units, const t5_pair *pair, t5_error
     return T5_FAIL(err, T5_ERR_ARG, "the text has a character of more than %d tokens", units->ids_max);
 }
 
-t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_units *units, t5_plan *out, t5_error *err)
+t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_split split, t5_units *units, t5_plan *out,
+                       t5_error *err)
 {
     t5_status status = T5_OK;
     bool all_fit = true;
@@ -75,7 +76,7 @@ t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_units *un
     T5_TRY(t5_route_find(t, text, &out->route, err));
     if (out->route.pair == NULL) goto out;
 
-    T5_TRY(t5_sentences_split(text->text, text->n_bytes, out->route.source, &out->sentences, err));
+    T5_TRY(t5_sentences_split(text->text, text->n_bytes, out->route.source, split, &out->sentences, err));
     T5_TRY(link_units(text, units, out, &all_fit, err));
     if (!all_fit) {
         T5_TRY(cut_sentences(text, units, out, err));

@@ -11,7 +11,8 @@ typedef struct {
     int32_t *units;         /* [sentences.n_spans] index in the request's units, or -1: copied */
 } t5_plan;
 
-/* Finds the route of `text`, splits it and adds its sentences to `units`. T5_ERR_ARG: a language, invalid UTF-8, too
- * many sentences. Release with t5_plan_deinit(), also after an error. */
-t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_units *units, t5_plan *out, t5_error *err);
+/* Finds the route of `text`, splits it as `split` says and adds its sentences to `units`. T5_ERR_ARG: a language,
+ * invalid UTF-8, too many sentences. Release with t5_plan_deinit(), also after an error. */
+t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_split split, t5_units *units, t5_plan *out,
+                       t5_error *err);
 void t5_plan_deinit(t5_plan *plan); /* accepts a zeroed one */

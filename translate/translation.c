@@ -98,7 +98,8 @@ static t5_status plan_texts(t5_translation *tr, const t5_text *texts, t5_error *
     if (tr->texts == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d texts", n_texts);
     for (int32_t i = 0; i < n_texts; i++) {
         tr->texts[i].text = texts[i];
-        const t5_status status = t5_plan_make(tr->translator, &texts[i], &tr->units, &tr->texts[i].plan, err);
+        const t5_status status =
+            t5_plan_make(tr->translator, &texts[i], tr->request.split, &tr->units, &tr->texts[i].plan, err);
         if (status != T5_OK) return status;
     }
     t5_histogram_add(&tr->translator->tokenize_ns, t5_clock_ns() - start_ns);

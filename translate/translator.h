@@ -10,6 +10,7 @@
 #pragma once
 #include "device/device.h"
 #include "engine/engine.h"
+#include "text/sentences.h"
 #include "translate/profile.h"
 
 typedef struct t5_translator t5_translator;
@@ -61,6 +62,7 @@ typedef struct {
 typedef struct {
     const t5_text *texts;
     int32_t n_texts;
+    t5_split split;          /* where sentences end */
     t5_decoding decoding;    /* start from t5_translator_profile()->defaults */
     bool has_max_new_tokens; /* the client chose max_new_tokens; else it grows with each source */
     int32_t n_alternatives;  /* other translations wanted per text */

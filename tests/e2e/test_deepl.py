@@ -63,6 +63,27 @@ class DeepL(unittest.TestCase):
         status, reply = self.translate(text=[text], source_lang="EN", target_lang="DE")
         self.assertEqual((status, reply["translations"][0]["text"]), (200, self.server.translate(text).json()["translatedText"]))
 
+    def test_split_sentences(self):
+        """Claim: nonewlines makes a line end a space, 0 makes one unit of the text, both as a text without line ends would
+        be translated; the default keeps lines; a form and /translate take the same values."""
+        lines = "Where is\nthe station?\nI am tired."
+        one_line = {"text": ["Where is the station?", lines.replace("\n", " ")], "source_lang": "EN", "target_lang": "DE"}
+        joined = [t["text"] for t in self.translate(**one_line)[1]["translations"]]
+        whole = self.translate(**one_line, split_sentences="0")[1]["translations"][1]["text"]
+        request = {"text": [lines], "source_lang": "EN", "target_lang": "DE"}
+        texts = {}
+        for how in ("0", "1", "nonewlines"):
+            texts[how] = self.translate(**request, split_sentences=how)[1]["translations"][0]["text"]
+            form = urlencode([("text", lines), ("target_lang", "DE"), ("source_lang", "EN"), ("split_sentences", how)]).encode()
+            self.assertEqual(self.server.post("/v2/translate", form, FORM).json()["translations"][0]["text"], texts[how])
+            self.assertEqual(self.server.translate(lines, split_sentences=how).json()["translatedText"], texts[how])
+        self.assertEqual(texts["1"], self.translate(**request)[1]["translations"][0]["text"])
+        self.assertEqual(texts["1"].count("\n"), 2)
+        self.assertEqual(texts["nonewlines"], joined[1].replace(joined[0] + " ", joined[0] + "\n"))
+        self.assertEqual(texts["0"], whole)
+        reply = self.server.translate(lines, split_sentences="no")
+        self.assertEqual((reply.status, reply.error), (400, "Invalid request: split_sentences must be 0, 1 or nonewlines"))
+
     def test_errors(self):
         """Claim: what is missing or impossible is named in DeepL's words."""
         self.refused("Parameter 'text' not specified", text=[])
@@ -77,7 +98,7 @@ class DeepL(unittest.TestCase):
         self.refused("Value for 'formality' not supported.", formality="rude")
         self.refused("Value for 'tag_handling' not supported.", tag_handling="xml")
         self.refused("Value for 'glossary_id' not supported.", glossary_id="6b1ab3f8")
-        self.refused("Value for 'split_sentences' not supported.", split_sentences="0")
+        self.refused("Value for 'split_sentences' not supported.", split_sentences="2")
         self.refused("A text has 3001 characters, at most 3000 are taken", text=["a" * 3001])
         reply = self.server.post("/v2/translate", b"target_lang=DE", FORM)
         self.assertEqual((reply.status, reply.json()), (400, {"message": "Parameter 'text' not specified"}))
