@@ -130,6 +130,7 @@ void kernel_attend(const t5_attend *a)
             a->scores[j] += a->bias[a->n - 1 - j];
     }
     const float scale = 1.0f / exp_scores(a->scores, a->n);
+    if (a->ctx == NULL) return;
     int32_t d = 0;
     for (; d + 4 * V_LANES <= a->d_kv; d += 4 * V_LANES)
         mix_values(a, d, 4, scale);

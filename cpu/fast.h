@@ -36,6 +36,7 @@ static inline void *t5_fast_scratch(const t5_fast *f, int32_t i_thread)
 t5_status t5_fast_encoder_attention(t5_backend *b, const t5_encoder_attention_args *args, t5_error *err);
 t5_status t5_fast_self_attention(t5_backend *b, const t5_self_attention_args *args, t5_error *err);
 t5_status t5_fast_cross_attention(t5_backend *b, const t5_cross_attention_args *args, t5_error *err);
+t5_status t5_fast_cross_weights(t5_backend *b, const t5_cross_weights_args *args, t5_error *err);
 t5_status t5_fast_store_cross_kv(t5_backend *b, const t5_packed *packed, const t5_kv_view *kv, int32_t layer,
                                  const void *kv_rows, t5_error *err);
 

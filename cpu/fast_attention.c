@@ -192,6 +192,18 @@ typedef struct {
     int32_t n_groups;
 } cross_job;
 
+/* A slot's source as what t5_attend reads: all positions of a block live in it. */
+static attend_scratch find_source(const t5_fast *f, int32_t i_thread, const t5_kv_view *kv, int32_t layer, int32_t slot,
+                                  int32_t src_len)
+{
+    const int32_t *table = kv->cross_blocks + (size_t)slot * (size_t)kv->cross_stride;
+    const attend_scratch s = carve(f, i_thread, kv->cross_stride * T5_KV_BLOCK);
+    for (int32_t j = 0; j < src_len; j++)
+        s.blocks[j] = j % T5_KV_BLOCK == 0 ? block_at(kv, table, layer, j) : s.blocks[j - 1];
+    memset(s.is_mixed, 0, round_to_block(src_len) / T5_KV_BLOCK);
+    return s;
+}
+
 static void cross_attention_task(void *ctx, int32_t i_task, int32_t i_thread)
 {
     const cross_job *job = ctx;
@@ -202,11 +214,7 @@ static void cross_attention_task(void *ctx, int32_t i_task, int32_t i_thread)
     const int32_t head_end = kv->n_heads * (group + 1) / job->n_groups;
     const int32_t slot = args->step->slot[q];
     const int32_t src_len = args->step->state->slots[slot].src_len;
-    const int32_t *table = kv->cross_blocks + (size_t)slot * (size_t)kv->cross_stride;
-    const attend_scratch s = carve(job->f, i_thread, kv->cross_stride * T5_KV_BLOCK);
-    for (int32_t j = 0; j < src_len; j++)
-        s.blocks[j] = j % T5_KV_BLOCK == 0 ? block_at(kv, table, args->layer, j) : s.blocks[j - 1];
-    memset(s.is_mixed, 0, round_to_block(src_len) / T5_KV_BLOCK);
+    const attend_scratch s = find_source(job->f, i_thread, kv, args->layer, slot, src_len);
     for (int32_t head = kv->n_heads * group / job->n_groups; head < head_end; head++) {
         const size_t at = ((size_t)q * (size_t)kv->n_heads + (size_t)head) * (size_t)kv->d_kv;
         const t5_attend a = {.q = (const float *)args->q + at,
@@ -234,6 +242,51 @@ t5_status t5_fast_cross_attention(t5_backend *b, const t5_cross_attention_args *
     cross_job job = {.f = f, .args = args};
     job.n_groups = count_head_groups(f, step->n_queries, args->kv, n_positions);
     t5_threads_run(f->threads, step->n_queries * job.n_groups, cross_attention_task, &job);
+out:
+    return status;
+}
+
+typedef struct {
+    const t5_fast *f;
+    const t5_cross_weights_args *args;
+} weights_job;
+
+/* The heads of query i_task, one after the other: their sum has one order. */
+static void cross_weights_task(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    const weights_job *job = ctx;
+    const t5_cross_weights_args *args = job->args;
+    const t5_kv_view *kv = args->kv;
+    const int32_t slot = args->step->slot[i_task];
+    const int32_t src_len = args->step->state->slots[slot].src_len;
+    const attend_scratch s = find_source(job->f, i_thread, kv, args->layer, slot, src_len);
+    float *out = args->weights + (size_t)i_task * (size_t)kv->cross_stride * T5_KV_BLOCK;
+    if (!args->adds) memset(out, 0, (size_t)src_len * sizeof *out);
+    for (int32_t head = 0; head < kv->n_heads; head++) {
+        const size_t at = ((size_t)i_task * (size_t)kv->n_heads + (size_t)head) * (size_t)kv->d_kv;
+        const t5_attend a = {.q = (const float *)args->q + at,
+                             .d_kv = kv->d_kv,
+                             .n = src_len,
+                             .blocks = s.blocks,
+                             .is_mixed = s.is_mixed,
+                             .k_offset = key_offset(kv, head),
+                             .scores = s.scores};
+        job->f->kernels->attend(&a);
+        float sum = 0.0f;
+        for (int32_t j = 0; j < src_len; j++)
+            sum += s.scores[j];
+        for (int32_t j = 0; j < src_len; j++)
+            out[j] += s.scores[j] / sum;
+    }
+}
+
+t5_status t5_fast_cross_weights(t5_backend *b, const t5_cross_weights_args *args, t5_error *err)
+{
+    t5_fast *f = (t5_fast *)b;
+    t5_status status = T5_OK;
+    T5_TRY(t5_fast_reserve(f, attend_scratch_bytes(args->kv->cross_stride * T5_KV_BLOCK), err));
+    weights_job job = {.f = f, .args = args};
+    t5_threads_run(f->threads, args->step->n_queries, cross_weights_task, &job);
 out:
     return status;
 }

@@ -333,6 +333,7 @@ static const t5_backend_ops fast_ops = {
     .encoder_attention = t5_fast_encoder_attention,
     .self_attention = t5_fast_self_attention,
     .cross_attention = t5_fast_cross_attention,
+    .cross_weights = t5_fast_cross_weights,
     .store_cross_kv = t5_fast_store_cross_kv,
     .head = fast_head,
     .search = fast_search,

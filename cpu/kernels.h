@@ -60,8 +60,8 @@ typedef struct {
     const uint8_t *is_mixed;    /* [blocks of n] the block's positions live in more than one block */
     size_t k_offset, v_offset;  /* of this head, in floats */
     const float *bias;          /* [n] by distance n - 1 - j, or NULL */
-    float *scores;              /* scratch, n rounded up to T5_KV_BLOCK */
-    float *ctx;                 /* [d_kv] */
+    float *scores;              /* n rounded up to T5_KV_BLOCK; afterwards exp(score - max), zeros past n */
+    float *ctx;                 /* [d_kv], or NULL: the scores are wanted alone */
 } t5_attend;
 
 /* One head of one source against itself. */

@@ -309,6 +309,14 @@ static t5_status ref_store_cross_kv(t5_backend *b, const t5_packed *packed, cons
     return T5_OK;
 }
 
+/* scores[j] = q k_j of one head over a source. */
+static void score_source(const t5_kv_view *kv, const int32_t *blocks, int32_t layer, int32_t head, const float *query,
+                         int32_t src_len, float *scores)
+{
+    for (int32_t j = 0; j < src_len; j++)
+        scores[j] = dot(query, kv_at(kv, blocks, layer, 0, j) + head * kv->d_kv, kv->d_kv);
+}
+
 static t5_status ref_cross_attention(t5_backend *b, const t5_cross_attention_args *args, t5_error *err)
 {
     ref_backend *ref = (ref_backend *)b;
@@ -327,9 +335,7 @@ static t5_status ref_cross_attention(t5_backend *b, const t5_cross_attention_arg
         for (int32_t h = 0; h < kv->n_heads; h++) {
             const float *query = (const float *)args->q + (size_t)q * (size_t)inner + h * d_kv;
             float *out = (float *)args->ctx + (size_t)q * (size_t)inner + h * d_kv;
-            for (int32_t j = 0; j < src_len; j++) {
-                ref->weights[j] = dot(query, kv_at(kv, blocks, args->layer, 0, j) + h * d_kv, d_kv);
-            }
+            score_source(kv, blocks, args->layer, h, query, src_len, ref->weights);
             softmax(ref->weights, src_len);
             memset(out, 0, (size_t)d_kv * sizeof *out);
             for (int32_t j = 0; j < src_len; j++) {
@@ -337,6 +343,33 @@ static t5_status ref_cross_attention(t5_backend *b, const t5_cross_attention_arg
                 for (int32_t d = 0; d < d_kv; d++)
                     out[d] += ref->weights[j] * v[d];
             }
+        }
+    }
+    return T5_OK;
+}
+
+static t5_status ref_cross_weights(t5_backend *b, const t5_cross_weights_args *args, t5_error *err)
+{
+    ref_backend *ref = (ref_backend *)b;
+    const t5_step *step = args->step;
+    const t5_kv_view *kv = args->kv;
+    int32_t src_len_max = kv->cross_stride * T5_KV_BLOCK;
+    t5_status status = grow((void **)&ref->weights, &ref->weights_len, src_len_max, sizeof(float), err);
+    if (status != T5_OK) return status;
+    for (int32_t q = 0; q < step->n_queries; q++) {
+        if (step->row[q] < 0) continue;
+        int32_t slot = step->slot[q];
+        int32_t src_len = step->state->slots[slot].src_len;
+        const int32_t *blocks = kv->cross_blocks + (size_t)slot * (size_t)kv->cross_stride;
+        float *out = args->weights + (size_t)q * (size_t)src_len_max;
+        if (!args->adds) memset(out, 0, (size_t)src_len * sizeof *out);
+        for (int32_t h = 0; h < kv->n_heads; h++) {
+            const float *query =
+                (const float *)args->q + ((size_t)q * (size_t)kv->n_heads + (size_t)h) * (size_t)kv->d_kv;
+            score_source(kv, blocks, args->layer, h, query, src_len, ref->weights);
+            softmax(ref->weights, src_len);
+            for (int32_t j = 0; j < src_len; j++)
+                out[j] += ref->weights[j];
         }
     }
     return T5_OK;
@@ -378,6 +411,7 @@ static const t5_backend_ops ref_ops = {
     .encoder_attention = ref_encoder_attention,
     .self_attention = ref_self_attention,
     .cross_attention = ref_cross_attention,
+    .cross_weights = ref_cross_weights,
     .store_cross_kv = ref_store_cross_kv,
     .head = ref_head,
     .search = ref_search,

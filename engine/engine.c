@@ -22,6 +22,9 @@ t5_batch_request t5_engine_request_of(const t5_sequence *seq)
                               .vocab_live = seq->vocab_live,
                               .is_score = seq->is_score,
                               .wants_logprobs = seq->wants_logprobs,
+                              .wants_alignment = seq->wants_alignment,
+                              .align_begin = seq->align_begin,
+                              .align_end = seq->align_end,
                               .wants_stream = seq->on_tokens != NULL};
 }
 

@@ -27,6 +27,9 @@ typedef struct {
     int32_t n_ids;
     int32_t *ids;
     float *logprobs; /* NULL unless asked for */
+    /* NULL unless asked for. Index into input_ids of the source token that each id belongs to; -1 for a forced prompt,
+     * for eos, and for all when no source token may be chosen. */
+    int32_t *alignment;
     float score;
     bool is_truncated;
 } t5_output;
@@ -42,6 +45,11 @@ struct t5_sequence {
     t5_decoding decoding;
     int32_t vocab_live;
     bool is_score, wants_logprobs;
+    /* Outputs have an `alignment` (of is_score: of the given target). It costs the sequence itself one more decoder
+     * pass for every eight tokens after its search, and others nothing. Source tokens align_begin .. align_end - 1 may
+     * be chosen, so that a prompt of the source can be left out; align_end 0: all but an eos at the end. */
+    bool wants_alignment;
+    int32_t align_begin, align_end;
     int64_t deadline_ms; /* t5_clock_ms() after which it is given up with T5_ERR_TIMEOUT; 0: none */
     /* NULL: not wanted. On a device's thread after a step, before on_done: the next tokens that outputs[0] is certain
      * to have behind its prompt. The rest of them is told by on_done alone. Must be short; ids are borrowed. */

@@ -102,6 +102,17 @@ typedef struct {
     void *ctx;     /* [dev] [n_queries][n_heads][d_kv] */
 } t5_cross_attention_args;
 
+/* weights[q][j] = sum over the heads of softmax_j(q k_j), over the positions of the slot's source: what a query looks
+ * at. Queries of alignment passes alone, see t5_model_align(). */
+typedef struct {
+    const t5_step *step;
+    const t5_kv_view *kv;
+    int32_t layer;
+    const void *q;  /* [dev] [n_queries][n_heads][d_kv] */
+    bool adds;      /* += instead of = */
+    float *weights; /* [dev] [n_queries][cross_stride * T5_KV_BLOCK]; positions past the source are left alone */
+} t5_cross_weights_args;
+
 /* What a device adds that runs behind the host: the host queues step k + 1 before it knows how step k ended. Plain
  * operations need none of it, because they are done when they return. */
 typedef struct {
@@ -178,6 +189,7 @@ typedef struct {
     t5_status (*encoder_attention)(t5_backend *b, const t5_encoder_attention_args *args, t5_error *err);
     t5_status (*self_attention)(t5_backend *b, const t5_self_attention_args *args, t5_error *err);
     t5_status (*cross_attention)(t5_backend *b, const t5_cross_attention_args *args, t5_error *err);
+    t5_status (*cross_weights)(t5_backend *b, const t5_cross_weights_args *args, t5_error *err);
     /* Stores the projected keys and values of the packed sources, kv: [n_tokens][2][n_heads][d_kv], in their slots'
      * blocks. */
     t5_status (*store_cross_kv)(t5_backend *b, const t5_packed *packed, const t5_kv_view *kv, int32_t layer,

@@ -68,6 +68,8 @@ static void create_host_arrays(t5_batch *b, allocator *a)
     b->fin_logprobs = host_alloc(a, n_cells, sizeof *b->fin_logprobs);
     b->fin_scores = host_alloc(a, n_rows, sizeof *b->fin_scores);
     b->fin_lens = host_alloc(a, n_rows, sizeof *b->fin_lens);
+    b->fin_alignment = host_alloc(a, n_cells, sizeof *b->fin_alignment);
+    b->align_next = host_alloc(a, n_rows, sizeof *b->align_next);
     b->enc_tokens = host_alloc(a, b->limits.enc_tokens_max, sizeof(int32_t));
     b->enc_first = host_alloc(a, b->n_slots_max + 1, sizeof(int32_t));
     b->enc_slots = host_alloc(a, b->n_slots_max, sizeof(int32_t));
@@ -154,6 +156,9 @@ static void create_dev_arrays(t5_batch *b, allocator *a)
     b->state = (t5_search_state){
         .n_slots_max = b->n_slots_max, .n_rows_max = b->limits.n_rows_max, .stride = b->limits.tgt_len_max};
     t5_search_state_alloc(&b->state, dev_alloc, a);
+    b->align_state = b->state;
+    b->align_state.tokens = b->state.fin_tokens;
+    b->align_weights = dev_alloc(a, (size_t)(T5_ALIGN_QUERIES_MAX * b->weights_stride) * sizeof(float));
     b->dev_enc_tokens = dev_alloc(a, (size_t)b->limits.enc_tokens_max * sizeof(int32_t));
     b->dev_enc_first = dev_alloc(a, (n_slots + 1) * sizeof(int32_t));
     b->dev_enc_slots = dev_alloc(a, n_slots * sizeof(int32_t));
@@ -188,6 +193,7 @@ t5_status t5_batch_create(t5_model *model, const t5_batch_limits *limits, t5_bat
     b->kv.d_kv = model->hp.d_kv;
     b->kv.self_stride = t5_kv_blocks_for(limits->tgt_len_max);
     b->kv.cross_stride = t5_kv_blocks_for(limits->src_len_max);
+    b->weights_stride = b->kv.cross_stride * T5_KV_BLOCK;
     T5_TRY(t5_kv_cache_init(&b->cache, t5_kv_blocks_for(b->limits.kv_tokens), err));
     allocator a = {b, err};
     create_host_arrays(b, &a);
@@ -196,6 +202,7 @@ t5_status t5_batch_create(t5_model *model, const t5_batch_limits *limits, t5_bat
     for (size_t i = 0; i < T5_COUNT(b->outcomes); i++) {
         b->outcomes[i].slots = outcome_alloc(&a, b->n_slots_max, sizeof *b->slots);
         b->outcomes[i].row_done = outcome_alloc(&a, limits->n_rows_max, sizeof *b->row_done);
+        b->outcomes[i].align_weights = outcome_alloc(&a, T5_ALIGN_QUERIES_MAX * b->weights_stride, sizeof(float));
     }
     T5_TRY(err->status);
     T5_TRY(t5_model_warm_up(model, &b->enc_scratch, &b->scratch, err));
@@ -235,10 +242,10 @@ void t5_batch_destroy(t5_batch *b)
         backend->ops->sync(backend, &ignored); /* nothing may write to what is freed now */
     }
     void *dev[] = {b->kv.pool,       b->dev_cross_blocks, b->dev_enc_tokens, b->dev_enc_first,
-                   b->dev_enc_slots, b->dev_plan,         b->logits};
-    void *host[] = {b->cross_blocks, b->slots,        b->infos,      b->row_used, b->row_done,
-                    b->fin_tokens,   b->fin_logprobs, b->fin_scores, b->fin_lens, b->enc_tokens,
-                    b->enc_first,    b->enc_slots,    b->plan};
+                   b->dev_enc_slots, b->dev_plan,         b->logits,         b->align_weights};
+    void *host[] = {b->cross_blocks, b->slots,        b->infos,      b->row_used,   b->row_done,
+                    b->fin_tokens,   b->fin_logprobs, b->fin_scores, b->fin_lens,   b->enc_tokens,
+                    b->enc_first,    b->enc_slots,    b->plan,       b->align_next, b->fin_alignment};
     for (size_t i = 0; i < T5_COUNT(dev); i++)
         backend->ops->release(backend, dev[i]);
     release_scratch(backend, &b->scratch);
@@ -249,6 +256,7 @@ void t5_batch_destroy(t5_batch *b)
     for (size_t i = 0; i < T5_COUNT(b->outcomes); i++) {
         outcome_release(b, b->outcomes[i].slots);
         outcome_release(b, b->outcomes[i].row_done);
+        outcome_release(b, b->outcomes[i].align_weights);
     }
     t5_kv_cache_deinit(&b->cache);
     free(b);

@@ -29,6 +29,11 @@ typedef struct {
     bool is_score;
     bool wants_logprobs; /* greedy and sampling: log-probabilities as well */
     bool wants_stream;   /* t5_batch_take_stable() is called after each step */
+    /* Results say to which source token each of theirs belongs. Source tokens align_begin .. align_end - 1 may be
+     * chosen; align_end 0: all but an eos at the end. Costs nothing until the search is done, then a pass of the
+     * decoder without its head for each T5_QUERY_LEN_MAX tokens. */
+    bool wants_alignment;
+    int32_t align_begin, align_end;
 } t5_batch_request;
 
 /* One result. Ids exclude the start token; a forced prompt is included; eos is included when it was generated. */
@@ -38,6 +43,9 @@ typedef struct {
     const float *logprobs; /* [n_ids] log-probability of each token; 0 for a forced prompt, or when not asked for */
     float score;           /* sum / n_new^length_penalty, n_new without the prompt; score mode: the sum */
     bool is_truncated;     /* ended by max_new_tokens, not by eos */
+    /* [n_ids] index into input_ids of each token, NULL unless wanted. -1: a token of a forced prompt, eos, or no source
+     * token may be chosen. In score mode the given target is aligned. */
+    const int32_t *alignment;
 } t5_batch_result;
 
 t5_status t5_batch_create(t5_model *model, const t5_batch_limits *limits, t5_batch **out, t5_error *err);

@@ -29,7 +29,7 @@ static t5_status probe_logits(t5_batch *b, int32_t slot, int32_t n_decoder_ids, 
     for (int32_t i = 0; i < n_decoder_ids;) {
         t5_step step = b->dev_step;
         int32_t q_len = n_decoder_ids - i < T5_QUERY_LEN_MAX ? n_decoder_ids - i : T5_QUERY_LEN_MAX;
-        t5_batch_plan_row(b, slot, b->slots[slot].row0, q_len, &step);
+        t5_batch_plan_row(b, slot, b->slots[slot].row0, i, q_len, &step);
         T5_TRY(t5_batch_upload_plan(b, err));
         T5_TRY(t5_model_decode(b->model, &step, &b->kv, &b->scratch, b->logits, err));
         T5_TRY(backend->ops->download(backend, out_logits + (size_t)i * vocab_size, b->logits,

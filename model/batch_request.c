@@ -15,10 +15,11 @@ static int32_t len_max_of(const t5_batch_request *r)
     return 1 + r->n_prompt_ids + (r->is_score ? 0 : r->decoding->max_new_tokens);
 }
 
-/* The last token of a row is never computed. */
+/* The last token of a row is never computed, unless it is to be aligned. */
 static int32_t n_blocks_of(const t5_batch_request *r)
 {
-    return t5_kv_blocks_for(r->n_input_ids) + n_rows_of(r) * t5_kv_blocks_for(len_max_of(r) - 1);
+    int32_t n_computed = len_max_of(r) - (r->wants_alignment ? 0 : 1);
+    return t5_kv_blocks_for(r->n_input_ids) + n_rows_of(r) * t5_kv_blocks_for(n_computed);
 }
 
 static t5_status check_ids(const char *what, const int32_t *ids, int32_t n, int32_t vocab_size, t5_error *err)
@@ -61,6 +62,12 @@ t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *r, t5_error 
     if (len_max_of(r) > b->limits.tgt_len_max) {
         return T5_FAIL(err, T5_ERR_ARG, "max_new_tokens: %d, with a prompt of %d tokens at most %d are possible",
                        r->decoding->max_new_tokens, r->n_prompt_ids, b->limits.tgt_len_max - 1 - r->n_prompt_ids);
+    }
+    if (r->wants_alignment && b->model->backend->ops->cross_weights == NULL)
+        return T5_FAIL(err, T5_ERR_ARG, "alignment: %s has none", b->model->backend->device);
+    if (r->align_begin < 0 || r->align_end < 0 || r->align_begin > r->n_input_ids || r->align_end > r->n_input_ids) {
+        return T5_FAIL(err, T5_ERR_ARG, "alignment to the source tokens %d to %d, there are %d", r->align_begin,
+                       r->align_end, r->n_input_ids);
     }
     if (n_blocks_of(r) > b->cache.n_blocks) {
         return T5_FAIL(err, T5_ERR_ARG, "needs %d positions of the KV cache, it has %d", n_blocks_of(r) * T5_KV_BLOCK,
@@ -153,6 +160,16 @@ out:
     return status;
 }
 
+static void fill_info(const t5_batch *b, const t5_batch_request *r, slot_info *out)
+{
+    *out = (slot_info){.is_used = true, .n_blocks_reserved = n_blocks_of(r), .born = b->n_steps};
+    if (!r->wants_alignment) return;
+    const bool ends_with_eos = r->input_ids[r->n_input_ids - 1] == b->model->hp.eos_id;
+    out->n_align_results = r->is_score ? 1 : r->decoding->num_return_sequences;
+    out->align_begin = r->align_begin;
+    out->align_end = r->align_end > 0 ? r->align_end : r->n_input_ids - ends_with_eos;
+}
+
 bool t5_batch_fits(const t5_batch *b, const t5_batch_request *r)
 {
     return b->n_encoding == 0 && b->enc_n_tokens + r->n_input_ids <= b->limits.enc_tokens_max &&
@@ -171,7 +188,7 @@ t5_status t5_batch_admit(t5_batch *b, const t5_batch_request *r, int32_t *out_sl
     const bool is_reserved = t5_kv_reserve(&b->cache, n_blocks_of(r));
     T5_ASSERT(i_slot >= 0 && row0 >= 0 && is_reserved);
     slot_info *info = &b->infos[i_slot];
-    *info = (slot_info){.is_used = true, .n_blocks_reserved = n_blocks_of(r), .born = b->n_steps};
+    fill_info(b, r, info);
     fill_slot(b, r, row0, &b->slots[i_slot]);
     for (int32_t i = 0; i < n_rows; i++)
         b->row_used[row0 + i] = true;
@@ -211,7 +228,7 @@ int32_t t5_batch_take_stable(t5_batch *b, int32_t slot, const int32_t **out_ids)
 bool t5_batch_is_done(const t5_batch *b, int32_t slot)
 {
     T5_ASSERT(b->infos[slot].is_used);
-    return b->slots[slot].phase == T5_SLOT_DONE;
+    return b->slots[slot].phase == T5_SLOT_DONE && !b->infos[slot].is_aligning;
 }
 
 t5_status t5_batch_outcome(const t5_batch *b, int32_t slot, t5_error *err)
@@ -245,6 +262,7 @@ void t5_batch_result_get(const t5_batch *b, int32_t slot, int32_t i, t5_batch_re
     out->n_ids = len - 1; /* the start token is not shown */
     out->ids = b->fin_tokens + at + 1;
     out->logprobs = b->fin_logprobs + at + 1;
+    out->alignment = i < b->infos[slot].n_align_results ? b->fin_alignment + at + 1 : NULL;
     out->score = b->fin_scores[row];
     out->is_truncated = s->mode != T5_SEARCH_SCORE && b->fin_tokens[at + (size_t)len - 1] != s->eos_id;
 }
@@ -291,6 +309,7 @@ void t5_batch_release(t5_batch *b, int32_t slot)
     t5_kv_unreserve(&b->cache, info->n_blocks_reserved);
     b->n_running--;
     b->n_rows_running -= s->n_rows;
+    b->n_aligning -= info->is_aligning;
     *info = (slot_info){0};
 }
 

@@ -112,15 +112,13 @@ static void take_block(t5_batch *b, slot_info *info, int32_t row, int32_t pos)
     info->n_blocks_reserved--;
 }
 
-void t5_batch_plan_row(t5_batch *b, int32_t i_slot, int32_t row, int32_t q_len, t5_step *step)
+void t5_batch_plan_row(t5_batch *b, int32_t i_slot, int32_t row, int32_t pos, int32_t q_len, t5_step *step)
 {
-    const t5_slot *slot = &b->slots[i_slot];
     b->step_rows[step->n_rows++] = (t5_step_row){.slot = i_slot, .row = row, .q0 = step->n_queries, .q_len = q_len};
     for (int32_t i = 0; i < q_len; i++) {
-        int32_t pos = slot->n_computed + i;
-        take_block(b, &b->infos[i_slot], row, pos);
+        take_block(b, &b->infos[i_slot], row, pos + i);
         b->q_row[step->n_queries] = row;
-        b->q_pos[step->n_queries] = pos;
+        b->q_pos[step->n_queries] = pos + i;
         b->q_slot[step->n_queries] = i_slot;
         step->n_queries++;
     }
@@ -155,7 +153,8 @@ static void plan_step(t5_batch *b, t5_step *step)
         if (q_len > q_len_max) q_len = q_len_max;
         n_spare -= (q_len - 1) * n_rows;
         for (int32_t i = 0; i < n_rows; i++) {
-            if (!b->row_done[slot->row0 + i]) t5_batch_plan_row(b, s, slot->row0 + i, q_len, step);
+            if (b->row_done[slot->row0 + i]) continue;
+            t5_batch_plan_row(b, s, slot->row0 + i, slot->n_computed, q_len, step);
         }
         advance_mirror(slot, q_len);
     }
@@ -261,6 +260,11 @@ static t5_status queue_outcome(t5_batch *b, t5_error *err)
         async != NULL ? async->fetch : backend->ops->download;
     step_outcome *outcome = &b->outcomes[b->n_steps % 2];
     b->n_steps++;
+    if (outcome->n_align_parts > 0) {
+        const align_part *last = &outcome->align_parts[outcome->n_align_parts - 1];
+        T5_TRY(fetch(backend, outcome->align_weights, b->align_weights,
+                     (size_t)(last->q0 + last->q_len) * (size_t)b->weights_stride * sizeof(float), err));
+    }
     T5_TRY(fetch(backend, outcome->slots, b->state.slots, (size_t)n_slots_in_use(b) * sizeof *b->slots, err));
     T5_TRY(
         fetch(backend, outcome->row_done, b->state.row_done, (size_t)b->limits.n_rows_max * sizeof *b->row_done, err));
@@ -319,7 +323,9 @@ static t5_status read_outcome(t5_batch *b, t5_error *err)
         slot->is_broken = outcome->slots[s].is_broken;
         b->n_nonfinite += slot->is_broken;
         T5_TRY(read_results(b, slot, err));
+        if (info->n_align_results > 0 && !slot->is_broken) T5_TRY(t5_batch_start_alignment(b, s, err));
     }
+    t5_batch_read_alignment(b, outcome);
 out:
     return status;
 }
@@ -330,15 +336,17 @@ t5_status t5_batch_step(t5_batch *b, t5_error *err)
     t5_status status = T5_OK;
     t5_step step = b->dev_step;
     int64_t n_lag_max = t5_batch_async(b) != NULL ? 1 : 0;
+    bool aligns = false;
     T5_TRY(t5_batch_late_error(b, err));
     T5_TRY(t5_batch_poll_encoder(b, false, err));
     plan_step(b, &step);
-    if (step.n_queries == 0 && b->n_steps == b->n_steps_read) { /* nothing to do but to wait for the encoder */
-        T5_TRY(t5_batch_poll_encoder(b, true, err));
+    if (step.n_queries == 0 && b->n_aligning == 0 && b->n_steps == b->n_steps_read) {
+        T5_TRY(t5_batch_poll_encoder(b, true, err)); /* nothing to do but to wait for the encoder */
         plan_step(b, &step);
     }
-    if (step.n_queries > 0) {
-        T5_TRY(queue_step(b, &step, err));
+    if (step.n_queries > 0) T5_TRY(queue_step(b, &step, err));
+    T5_TRY(t5_batch_queue_alignment(b, &b->outcomes[b->n_steps % 2], &aligns, err));
+    if (step.n_queries > 0 || aligns) {
         T5_TRY(queue_outcome(b, err));
     } else {
         n_lag_max = 0;

@@ -105,8 +105,10 @@ out:
     return status;
 }
 
-/* s->x = the last layer's output of each query. */
-static t5_status decoder_layers(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, t5_error *err)
+/* s->x = the last layer's output of each query. With `weights` it is not: the pass ends with what the last layer's
+ * queries look at. */
+static t5_status decoder_layers(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *weights,
+                                t5_error *err)
 {
     T5_ASSERT(step->n_queries >= 1 && step->n_queries <= s->n_rows_max);
     t5_status status = T5_OK;
@@ -123,10 +125,14 @@ static t5_status decoder_layers(t5_model *m, const t5_step *step, const t5_kv_vi
                                        .bias_len = m->tgt_len_max,
                                        .ctx = s->ctx};
         t5_cross_attention_args cross = {.step = step, .kv = kv, .layer = i, .q = s->qkv, .ctx = s->ctx};
+        t5_cross_weights_args look = {
+            .step = step, .kv = kv, .layer = i, .q = s->qkv, .adds = i > 0, .weights = weights};
         T5_TRY(linear(m, s->x, n, layer->norm_attention, layer->qkv, s->qkv, false, err));
         T5_TRY(b->ops->self_attention(b, &self, err));
         T5_TRY(linear(m, s->ctx, n, NULL, layer->out, s->x, true, err));
         T5_TRY(linear(m, s->x, n, layer->norm_cross, layer->cross_q, s->qkv, false, err));
+        if (weights != NULL) T5_TRY(b->ops->cross_weights(b, &look, err));
+        if (weights != NULL && i == m->hp.n_dec_layers - 1) break;
         T5_TRY(b->ops->cross_attention(b, &cross, err));
         T5_TRY(linear(m, s->ctx, n, NULL, layer->cross_out, s->x, true, err));
         T5_TRY(feed_forward(m, layer, n, s, err));
@@ -139,7 +145,7 @@ t5_status t5_model_decode(t5_model *m, const t5_step *step, const t5_kv_view *kv
                           t5_error *err)
 {
     t5_backend *b = m->backend;
-    t5_status status = decoder_layers(m, step, kv, s, err);
+    t5_status status = decoder_layers(m, step, kv, s, NULL, err);
     if (status != T5_OK) return status;
     return b->ops->head(b, s->x, step->n_queries, m->dec_norm, m->hp.norm_eps, m->head, logits, err);
 }
@@ -150,7 +156,7 @@ t5_status t5_model_step(t5_model *m, const t5_step *step, const t5_kv_view *kv, 
     t5_status status = T5_OK;
     t5_backend *b = m->backend;
     if (b->ops->head_search != NULL) {
-        T5_TRY(decoder_layers(m, step, kv, s, err));
+        T5_TRY(decoder_layers(m, step, kv, s, NULL, err));
         T5_TRY(b->ops->head_search(b, step, s->x, m->dec_norm, m->hp.norm_eps, m->head, logits, err));
     } else {
         T5_TRY(t5_model_decode(m, step, kv, s, logits, err));
@@ -158,4 +164,11 @@ t5_status t5_model_step(t5_model *m, const t5_step *step, const t5_kv_view *kv, 
     }
 out:
     return status;
+}
+
+t5_status t5_model_align(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *weights,
+                         t5_error *err)
+{
+    T5_ASSERT(weights != NULL);
+    return decoder_layers(m, step, kv, s, weights, err);
 }

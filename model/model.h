@@ -63,6 +63,11 @@ t5_status t5_model_decode(t5_model *m, const t5_step *step, const t5_kv_view *kv
 t5_status t5_model_step(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *logits,
                         t5_error *err);
 
+/* Runs the decoder over the step's queries as far as their cross-attention and adds up what each query looks at:
+ * weights: [dev] [n_queries][cross_stride * T5_KV_BLOCK]. */
+t5_status t5_model_align(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *weights,
+                         t5_error *err);
+
 /* Bucket of a relative position, T5's formula (transformers models/t5/modeling_t5.py, _relative_position_bucket):
  * `distance` is key position minus query position. */
 int32_t t5_rel_bucket(int32_t distance, bool is_bidirectional, int32_t n_buckets, int32_t distance_max);

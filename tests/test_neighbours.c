@@ -1,6 +1,7 @@
 /* tests/test_neighbours.c: the tokens of a request never depend on who else is in the batch.
  *
- * Requests of every kind (greedy, beams, sampling, scoring, forced prompts, processors) from a pool run once alone;
+ * Requests of every kind (greedy, beams, sampling, scoring, forced prompts, processors, some with an alignment) from a
+ * pool run once alone;
  * then they come and go at random in a batch that never empties, some are released half-way, and whatever ends must
  * equal its lone run bit for bit. A batch here is a set of sequences that make a step together: each time somebody
  * comes or goes it is another one. 10 000 and more in all, over all model families, float32 and int8, on the fast
@@ -34,6 +35,8 @@ typedef struct {
     int32_t n_ids;
     int32_t ids[RESULT_LEN_MAX];
     float logprobs[RESULT_LEN_MAX];
+    bool is_aligned;
+    int32_t alignment[RESULT_LEN_MAX];
     float score;
     bool is_truncated;
 } kept_result;
@@ -82,7 +85,9 @@ static void make_entry(stage *s, pool_entry *e, int32_t i)
                                     .prompt_ids = e->prompt_ids,
                                     .n_prompt_ids = pick(s, 2) * pick(s, PROMPT_MAX),
                                     .decoding = d,
-                                    .wants_logprobs = pick(s, 2) == 0};
+                                    .wants_logprobs = pick(s, 2) == 0,
+                                    .wants_alignment = pick(s, 3) == 0};
+    if (pick(s, 3) == 0) e->request.align_begin = pick(s, e->request.n_input_ids);
     if (i % 4 == 1) {
         d->num_beams = 2 + pick(s, RESULTS_MAX - 1);
         d->num_return_sequences = 1 + pick(s, d->num_beams);
@@ -142,6 +147,8 @@ static void run_alone(stage *s, int32_t i_entry)
         *kept = (kept_result){.n_ids = r.n_ids, .score = r.score, .is_truncated = r.is_truncated};
         memcpy(kept->ids, r.ids, (size_t)r.n_ids * sizeof *r.ids);
         memcpy(kept->logprobs, r.logprobs, (size_t)r.n_ids * sizeof *r.logprobs);
+        kept->is_aligned = r.alignment != NULL;
+        if (kept->is_aligned) memcpy(kept->alignment, r.alignment, (size_t)r.n_ids * sizeof *r.alignment);
     }
     release(s, 0);
 }
@@ -157,6 +164,8 @@ static void check_equals_alone(const stage *s, int32_t i)
         assert_int_equal(r.n_ids, kept->n_ids);
         assert_memory_equal(r.ids, kept->ids, (size_t)r.n_ids * sizeof *r.ids);
         assert_memory_equal(r.logprobs, kept->logprobs, (size_t)r.n_ids * sizeof *r.logprobs);
+        assert_true((r.alignment != NULL) == kept->is_aligned);
+        if (kept->is_aligned) assert_memory_equal(r.alignment, kept->alignment, (size_t)r.n_ids * sizeof *r.alignment);
         assert_memory_equal(&r.score, &kept->score, sizeof r.score);
         assert_int_equal(r.is_truncated, kept->is_truncated);
     }

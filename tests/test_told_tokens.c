@@ -1,5 +1,6 @@
 /* tests/test_told_tokens.c: t5_sequence.on_tokens over the engine: what is told while sequences run is the start of
- * what they give in the end. On the fast backend, and on the reference backend made late (see async_backend.h). */
+ * what they give in the end, and those that want an alignment get one. On the fast backend, and on the reference
+ * backend made late (see async_backend.h). */
 #include "cpu/cpu.h"
 #include "engine/engine.h"
 #include "engine_wait.h"
@@ -65,9 +66,26 @@ static void fill_client(client *c, int32_t i, atomic_int *n_left)
     seq->decoding.seed = (uint64_t)i;
     seq->prompt_ids = c->prompt_ids;
     seq->n_prompt_ids = i % 5 == 0 ? 3 : 0;
+    seq->wants_alignment = i % 4 < 2;
+    seq->align_begin = i % 8 == 1 ? seq->n_input_ids / 2 : 0;
     seq->on_tokens = on_tokens;
     seq->on_done = on_done;
     seq->ctx = c;
+}
+
+/* Claim: each generated token but eos belongs to a source token that may be chosen, all others to none. */
+static void expect_alignment(const t5_sequence *seq)
+{
+    const int32_t end = seq->n_input_ids - 1; /* eos */
+    for (int32_t i = 0; i < seq->n_outputs; i++) {
+        const t5_output *out = &seq->outputs[i];
+        assert_true((out->alignment != NULL) == seq->wants_alignment);
+        for (int32_t k = 0; seq->wants_alignment && k < out->n_ids; k++) {
+            const bool is_aligned = k >= seq->n_prompt_ids && out->ids[k] != 1 && seq->align_begin < end;
+            if (is_aligned) assert_in_range(out->alignment[k], seq->align_begin, end - 1);
+            if (!is_aligned) assert_int_equal(out->alignment[k], -1);
+        }
+    }
 }
 
 static void expect_prefix(const client *c)
@@ -77,6 +95,7 @@ static void expect_prefix(const client *c)
     const t5_output *first = &seq->outputs[0];
     assert_true(seq->n_prompt_ids + c->n_told <= first->n_ids);
     assert_memory_equal(c->told, first->ids + seq->n_prompt_ids, (size_t)c->n_told * sizeof *c->told);
+    expect_alignment(seq);
     /* Greedy tells every token at once; the last one comes with the result. */
     const bool is_greedy = seq->decoding.num_beams == 1 && !seq->decoding.do_sample;
     if (is_greedy) assert_int_equal(seq->n_prompt_ids + c->n_told, first->n_ids - 1);
