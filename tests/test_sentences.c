@@ -153,6 +153,61 @@ static void odd_characters_are_kept(void **state)
     t5_sentences_deinit(&s);
 }
 
+/* Claim: a sentence may begin with a digit or a placeholder, but for numbers behind their abbreviations. Method: texts
+ * with their brackets. */
+static void digits_begin_sentences(void **state)
+{
+    (void)state;
+    check("en", "I said no. 3 people left. See no. 3 people.", "[I said no.] [3 people left.] [See no. 3 people.]");
+    check("en", "He came. 3 of us left. (It rained.) 2 days passed.",
+          "[He came.] [3 of us left.] [(It rained.)] [2 days passed.]");
+    check("en", "At 5 p.m. 3 people came. See p. 3 and Fig. 4 here. It was 1990. 20 years passed.",
+          "[At 5 p.m.] [3 people came.] [See p. 3 and Fig. 4 here.] [It was 1990.] [20 years passed.]");
+    check("de", "Am 3. 10. 2020 kam er. 3 Leute gingen. Nr. 5 lebt.",
+          "[Am 3. 10. 2020 kam er.] [3 Leute gingen.] [Nr. 5 lebt.]");
+    check("en", "Hello {name}. {count} files are left. %s is here. @bob said no. See p. {page} and Dr. {name}.",
+          "[Hello {name}.] [{count} files are left.] [%s is here.] [@bob said no.] [See p. {page} and Dr. {name}.]");
+}
+
+/* Claim: a sentence never ends inside a placeholder, and one of placeholders alone is copied. Method: as above. */
+static void placeholders_are_whole(void **state)
+{
+    (void)state;
+    check("en", "It is {{ a. B? C! D }} here. Good.", "[It is {{ a. B? C! D }} here.] [Good.]");
+    check("en", "%s (%d)\n\n{name}: {0}!\n@user #tag https://example.org",
+          "%s (%d)\n\n{name}: {0}!\n@user #tag https://example.org");
+    check("en", "%s\n%s is here", "%s\n[%s is here]");
+}
+
+static bool is_brace(const char *placeholder, size_t n_bytes, void *ctx)
+{
+    (void)n_bytes;
+    (void)ctx;
+    return placeholder[0] == '{';
+}
+
+static void check_apart(bool (*is_apart)(const char *, size_t, void *), const char *text, const char *want)
+{
+    char shown[SHOWN_BYTES];
+    t5_error err = {0};
+    t5_sentences s = split(text, strlen(text), "en");
+    assert_int_equal(t5_sentences_set_apart(text, is_apart, NULL, &s, &err), T5_OK);
+    show(text, &s, shown);
+    t5_sentences_deinit(&s);
+    assert_string_equal(shown, want);
+}
+
+/* Claim: placeholders set apart are copied with the marks that join them to their sentence. Method: as above. */
+static void placeholders_are_set_apart(void **state)
+{
+    (void)state;
+    check_apart(NULL, "Hello {name}, how are you? I am {x}.", "[Hello] {name}, [how are you?] [I am] {x}.");
+    check_apart(NULL, "{a} and {b}: (see {c}) \"{d}\" now", "{a} [and] {b}: ([see] {c}) \"{d}\" [now]");
+    check_apart(NULL, "Bob, {name}'s book is %d-fold.", "[Bob], {name}['s book is] %d[-fold.]");
+    check_apart(NULL, "Nothing here.", "[Nothing here.]");
+    check_apart(is_brace, "Hello {name}, see %s now.", "[Hello] {name}, [see %s now.]");
+}
+
 typedef struct {
     size_t codes_max, n_calls, n_bytes;
 } limit;
@@ -192,6 +247,10 @@ static void long_sentences_are_cut(void **state)
               3, "[e\xCC\x81][e\xCC\x81][e\xCC\x81]");
     check_cut("👨‍👩‍👧x", 2, "👨‍👩‍👧[x]");
     check_cut("a👨‍👩‍👧‍👦b", 2, "[a]👨‍👩‍👧‍👦[b]");
+    check_cut("we see {a, b, c} here", 12, "[we see] {a, b, c} [here]");
+    check_cut("we see {a, b} here", 16, "[we see {a, b}] [here]");
+    check_cut("see https://example.org/a,b;c now", 10, "[see] https://example.org/a,b;c [now]");
+    check_cut("see https://example.org/a,b;c", 28, "[see] https://example.org/a,b;c");
 }
 
 /* Claim: a cut costs about linear time. Method: 100 kB without a space, and the bytes that `fits` was asked about. */
@@ -281,6 +340,9 @@ int main(void)
         cmocka_unit_test(dots_inside_are_kept),
         cmocka_unit_test(abbreviations_may_end_sentences),
         cmocka_unit_test(other_than_language_is_copied),
+        cmocka_unit_test(digits_begin_sentences),
+        cmocka_unit_test(placeholders_are_whole),
+        cmocka_unit_test(placeholders_are_set_apart),
         cmocka_unit_test(odd_characters_are_kept),
         cmocka_unit_test(long_sentences_are_cut),
         cmocka_unit_test(cuts_are_cheap),

@@ -14,7 +14,7 @@
 #include "text/detect_script.h"
 #include "text/detect_words.h"
 #include "text/langcodes.h"
-#include "text/sentence_rules.h"
+#include "text/placeholders.h"
 
 #include <math.h>
 #include <string.h>
@@ -46,7 +46,7 @@ static size_t clean(const char *text, size_t n_bytes, char out[READ_BYTES_MAX])
         size_t start = pos, n_word = 0;
         while (pos < n_bytes && (unsigned char)text[pos] > ' ')
             pos++;
-        bool is_address = t5_is_address(text + start, pos - start);
+        bool is_address = t5_placeholder_at(text + start, pos - start, 0) > 0;
         for (size_t i = start; i < pos && !is_address; i += n_word) {
             uint32_t code;
             n_word = t5_utf8_next(text + i, pos - i, &code);

@@ -4,6 +4,7 @@
  * end the sentence: a break too many costs less than two sentences in one, of which T5 drops the second. */
 #include "text/sentence_rules.h"
 #include "base/utf8.h"
+#include "text/placeholders.h"
 #include "text/sentence_words.h"
 #include "text/word_list.h"
 
@@ -23,7 +24,10 @@ static const char hours[] = " a.m p.m ";
 /* Words before a dot and a digit that do not end a sentence. */
 static const char before_number[] =
     " no nr nos nrn fig figs p pp pg vol ch sec art abs abb s kap tab eq jan feb mar apr "
-    "jun jul aug sep sept oct okt nov dec dez § n nº núm pág tel ext approx ca рис стр ";
+    "jun jul aug sep sept oct okt nov dec dez § n nº núm pág tel ext approx ca min max ver rm apt рис стр ";
+/* English words after which "no" is an answer, not a number. */
+static const char before_answer[] = " say says said saying answer answers answered reply replies replied tell tells "
+                                    "told is was means meant vote voted ";
 
 /* Reads the character that ends at `end`; its length, or 0 at the start of the text. */
 static size_t previous(const char *text, size_t end, uint32_t *out_code)
@@ -49,25 +53,28 @@ static bool is_opening(uint32_t code)
            code == 0xBF || code == 0xA1; /* inverted question and exclamation marks */
 }
 
-/* Place of the first character after the candidate that is no opening mark; n_bytes at the end of the line. */
+/* Place of the first character after the candidate that is no opening mark, unless one begins a placeholder; n_bytes at
+ * the end of the line. */
 static size_t next_place(const t5_break *b)
 {
     size_t pos = b->end, length;
     for (; pos < b->n_bytes; pos += length) {
         uint32_t code;
+        if (t5_placeholder_at(b->line, b->n_bytes, pos) > 0) break;
         length = t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
         if (!is_opening(code) && !t5_utf8_is_space(code)) break;
     }
     return pos;
 }
 
-/* The character there; 0 at the end of the line. */
+/* The character there; 0 at the end of the line. A placeholder is taken for a number: it may begin a sentence, and it
+ * may stand behind "p." */
 static uint32_t next_character(const t5_break *b)
 {
     uint32_t code = 0;
     size_t pos = next_place(b);
     if (pos < b->n_bytes) t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
-    return code;
+    return t5_placeholder_at(b->line, b->n_bytes, pos) > 0 ? '0' : code;
 }
 
 /* End of the text before the candidate's white space and closing marks. */
@@ -169,6 +176,19 @@ static bool is_soft(const word *w, const char *language)
     return is_initial || is_dotted(w) || t5_has_word(soft_words, w->text) || (is_ordinal && t5_has_ordinals(language));
 }
 
+/* True for the "no" of "She said no. 3 people left.", whose word ends at `end`. */
+static bool is_answer(const t5_break *b, const char *language, const char *last, size_t end)
+{
+    if (strcmp(language, "en") != 0 || strcmp(last, "no") != 0) return false;
+    size_t before = word_start(b, end), length;
+    uint32_t code = 0;
+    while (before > b->start && (length = previous(b->line, before, &code)) > 0 &&
+           (t5_utf8_is_space(code) || is_opening(code) || code == ',' || code == ':'))
+        before -= length;
+    const size_t start = word_start(b, before);
+    return t5_has_word(before_answer, read_word(b->line + start, before - start).text);
+}
+
 /* True when the dot before the candidate belongs to its word. */
 static bool is_abbreviation(const t5_break *b, uint32_t next)
 {
@@ -180,7 +200,9 @@ static bool is_abbreviation(const t5_break *b, uint32_t next)
     if (t5_is_title(language, last.text)) return true;
     if (t5_has_word(hours, last.text)) return false;
     if (is_soft(&last, language)) return !is_opener_next(b, language);
-    return next >= '0' && next <= '9' && t5_has_word(before_number, last.text);
+    const bool is_number_next = next >= '0' && next <= '9';
+    if (is_number_next && last.n_digits == last.n_codes && last.n_digits <= ORDINAL_DIGITS_MAX) return true;
+    return is_number_next && t5_has_word(before_number, last.text) && !is_answer(b, language, last.text, end - 1);
 }
 
 /* Brackets and low or double quotation marks. U+201C opens in English and closes in German; the pointed marks turn
@@ -233,26 +255,36 @@ bool t5_break_is_real(const t5_break *b)
     return !u_islower((UChar32)next) && !is_abbreviation(b, next) && !is_inside_group(b) && !is_quoted_clause(b, next);
 }
 
+size_t t5_break_hidden(const t5_break *b, size_t from)
+{
+    for (size_t dot = from; dot < b->end; dot++) {
+        const char *found = memchr(b->line + dot, '.', b->end - dot);
+        if (found == NULL) break;
+        dot = (size_t)(found - b->line);
+        size_t pos = dot + 1, length;
+        uint32_t code = 0;
+        bool is_after_space = false;
+        for (; pos < b->end; pos += length) {
+            length = t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
+            if (!t5_utf8_is_space(code) && (is_after_space || !is_closing(code))) break;
+            is_after_space = t5_utf8_is_space(code);
+        }
+        if (pos >= b->end || !is_after_space) continue;
+        if ((code >= '0' && code <= '9') || t5_placeholder_at(b->line, b->n_bytes, pos) > 0) return pos;
+    }
+    return b->end;
+}
+
 bool t5_has_letter(const char *text, size_t n_bytes)
 {
-    for (size_t pos = 0; pos < n_bytes;) {
-        uint32_t code;
-        pos += t5_utf8_next(text + pos, n_bytes - pos, &code);
+    uint32_t code;
+    for (size_t pos = 0, n_skip; pos < n_bytes; pos += n_skip) {
+        n_skip = t5_placeholder_at(text, n_bytes, pos);
+        if (n_skip > 0) continue;
+        n_skip = t5_utf8_next(text + pos, n_bytes - pos, &code);
         if (u_isalpha((UChar32)code)) return true;
     }
     return false;
-}
-
-bool t5_is_address(const char *text, size_t n_bytes)
-{
-    bool has_at = false, has_dot_after = false, has_scheme = false;
-    for (size_t i = 0; i < n_bytes; i++) {
-        if ((unsigned char)text[i] <= ' ') return false;
-        has_scheme = has_scheme || (i > 0 && n_bytes - i > 3 && memcmp(text + i, "://", 3) == 0);
-        has_dot_after = has_dot_after || (has_at && text[i] == '.' && i + 1 < n_bytes);
-        has_at = has_at || (i > 0 && text[i] == '@');
-    }
-    return has_scheme || has_dot_after;
 }
 
 /* Pictures among the letters: emoji and the marks that join and colour them. */
@@ -292,5 +324,51 @@ size_t t5_trailing_marks(const char *text, size_t n_bytes)
     uint32_t code = 0;
     while ((length = previous(text, end, &code)) > 0 && (t5_utf8_is_space(code) || is_pictograph(code)))
         end -= length;
+    return n_bytes - end;
+}
+
+/* Marks that may stand between a placeholder and the words of its sentence: "{name}, hello", "(%s)". */
+static bool is_joint(uint32_t code)
+{
+    return u_ispunct((UChar32)code) || u_charType((UChar32)code) == U_MATH_SYMBOL;
+}
+
+/* An opening bracket or quotation mark, at the start of the text, whose other half is not in it. */
+static bool is_lone(uint32_t code, const char *text, size_t n_bytes)
+{
+    return code < 0x80 && memchr(text + 1, u_getBidiPairedBracket((UChar32)code), n_bytes - 1) == NULL;
+}
+
+size_t t5_leading_joints(const char *text, size_t n_bytes)
+{
+    bool is_after_space = false;
+    size_t pos = 0, length;
+    for (; pos < n_bytes; pos += length) {
+        uint32_t code, next = 0;
+        length = t5_utf8_next(text + pos, n_bytes - pos, &code);
+        if (pos + length < n_bytes) t5_utf8_next(text + pos + length, n_bytes - pos - length, &next);
+        if (t5_utf8_is_space(code)) {
+            is_after_space = true;
+            continue;
+        }
+        const bool is_quote = code == '"' || code == '\'';
+        const bool opens =
+            is_opening(code) && (is_after_space || !is_quote) && !is_lone(code, text + pos, n_bytes - pos);
+        const bool is_letter_next = u_isalpha((UChar32)next); /* "'s", "-like" belong to the word */
+        if (!is_joint(code) || opens || (is_letter_next && (code == '\'' || code == 0x2019 || code == '-'))) break;
+    }
+    return pos;
+}
+
+size_t t5_trailing_joints(const char *text, size_t n_bytes)
+{
+    size_t end = n_bytes, length;
+    uint32_t code = 0;
+    while ((length = previous(text, end, &code)) > 0) {
+        const bool ends_sentence = code == '.' || code == '!' || code == '?' || code == 0x2026 || code == 0x3002;
+        const bool closes = is_closing(code) && !is_opening(code);
+        if (!t5_utf8_is_space(code) && (!is_joint(code) || ends_sentence || closes)) break;
+        end -= length;
+    }
     return n_bytes - end;
 }

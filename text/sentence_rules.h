@@ -1,5 +1,5 @@
-/* text/sentence_rules.h: what ICU does not know about sentence ends: abbreviations, initials, ordinals, brackets. Any
- * thread. */
+/* text/sentence_rules.h: what ICU does not know about sentence ends: abbreviations, initials, ordinals, brackets,
+ * placeholders. Any thread. */
 #pragma once
 #include "base/error.h"
 #include <stddef.h>
@@ -17,14 +17,18 @@ typedef struct {
 
 /* False when the sentence goes on after `end`. */
 bool t5_break_is_real(const t5_break *b);
+/* The next place before b->end and at or after `from` where a sentence may end although ICU does not see it: after a
+ * dot and white space, before a digit or a placeholder ("I said no. 3 people left."). b->end: none. */
+size_t t5_break_hidden(const t5_break *b, size_t from);
 
-/* True when the text has a letter of any script; other texts are not for a translator. */
+/* True when the text has a letter of any script outside its placeholders; other texts are not for a translator. */
 bool t5_has_letter(const char *text, size_t n_bytes);
-/* True for one word which is an address: "https://example.org/a?b", "someone@example.org". */
-bool t5_is_address(const char *text, size_t n_bytes);
 /* Bytes at the start, and at the end, that stay out of the translation although they stand in a sentence: white space,
  * bullets and quote marks of mails ("- ", "> ") at the start of a line, pictographs. */
 size_t t5_leading_marks(const char *text, size_t n_bytes, bool is_line_start);
 size_t t5_trailing_marks(const char *text, size_t n_bytes);
+/* The same for a part of a sentence that stands behind, or before, a placeholder: its marks there belong to both. */
+size_t t5_leading_joints(const char *text, size_t n_bytes);
+size_t t5_trailing_joints(const char *text, size_t n_bytes);
 
 T5_C_END

@@ -4,6 +4,7 @@
 #include "text/sentences.h"
 #include "base/assert.h"
 #include "base/utf8.h"
+#include "text/placeholders.h"
 #include "text/sentence_push.h"
 #include "text/sentence_rules.h"
 
@@ -46,7 +47,7 @@ t5_status t5_sentences_push_trimmed(t5_sentences *s, const char *text, size_t of
     size_t lead = t5_leading_marks(text + offset, n_bytes, is_line_start);
     size_t trail = lead < n_bytes ? t5_trailing_marks(text + offset + lead, n_bytes - lead) : 0;
     size_t core = offset + lead, core_bytes = n_bytes - lead - trail;
-    bool is_text = t5_has_letter(text + core, core_bytes) && !t5_is_address(text + core, core_bytes);
+    bool is_text = t5_has_letter(text + core, core_bytes);
 
     T5_TRY(t5_sentences_push(s, offset, lead, false, err));
     T5_TRY(t5_sentences_push(s, core, core_bytes, is_text, err));
@@ -61,6 +62,18 @@ static t5_status icu_error(UErrorCode code, t5_error *err)
                    u_errorName(code));
 }
 
+/* Ends the sentence at b->end if it is one there. *hold: the placeholder that ends last among those looked at. */
+static t5_status end_sentence(splitter *s, size_t offset, t5_break *b, t5_placeholder *hold, t5_error *err)
+{
+    while (hold->offset + hold->n_bytes <= b->end)
+        if (!t5_placeholder_next(b->line, b->n_bytes, hold->offset + hold->n_bytes, hold))
+            *hold = (t5_placeholder){.offset = b->n_bytes, .n_bytes = 1};
+    if (hold->offset < b->end || !t5_break_is_real(b)) return T5_OK;
+    const size_t start = b->start;
+    b->start = b->end;
+    return t5_sentences_push_trimmed(s->out, s->text, offset + start, b->end - start, start == 0, err);
+}
+
 /* Splits the line text[offset .. offset + n_bytes), which has no line end. */
 static t5_status split_line(splitter *s, size_t offset, size_t n_bytes, t5_error *err)
 {
@@ -68,16 +81,19 @@ static t5_status split_line(splitter *s, size_t offset, size_t n_bytes, t5_error
     UErrorCode code = U_ZERO_ERROR;
     const char *line = s->text + offset;
     t5_break b = {.line = line, .n_bytes = n_bytes, .language = s->language};
+    t5_placeholder hold = {0};
+    size_t looked_at = 0;
 
     if (!t5_has_letter(line, n_bytes)) return t5_sentences_push(s->out, offset, n_bytes, false, err);
     s->utext = utext_openUTF8(s->utext, line, (int64_t)n_bytes, &code);
     ubrk_setUText(s->iterator, s->utext, &code);
     if (U_FAILURE(code)) return icu_error(code, err);
     for (int32_t end; (end = ubrk_next(s->iterator)) != UBRK_DONE;) {
-        b.end = (size_t)end;
-        if (!t5_break_is_real(&b)) continue;
-        T5_TRY(t5_sentences_push_trimmed(s->out, s->text, offset + b.start, b.end - b.start, b.start == 0, err));
-        b.start = b.end;
+        for (size_t hidden; looked_at < (size_t)end; looked_at = hidden) {
+            b.end = (size_t)end;
+            b.end = hidden = t5_break_hidden(&b, looked_at);
+            T5_TRY(end_sentence(s, offset, &b, &hold, err));
+        }
     }
     T5_ASSERT(b.start == n_bytes);
 out:

@@ -9,7 +9,8 @@ T5_C_BEGIN
 /* Bytes offset to offset + n_bytes of the text. */
 typedef struct {
     size_t offset, n_bytes;
-    bool is_text; /* a sentence to translate; else copied as it is: white space, line ends, lines without a letter */
+    bool is_text; /* a sentence to translate; else copied as it is: white space, line ends, what has no letter outside
+                   * its placeholders (text/placeholders.h) */
 } t5_span;
 
 /* Spans in the order of the text, without gaps: put one after the other they are the text. */
@@ -25,15 +26,19 @@ typedef enum {
 } t5_split;
 
 /* Splits valid UTF-8 text (NUL is allowed). `language` is the text's public code or NULL; it picks the rules for
- * abbreviations. Free with t5_sentences_deinit(). */
+ * abbreviations. A placeholder is never split. Free with t5_sentences_deinit(). */
 t5_status t5_sentences_split(const char *text, size_t n_bytes, const char *language, t5_split how, t5_sentences *out,
                              t5_error *err);
 /* Cuts the text spans that do not fit: at clause marks (, ; : - and their like), else at spaces, else between
  * grapheme clusters; a single cluster is left alone even if it does not fit. `fits` says whether a part of the text is
  * short enough for the model; a part of one that fits must fit too. The white space at a cut becomes a span of its own.
- */
+ * A placeholder is never cut: one that does not fit is copied. */
 t5_status t5_sentences_cut(const char *text, bool (*fits)(const char *part, size_t n_bytes, void *ctx), void *ctx,
                            t5_sentences *sentences, t5_error *err);
+/* Makes those placeholders of text spans that `is_apart` chooses spans of their own, which are copied: what stands
+ * around them is translated in parts. `is_apart` NULL: all of them. */
+t5_status t5_sentences_set_apart(const char *text, bool (*is_apart)(const char *placeholder, size_t n_bytes, void *ctx),
+                                 void *ctx, t5_sentences *sentences, t5_error *err);
 void t5_sentences_deinit(t5_sentences *s); /* accepts a zeroed one */
 
 T5_C_END

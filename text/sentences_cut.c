@@ -2,9 +2,11 @@
  *
  * The longest prefix that fits is found by doubling and halving from a small guess, so that each question costs about
  * what one part costs, however long the text is. The cut is then the last clause mark in that prefix, unless it stands
- * in its first third; else the last space; else the last border between grapheme clusters. */
+ * in its first third; else the last space; else the last border between grapheme clusters. Where that would split a
+ * placeholder the cut moves before it. */
 #include "base/assert.h"
 #include "base/utf8.h"
+#include "text/placeholders.h"
 #include "text/sentence_push.h"
 
 #include <unicode/ubrk.h>
@@ -75,6 +77,12 @@ static size_t cut_at_mark_or_space(const char *part, size_t n_bytes, size_t n_fi
     uint32_t code = 0, before;
 
     for (size_t pos = 0; pos <= n_fit && pos < n_bytes;) {
+        const size_t n_held = t5_placeholder_at(part, n_bytes, pos);
+        if (n_held > 0) {
+            pos += n_held;
+            code = 0;
+            continue;
+        }
         before = code;
         size_t length = t5_utf8_next(part + pos, n_bytes - pos, &code);
         if (t5_utf8_is_space(code) && pos > 0) {
@@ -120,18 +128,53 @@ out:
     return status;
 }
 
+/* The placeholder of part[0 .. n_bytes) that a cut would split. False: none. */
+static bool find_split(const char *part, size_t n_bytes, size_t cut, t5_placeholder *out)
+{
+    for (size_t pos = 0; pos < cut; pos = out->offset + out->n_bytes) {
+        if (!t5_placeholder_next(part, n_bytes, pos, out) || out->offset >= cut) return false;
+        if (out->offset + out->n_bytes > cut) return true;
+    }
+    return false;
+}
+
+/* Length of the next piece of a part: all of it when it fits. A cut inside a placeholder moves before it; one that
+ * begins the part is a piece for itself, which is copied. */
+static t5_status next_piece(cutter *c, const char *part, size_t n_bytes, size_t *out, bool *out_is_copied,
+                            t5_error *err)
+{
+    t5_placeholder split = {0};
+    *out_is_copied = false;
+    for (size_t limit = n_bytes;; limit = split.offset) {
+        size_t cut = longest_fit(c, part, limit);
+        if (cut < limit) {
+            const t5_status status = next_cut(c, part, limit, cut, &cut, err);
+            if (status != T5_OK) return status;
+        }
+        *out = cut;
+        if (!find_split(part, n_bytes, cut, &split)) return T5_OK;
+        if (split.offset > 0) continue;
+        *out = split.n_bytes;
+        *out_is_copied = true;
+        return T5_OK;
+    }
+}
+
 static t5_status cut_span(cutter *c, const t5_span *span, t5_error *err)
 {
     t5_status status = T5_OK;
     size_t pos = span->offset, end = span->offset + span->n_bytes;
 
     while (pos < end) {
-        const char *part = c->text + pos;
-        size_t cut = longest_fit(c, part, end - pos);
-        if (cut < end - pos) T5_TRY(next_cut(c, part, end - pos, cut, &cut, err));
-        T5_ASSERT(cut > 0 && cut <= end - pos);
-        T5_TRY(t5_sentences_push_trimmed(c->out, c->text, pos, cut, false, err));
-        pos += cut;
+        size_t n_bytes = 0;
+        bool is_copied = false;
+        T5_TRY(next_piece(c, c->text + pos, end - pos, &n_bytes, &is_copied, err));
+        T5_ASSERT(n_bytes > 0 && n_bytes <= end - pos);
+        if (is_copied)
+            T5_TRY(t5_sentences_push(c->out, pos, n_bytes, false, err));
+        else
+            T5_TRY(t5_sentences_push_trimmed(c->out, c->text, pos, n_bytes, false, err));
+        pos += n_bytes;
     }
 out:
     return status;

@@ -5,6 +5,7 @@
 #include "base/utf8.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* No piece of a vocabulary is longer; what has more bytes need not be tokenized to know that it does not fit. */
 #define TOKEN_BYTES_MAX 64
@@ -12,7 +13,7 @@
 typedef struct {
     t5_units *units;
     const t5_pair *pair;
-    t5_status status; /* the first failure; t5_sentences_cut() has no way to pass it on */
+    t5_status status; /* the first failure, which a bool cannot pass on */
     t5_error *err;
 } fit_ctx;
 
@@ -53,6 +54,36 @@ static t5_status cut_sentences(const t5_text *text, t5_units *units, t5_plan *pl
     return fit.status != T5_OK ? fit.status : status;
 }
 
+/* *out: the tokens of a text say the same text. */
+static t5_status keeps(const t5_tokenizer *tokenizer, const char *text, size_t n_bytes, bool *out, t5_error *err)
+{
+    int32_t *ids = NULL, n_ids = 0;
+    char *decoded = NULL;
+    size_t decoded_bytes = 0;
+    t5_status status = t5_tokenizer_encode_alloc(tokenizer, text, n_bytes, INT32_MAX, &ids, &n_ids, err);
+    if (status == T5_OK) status = t5_tokenizer_decode(tokenizer, ids, n_ids, &decoded, &decoded_bytes, err);
+    *out = status == T5_OK && decoded_bytes == n_bytes && memcmp(decoded, text, n_bytes) == 0;
+    free(decoded);
+    free(ids);
+    return status;
+}
+
+/* True for a placeholder that the model cannot say: T5 has no braces. */
+static bool is_unspeakable(const char *placeholder, size_t n_bytes, void *ctx)
+{
+    fit_ctx *fit = ctx;
+    bool is_kept = true;
+    if (fit->status == T5_OK) fit->status = keeps(fit->units->tokenizer, placeholder, n_bytes, &is_kept, fit->err);
+    return !is_kept;
+}
+
+static t5_status set_apart(const t5_text *text, t5_units *units, t5_plan *plan, t5_error *err)
+{
+    fit_ctx fit = {.units = units, .err = err};
+    const t5_status status = t5_sentences_set_apart(text->text, is_unspeakable, &fit, &plan->sentences, err);
+    return fit.status != T5_OK ? fit.status : status;
+}
+
 /* Why a text does not fit even when it is cut: the limit is too small for the prompt, or for a character. */
 static t5_status explain_too_long(t5_units *units, const t5_pair *pair, t5_error *err)
 {
@@ -77,6 +108,7 @@ t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_split spl
     if (out->route.pair == NULL) goto out;
 
     T5_TRY(t5_sentences_split(text->text, text->n_bytes, out->route.source, split, &out->sentences, err));
+    T5_TRY(set_apart(text, units, out, err));
     T5_TRY(link_units(text, units, out, &all_fit, err));
     if (!all_fit) {
         T5_TRY(cut_sentences(text, units, out, err));
