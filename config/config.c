@@ -275,9 +275,9 @@ void t5_config_print_help(FILE *file)
         "  --version                  print the version and exit\n"
         "  --help                     print this and exit\n\n"
         "Keys, as flags; in the file with underscores (\"queue_depth\": 64), in the environment as T5_QUEUE_DEPTH.\n"
-        "Flags win over the environment, the environment over the file. LibreTranslate's LT_HOST, LT_PORT,\n"
-        "LT_REQ_LIMIT, LT_CHAR_LIMIT, LT_BATCH_LIMIT, LT_ALTERNATIVES_LIMIT, LT_METRICS and LT_DISABLE_WEB_UI\n"
-        "count where no T5_ one is set. What is on is turned off with --access-log=false.\n\n");
+        "Flags win over the environment, the environment over the file. LibreTranslate's variables (LT_PORT,\n"
+        "LT_LOAD_ONLY, LT_CHAR_LIMIT, ...) count where no T5_ one is set; docs/operations.md lists them. What is on\n"
+        "is turned off with --access-log=false.\n\n");
     for (size_t i = 0; i < T5_COUNT(rows); i++)
         print_help_row(&rows[i], file);
 }

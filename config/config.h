@@ -36,7 +36,7 @@ typedef struct {
 #undef T5_KEY_BOOL
     /* "default", "file /etc/t5serve.json", "environment T5_PORT", "flag --port"; indexed by t5_config_key. */
     char origins[T5_KEYS_COUNT][T5_CONFIG_ORIGIN_MAX];
-    char warning[256]; /* one line worth logging (an unknown T5_ variable), or "" */
+    char warning[1024]; /* one line worth logging (an unknown T5_ variable), or "" */
 } t5_config;
 
 typedef enum {

@@ -8,21 +8,6 @@
 
 #define CONFIG_FILE_MAX (1 << 20)
 
-/* LibreTranslate's names, so that a compose file moves by changing its image. */
-static const struct {
-    const char *variable;
-    t5_config_key key;
-} lt_variables[] = {
-    {"LT_HOST", T5_KEY_host},
-    {"LT_PORT", T5_KEY_port},
-    {"LT_REQ_LIMIT", T5_KEY_req_limit},
-    {"LT_CHAR_LIMIT", T5_KEY_char_limit},
-    {"LT_BATCH_LIMIT", T5_KEY_max_texts_per_request},
-    {"LT_ALTERNATIVES_LIMIT", T5_KEY_alternatives_limit},
-    {"LT_METRICS", T5_KEY_metrics},
-    {"LT_DISABLE_WEB_UI", T5_KEY_disable_web_ui},
-};
-
 static t5_status set_from_object(t5_config *c, json_t *root, const char *path, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -68,28 +53,6 @@ out:
     return status;
 }
 
-/* The value of `name` in `env`, or NULL. */
-static const char *env_get(char *const *env, const char *name)
-{
-    size_t n = strlen(name);
-    for (; *env != NULL; env++)
-        if (strncmp(*env, name, n) == 0 && (*env)[n] == '=') return *env + n + 1;
-    return NULL;
-}
-
-static t5_status load_lt_environment(t5_config *c, char *const *env, t5_error *err)
-{
-    t5_status status = T5_OK;
-    char origin[T5_CONFIG_ORIGIN_MAX];
-    for (size_t i = 0; i < T5_COUNT(lt_variables) && status == T5_OK; i++) {
-        const char *value = env_get(env, lt_variables[i].variable);
-        if (value == NULL || value[0] == '\0') continue;
-        snprintf(origin, sizeof origin, "environment %s", lt_variables[i].variable);
-        status = t5_config_set_text(c, lt_variables[i].key, value, origin, err);
-    }
-    return status;
-}
-
 /* An unknown T5_ variable is only worth a warning: Kubernetes adds T5_SERVICE_HOST and the like for a service "t5". */
 static t5_status load_t5_environment(t5_config *c, char *const *env, t5_error *err)
 {
@@ -105,8 +68,9 @@ static t5_status load_t5_environment(t5_config *c, char *const *env, t5_error *e
         if (strcmp(name, "config") == 0 || strncmp(name, "cuda_", 5) == 0) continue; /* the GPU plug-in's: device/ */
         t5_config_key key = t5_config_find(name);
         if (key == T5_KEYS_COUNT) {
-            snprintf(c->warning, sizeof c->warning, "%s: no such setting%s", origin,
-                     t5_config_suggest(name, hint, sizeof hint));
+            char text[160];
+            snprintf(text, sizeof text, "%s: no such setting%s", origin, t5_config_suggest(name, hint, sizeof hint));
+            t5_config_warn(c, text);
             continue;
         }
         t5_status status = t5_config_set_text(c, key, equals + 1, origin, err);
@@ -143,7 +107,7 @@ static t5_status load_flag(t5_config *c, int argc, char *const *argv, int *i_arg
 /* The last --config, else T5_CONFIG, else NULL. */
 static const char *config_path(int argc, char *const *argv, char *const *env)
 {
-    const char *path = env_get(env, "T5_CONFIG");
+    const char *path = t5_config_env(env, "T5_CONFIG");
     if (path != NULL && path[0] == '\0') path = NULL;
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "--config=", 9) == 0) path = argv[i] + 9;
@@ -165,7 +129,7 @@ t5_status t5_config_load(int argc, char *const *argv, char *const *env, t5_confi
     }
     const char *path = config_path(argc, argv, env);
     if (path != NULL) T5_TRY(load_file(out, path, err));
-    T5_TRY(load_lt_environment(out, env, err));
+    T5_TRY(t5_config_load_lt(out, env, err));
     T5_TRY(load_t5_environment(out, env, err));
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--print-config") == 0 || strcmp(argv[i], "--print_config") == 0) {
@@ -178,6 +142,7 @@ t5_status t5_config_load(int argc, char *const *argv, char *const *env, t5_confi
         }
         T5_TRY(load_flag(out, argc, argv, &i, err));
     }
+    T5_TRY(t5_config_check_lt(out, env, err));
 out:
     return status;
 }

@@ -50,6 +50,8 @@ check ready 200 '^\{"status":"ok"\}$' "$url/ready"
 check languages 200 "\"code\":\"$source\".*\"targets\":\[" "$url/languages"
 check languages_with_body 200 '"targets"' -X GET "$url/languages" -d api_key=x
 check languages_post 405 '"error"' -X POST "$url/languages"
+check spec 200 '"title":"LibreTranslate"' "$url/spec"
+check settings 200 '"charLimit":.*"keyRequired":.*"code":"auto".*"supportedFilesFormat":' "$url/frontend/settings"
 check json 200 "^\{$text\}\$" "$url/translate" -H "$json" -d "{\"q\":\"How are you?\",$pair}"
 check form 200 "^\{$text\}\$" "$url/translate" -d "q=Hello&$form"
 check multipart 200 "^\{$text\}\$" "$url/translate" -F q=Hello -F "source=$source" -F "target=$target" -F api_key=
@@ -57,6 +59,8 @@ check query 200 "^\{$text\}\$" -X POST "$url/translate?q=Hello&$form&format=text
 check auto 200 '"detectedLanguage":\{"confidence":[0-9.]+,"language":"' "$url/translate" -H "$json" \
     -d "{\"q\":\"This is a house.\",\"source\":\"auto\",\"target\":\"$target\"}"
 check batch 200 '^\{"translatedText":\["[^"]+",""\]\}$' "$url/translate" -H "$json" -d "{\"q\":[\"Hi\",\"\"],$pair}"
+check batch_auto 200 '"detectedLanguage":\[\{[^]]*\},\{[^]]*\}\],"translatedText":\["[^"]+","[^"]+"\]' "$url/translate" -H "$json" \
+    -d "{\"q\":[\"Hello\",\"Good bye\"],\"source\":\"auto\",\"target\":\"$target\"}"
 check batch_of_one 200 '^\{"translatedText":\["[^"]+"\]\}$' "$url/translate" -H "$json" -d "{\"q\":[\"Hello\"],$pair}"
 check alternatives 200 '^\{"alternatives":\[.*\],"translatedText":"' "$url/translate" -H "$json" \
     -d "{\"q\":\"Hello\",$pair,\"alternatives\":2}"
@@ -73,8 +77,29 @@ check bad_json 400 '^\{"error":' "$url/translate" -H "$json" -d '{bad'
 check not_object 400 '^\{"error":"Invalid JSON format"\}$' "$url/translate" -H "$json" -d '[1]'
 check get 405 '^\{"error":' "$url/translate"
 check nothing 404 '^\{"error":' "$url/nothing"
+check detect 200 '^\[\{"confidence":[0-9.]+,"language":"[a-zA-Z-]+"\}' "$url/detect" -d 'q=Good morning, how are you?'
+check detect_missing 400 '^\{"error":"Invalid request: missing q parameter"\}$' "$url/detect" -d ''
+check suggest 403 '"error"' "$url/suggest" -d "q=a&s=b&$form"
+check files 403 '"error"' "$url/translate_file" -F "file=@$0" -F "source=$source" -F "target=$target"
 check preflight 200 'Access-Control-Allow-Origin' -i -X OPTIONS "$url/translate" -H 'Origin: https://x.example' \
     -H 'Access-Control-Request-Method: POST'
+
+key='Authorization: DeepL-Auth-Key smoke'
+deepl_pair="\"source_lang\":\"$source\",\"target_lang\":\"$target\""
+check deepl_form 200 '^\{"translations":\[\{[^}]*"text":"[^"]+"\},\{[^}]*"text":"[^"]+"\}\]\}$' "$url/v2/translate" -H "$key" \
+    -d text=Hello -d text=Bye -d "target_lang=$target"
+check deepl_json 200 '"billed_characters":5' "$url/v2/translate" -H "$key" -H "$json" \
+    -d "{\"text\":[\"Hello\"],$deepl_pair,\"show_billed_characters\":true}"
+check deepl_get 200 '"detected_source_language":"' "$url/v2/translate?auth_key=smoke&text=Hello&target_lang=$target"
+check deepl_missing 400 "^\{\"message\":\"Parameter 'text' not specified\"\}\$" "$url/v2/translate" -H "$key" -d "target_lang=$target"
+check deepl_unknown 400 "^\{\"message\":\"Value for 'target_lang' not supported.\"\}\$" "$url/v2/translate" -H "$key" \
+    -d text=Hi -d target_lang=XX
+check deepl_languages 200 '"supports_formality":' "$url/v2/languages?type=target" -H "$key"
+check deepl_languages_form 200 '"supports_formality":' -X GET "$url/v2/languages" -H "$key" -d type=target
+check deepl_usage 200 '"character_count":[0-9]+,"character_limit":[0-9]+' "$url/v2/usage" -H "$key"
+check deepl_glossaries 200 '^\{"glossaries":\[' "$url/v2/glossaries" -H "$key"
+check completions 200 '"text":"[^"]+"' "$url/v1/completions" -H "$json" -d '{"prompt":"translate English to German: Hello"}'
+check models 200 '"object":"list"' "$url/v1/models"
 
 echo "$((n_checked - n_failed)) of $n_checked checks passed on $url"
 [ "$n_failed" -eq 0 ]

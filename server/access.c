@@ -30,13 +30,19 @@ typedef struct {
 struct t5_access {
     char *keys_path; /* NULL: none */
     bool requires_key;
-    _Atomic int64_t req_limit;
+    _Atomic int64_t req_limits[T5_ACCESS_PERIODS];
     network proxies[PROXIES_MAX];
     int32_t n_proxies;
-    t5_rate *rate;
+    t5_rate *rates[T5_ACCESS_PERIODS];
     pthread_rwlock_t lock; /* of `keys` */
     t5_keys keys;
 };
+
+static const struct {
+    int64_t ms;
+    const char *name;
+} periods[T5_ACCESS_PERIODS] = {
+    [T5_ACCESS_MINUTE] = {60000, "minute"}, [T5_ACCESS_HOUR] = {3600000, "hour"}, [T5_ACCESS_DAY] = {86400000, "day"}};
 
 /* --- addresses --- */
 
@@ -179,10 +185,11 @@ t5_status t5_access_create(const t5_access_options *options, t5_access **out, t5
     if (a == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "access: %zu bytes", sizeof *a);
     pthread_rwlock_init(&a->lock, NULL);
     a->requires_key = options->requires_key;
-    a->req_limit = options->req_limit;
+    t5_access_set_limits(a, options->req_limits);
     T5_TRY(parse_proxies(a, options->trusted_proxies, err));
     if (gnutls_rnd(GNUTLS_RND_NONCE, &seed, sizeof seed) != 0) T5_TRY(T5_FAIL(err, T5_ERR_IO, "no random numbers"));
-    T5_TRY(t5_rate_create(ACCOUNTS_MAX, seed, &a->rate, err));
+    for (int i = 0; i < T5_ACCESS_PERIODS; i++)
+        T5_TRY(t5_rate_create(ACCOUNTS_MAX, periods[i].ms, seed, &a->rates[i], err));
     if (options->keys_path[0] != '\0') {
         a->keys_path = strdup(options->keys_path);
         if (a->keys_path == NULL) T5_TRY(T5_FAIL(err, T5_ERR_NOMEM, "access: a path"));
@@ -200,16 +207,18 @@ out:
 void t5_access_destroy(t5_access *a)
 {
     if (a == NULL) return;
-    t5_rate_destroy(a->rate);
+    for (int i = 0; i < T5_ACCESS_PERIODS; i++)
+        t5_rate_destroy(a->rates[i]);
     t5_keys_deinit(&a->keys);
     pthread_rwlock_destroy(&a->lock);
     free(a->keys_path);
     free(a);
 }
 
-void t5_access_set_limit(t5_access *a, int64_t req_limit)
+void t5_access_set_limits(t5_access *a, const int64_t req_limits[T5_ACCESS_PERIODS])
 {
-    a->req_limit = req_limit;
+    for (int i = 0; i < T5_ACCESS_PERIODS; i++)
+        a->req_limits[i] = req_limits[i];
 }
 
 t5_status t5_access_reload(t5_access *a, t5_error *err)
@@ -238,6 +247,19 @@ static bool look_up(t5_access *a, const char *key, t5_key *out)
     return found != NULL;
 }
 
+/* The shortest period first: what it refuses costs nothing of the longer ones. */
+static void take(t5_access *a, const t5_rate_account *account, int64_t per_minute, int64_t cost, int64_t now_ms,
+                 t5_access_verdict *out)
+{
+    for (int i = 0; i < T5_ACCESS_PERIODS && out->result == T5_ACCESS_GRANTED; i++) {
+        out->req_limit = i == T5_ACCESS_MINUTE ? per_minute : a->req_limits[i];
+        out->period = periods[i].name;
+        if (out->req_limit < 0) continue;
+        out->wait_s = t5_rate_take(a->rates[i], account, out->req_limit, cost, now_ms);
+        if (out->wait_s > 0) out->result = T5_ACCESS_TOO_OFTEN;
+    }
+}
+
 void t5_access_check(t5_access *a, const char *key, const struct sockaddr *peer, const char *forwarded, int64_t n_texts,
                      int64_t now_ms, t5_access_verdict *out)
 {
@@ -247,16 +269,15 @@ void t5_access_check(t5_access *a, const char *key, const struct sockaddr *peer,
     const bool has_key = a->keys_path != NULL && key != NULL && key[0] != '\0';
     *out = (t5_access_verdict){.result = T5_ACCESS_GRANTED, .char_limit = -1};
     if (has_key && !look_up(a, key, &entry)) out->result = T5_ACCESS_WRONG_KEY;
-    if (!has_key && a->requires_key) out->result = T5_ACCESS_NO_KEY;
+    const int64_t per_minute = entry.req_limit >= 0 ? entry.req_limit : a->req_limits[T5_ACCESS_MINUTE];
+    const bool needs_key = a->requires_key || (a->keys_path != NULL && per_minute == 0); /* as LibreTranslate has it */
+    if (!has_key && needs_key) out->result = T5_ACCESS_NO_KEY;
     if (out->result != T5_ACCESS_GRANTED) return;
 
     out->char_limit = entry.char_limit;
-    out->req_limit = entry.req_limit >= 0 ? entry.req_limit : a->req_limit;
-    if (out->req_limit < 0) return;
     if (has_key)
         account = account_of_key(entry.id);
     else if (find_client(a, peer, forwarded, &client))
         account = account_of_address(&client);
-    out->wait_s = t5_rate_take(a->rate, &account, out->req_limit, n_texts > 0 ? n_texts : 1, now_ms);
-    if (out->wait_s > 0) out->result = T5_ACCESS_TOO_OFTEN;
+    take(a, &account, per_minute, n_texts > 0 ? n_texts : 1, now_ms, out);
 }

@@ -1,6 +1,7 @@
 /* server/admit.c: see admit.h. */
 #include "server/admit.h"
 #include "base/clock.h"
+#include "config/config.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -49,9 +50,17 @@ static const char *key_of_header(const t5_exchange *x)
 static void refuse_too_often(t5_exchange *x, const t5_refusals *refusals, const t5_access_verdict *verdict)
 {
     char text[64];
-    snprintf(text, sizeof text, "Slowdown: %" PRId64 " per 1 minute", verdict->req_limit);
+    snprintf(text, sizeof text, "Slowdown: %" PRId64 " per 1 %s", verdict->req_limit, verdict->period);
     t5_exchange_set_retry_after(x, verdict->wait_s);
     t5_exchange_fail_status(x, HTTP_TOO_MANY, refusals->too_often_text != NULL ? refusals->too_often_text : text);
+}
+
+static void refuse_without_key(t5_exchange *x, const t5_server *s, const t5_refusals *refusals)
+{
+    char text[T5_CONFIG_TEXT_MAX + 32];
+    const bool has_link = s->key_link[0] != '\0' && refusals == &t5_refusals_libretranslate;
+    snprintf(text, sizeof text, "Visit %s to get an API key", s->key_link);
+    t5_exchange_fail_status(x, refusals->no_key_status, has_link ? text : refusals->no_key_text);
 }
 
 bool t5_server_admits(t5_exchange *x, const t5_server *s, const t5_refusals *refusals, const char *key, int64_t n_texts,
@@ -63,7 +72,7 @@ bool t5_server_admits(t5_exchange *x, const t5_server *s, const t5_refusals *ref
     t5_access_check(s->access, given, t5_exchange_peer(x),
                     t5_exchange_list(x, "X-Forwarded-For", forwarded, sizeof forwarded), n_texts, t5_clock_ms(),
                     &verdict);
-    if (verdict.result == T5_ACCESS_NO_KEY) t5_exchange_fail_status(x, refusals->no_key_status, refusals->no_key_text);
+    if (verdict.result == T5_ACCESS_NO_KEY) refuse_without_key(x, s, refusals);
     if (verdict.result == T5_ACCESS_WRONG_KEY)
         t5_exchange_fail_status(x, refusals->wrong_key_status, refusals->wrong_key_text);
     if (verdict.result == T5_ACCESS_TOO_OFTEN) refuse_too_often(x, refusals, &verdict);

@@ -1,15 +1,11 @@
-/* server/deepl.c: see deepl.h. A translation goes the same way as in translate.c. */
+/* server/deepl.c: /v2/translate, see deepl.h. A translation goes the same way as in translate.c. */
 #include "server/deepl.h"
 #include "base/utf8.h"
 #include "server/admit.h"
 #include "server/deepl_params.h"
 #include "server/routes.h"
 
-#include <ctype.h>
 #include <stdlib.h>
-#include <string.h>
-
-#define CHARACTER_LIMIT 1000000000000 /* of /v2/usage: clients want to see one that is not reached */
 
 typedef struct {
     t5_deepl_params params;
@@ -120,104 +116,4 @@ void t5_deepl_finish(t5_exchange *x, void *server)
     t5_exchange_reply_json(x, 200, reply);
     json_decref(reply);
     json_decref(translations);
-}
-
-/* --- /v2/languages --- */
-
-/* Targets that DeepL writes otherwise than in upper case. A language without a row is one entry. */
-static const struct {
-    const char *code, *written, *name;
-} variants[] = {
-    {"en", "EN-GB", "English (British)"},
-    {"en", "EN-US", "English (American)"},
-    {"pt", "PT-PT", "Portuguese (European)"},
-    {"pt-BR", "PT-BR", "Portuguese (Brazilian)"},
-    {"zh-Hans", "ZH", "Chinese (simplified)"},
-    {"zh-Hans", "ZH-HANS", "Chinese (simplified)"},
-    {"zh-Hant", "ZH-HANT", "Chinese (traditional)"},
-};
-
-static void append_target(json_t *list, const char *written, const char *name)
-{
-    json_array_append_new(list,
-                          json_pack("{s:s, s:s, s:b}", "language", written, "name", name, "supports_formality", 0));
-}
-
-static void append_targets(json_t *list, const char *code)
-{
-    char written[T5_LANGCODE_BYTES];
-    size_t n_before = json_array_size(list);
-    for (size_t i = 0; i < T5_COUNT(variants); i++)
-        if (strcmp(variants[i].code, code) == 0) append_target(list, variants[i].written, variants[i].name);
-    if (json_array_size(list) > n_before) return;
-    snprintf(written, sizeof written, "%s", code);
-    for (char *c = written; *c != '\0'; c++)
-        *c = (char)toupper((unsigned char)*c);
-    const char *name = t5_langcode_name(code);
-    append_target(list, written, name != NULL ? name : written);
-}
-
-/* A source has no region: pt and pt-BR are one. */
-static void append_source(json_t *list, const char *code)
-{
-    char base[T5_LANGCODE_BYTES];
-    size_t i = 0;
-    json_t *entry = NULL;
-    t5_deepl_base_code(code, base);
-    json_array_foreach(list, i, entry)
-    {
-        if (strcmp(json_string_value(json_object_get(entry, "language")), base) == 0) return;
-    }
-    const char *name = t5_langcode_name(code);
-    json_array_append_new(list, json_pack("{s:s, s:s}", "language", base, "name", name != NULL ? name : base));
-}
-
-void t5_deepl_languages_handle(t5_exchange *x, void *server)
-{
-    const t5_server *s = server;
-    t5_error err = {0};
-    bool is_form = false;
-    json_t *fields = NULL, *list = json_array();
-    t5_exchange_fields(x, NULL, &fields, &is_form, &err);
-    const char *type = json_string_value(json_object_get(fields, "type"));
-    bool is_target = type != NULL && strcmp(type, "target") == 0;
-    bool is_known = type == NULL || is_target || strcmp(type, "source") == 0;
-    if (fields != NULL && !is_known)
-        T5_FAIL(&err, T5_ERR_ARG, "Parameter 'type' is invalid. 'source' and 'target' are valid values.");
-    for (int32_t i = 0; i < s->rules.n_codes && err.status == T5_OK; i++) {
-        const char *code = s->codes[i];
-        if (is_target && t5_profile_has_target(s->rules.profile, code)) append_targets(list, code);
-        if (!is_target && t5_profile_has_source(s->rules.profile, code)) append_source(list, code);
-    }
-    if (err.status != T5_OK) t5_exchange_fail(x, &err);
-    if (err.status == T5_OK) t5_exchange_reply_json(x, 200, list);
-    json_decref(list);
-    json_decref(fields);
-}
-
-/* --- the rest --- */
-
-static void reply_new(t5_exchange *x, json_t *value)
-{
-    t5_exchange_reply_json(x, 200, value);
-    json_decref(value);
-}
-
-void t5_deepl_usage_handle(t5_exchange *x, void *server)
-{
-    t5_server *s = server;
-    reply_new(x, json_pack("{s:I, s:I}", "character_count", (json_int_t)atomic_load(&s->n_characters),
-                           "character_limit", (json_int_t)CHARACTER_LIMIT));
-}
-
-void t5_deepl_glossaries_handle(t5_exchange *x, void *server)
-{
-    (void)server;
-    reply_new(x, json_pack("{s:[]}", "glossaries"));
-}
-
-void t5_deepl_glossary_pairs_handle(t5_exchange *x, void *server)
-{
-    (void)server;
-    reply_new(x, json_pack("{s:[]}", "supported_languages"));
 }

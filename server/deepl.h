@@ -1,4 +1,4 @@
-/* server/deepl.h: routes of DeepL's API, version 2, so that its clients work against this server. Any key is taken, or
+/* server/deepl.h: routes of DeepL's API, so that its clients work against this server. Any key is taken, or
  * none. HTTP threads. */
 #pragma once
 #include "server/http.h"
@@ -12,6 +12,13 @@ void t5_deepl_release(void *state);
 void t5_deepl_languages_handle(t5_exchange *x, void *server);
 /* GET and POST /v2/usage: characters since the start, and a limit that nobody reaches. */
 void t5_deepl_usage_handle(t5_exchange *x, void *server);
-/* GET /v2/glossaries and /v2/glossary-language-pairs: none, which clients ask for before they translate. */
+/* GET /v2/glossaries, /v3/glossaries and /v2/glossary-language-pairs: none, which clients ask for before they
+ * translate. */
 void t5_deepl_glossaries_handle(t5_exchange *x, void *server);
 void t5_deepl_glossary_pairs_handle(t5_exchange *x, void *server);
+/* POST /v2/glossaries, /v3/glossaries, /v2/document: 400, not offered. */
+void t5_deepl_no_glossaries_handle(t5_exchange *x, void *server);
+void t5_deepl_document_handle(t5_exchange *x, void *server);
+/* GET /v3/languages: field resource; only translate_text has languages. GET /v3/languages/resources names it. */
+void t5_deepl_v3_languages_handle(t5_exchange *x, void *server);
+void t5_deepl_v3_resources_handle(t5_exchange *x, void *server);

@@ -54,11 +54,27 @@ static bool is_method(const t5_http_route *route, const char *method)
     return strcmp(route->method, is_head ? "GET" : method) == 0;
 }
 
-static void find_route(t5_exchange *x, const char *path, const char *method)
+static bool is_path(const t5_http_route *route, const char *path)
+{
+    const size_t n = strlen(route->path);
+    const bool is_folder = route->path[n - 1] == '*';
+    return is_folder ? strncmp(route->path, path, n - 1) == 0 && path[n - 1] != '\0' : strcmp(route->path, path) == 0;
+}
+
+/* The path below the prefix. */
+static const char *strip_prefix(t5_exchange *x, const char *path)
+{
+    const char *prefix = x->http->options.path_prefix;
+    const size_t n = strlen(prefix);
+    x->is_elsewhere = n > 0 && (strncmp(path, prefix, n) != 0 || path[n] != '/');
+    return x->is_elsewhere ? path : path + n;
+}
+
+static void find_route(t5_exchange *x, const char *method)
 {
     const t5_http_options *o = &x->http->options;
-    for (int32_t i = 0; i < o->n_routes; i++) {
-        if (strcmp(o->routes[i].path, path) != 0) continue;
+    for (int32_t i = 0; i < o->n_routes && !x->is_elsewhere; i++) {
+        if (!is_path(&o->routes[i], x->path)) continue;
         x->path_route = o->routes[i].path;
         if (is_method(&o->routes[i], method)) x->route = &o->routes[i];
     }
@@ -82,7 +98,8 @@ enum MHD_Result t5_exchange_begin(t5_exchange *x, const char *path, const char *
     const char *refusal = NULL;
     unsigned http_status = MHD_HTTP_OK;
     x->method = t5_head_method(method);
-    find_route(x, path, method);
+    x->path = strip_prefix(x, path);
+    find_route(x, method);
     if (!t5_guard_check(x->connection)) {
         http_status = MHD_HTTP_BAD_REQUEST;
         refusal = "Invalid request: ambiguous or broken headers";
@@ -267,6 +284,9 @@ static void dispatch(t5_exchange *x)
         t5_exchange_fail_status(x, MHD_HTTP_CONTENT_TOO_LARGE, "Invalid request: the body is too large");
     } else if (x->is_options) {
         t5_exchange_reply(x, MHD_HTTP_OK, NULL, NULL, 0);
+    } else if (x->is_elsewhere && (strcmp(x->method, "GET") == 0 || strcmp(x->method, "HEAD") == 0)) {
+        t5_exchange_set_headers(x, x->http->home_headers);
+        t5_exchange_reply(x, MHD_HTTP_MOVED_PERMANENTLY, NULL, NULL, 0);
     } else if (x->path_route == NULL) {
         t5_exchange_fail_status(x, MHD_HTTP_NOT_FOUND, "not found");
     } else if (x->route == NULL) {
@@ -350,6 +370,11 @@ const char *t5_exchange_list(const t5_exchange *x, const char *name, char *out, 
     out[0] = '\0';
     MHD_get_connection_values(x->connection, MHD_HEADER_KIND, add_line, &j);
     return out;
+}
+
+const char *t5_exchange_path(const t5_exchange *x)
+{
+    return x->path;
 }
 
 const char *t5_exchange_id(const t5_exchange *x)

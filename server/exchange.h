@@ -17,6 +17,8 @@ struct t5_http {
     t5_workers *workers;
     t5_acceptor *acceptor; /* NULL after t5_http_drain() */
     char url[160];
+    char home[T5_PATH_PREFIX_MAX + 2]; /* path_prefix and a slash */
+    const char *home_headers[3];       /* Location: home, NULL */
     atomic_bool is_draining;
     atomic_int n_connections;
     atomic_int n_exchanges;  /* received and not completely answered */
@@ -38,10 +40,12 @@ struct t5_exchange {
     struct MHD_Connection *connection;
     t5_watched *watched;
     const t5_http_route *route; /* NULL: no such path, or not with this method */
-    const char *path_route;     /* the path, when some route has it */
+    const char *path;           /* without path_prefix; libmicrohttpd's */
+    const char *path_route;     /* that of a route which has it */
     const char *method;         /* see t5_http_summary */
     char id[T5_REQUEST_ID_BYTES];
     bool is_options;
+    bool is_elsewhere; /* not below path_prefix */
     t5_exchange_phase phase;
     bool is_large;      /* handle and finish run on a worker */
     bool is_parked;     /* libmicrohttpd's connection is suspended, or was and waits for t5_exchange_advance() */

@@ -57,6 +57,21 @@ t5_status t5_head_timeout(const char *given, int64_t ms_max, int64_t *out_ms, t5
     return T5_OK;
 }
 
+t5_status t5_head_prefix(const char *given, char out[T5_PATH_PREFIX_MAX + 1], t5_error *err)
+{
+    static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
+    const char *begin = given + strspn(given, "/");
+    size_t n = strlen(begin);
+    while (n > 0 && begin[n - 1] == '/')
+        n--;
+    if (n >= T5_PATH_PREFIX_MAX || strspn(begin, safe) < n)
+        return T5_FAIL(err, T5_ERR_ARG,
+                       "url_prefix: must be like /translate/v1, of at most %d letters, digits and -._~",
+                       T5_PATH_PREFIX_MAX);
+    snprintf(out, T5_PATH_PREFIX_MAX + 1, "%s%.*s", n > 0 ? "/" : "", (int)n, begin);
+    return T5_OK;
+}
+
 const char *t5_head_method(const char *method)
 {
     static const char *const methods[] = {"GET",    "HEAD",    "POST",    "PUT",  "PATCH",

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include <stdint.h>
 
+#define T5_PATH_PREFIX_MAX 200
 #define T5_REQUEST_ID_BYTES 65 /* 64 characters: a UUID, a trace id, what proxies make */
 #define T5_HEADER_REQUEST_ID "X-Request-Id"
 #define T5_HEADER_REQUEST_TIMEOUT "X-Request-Timeout-Ms"
@@ -14,5 +15,8 @@ void t5_head_request_id(const char *given, char out[T5_REQUEST_ID_BYTES]);
 /* The time limit: what the client gave, at most `ms_max` (0: no limit of ours). `given` may be NULL: ms_max. *out_ms 0:
  * no limit. T5_ERR_ARG: not a whole number from 1 to 86400000. */
 t5_status t5_head_timeout(const char *given, int64_t ms_max, int64_t *out_ms, t5_error *err);
+/* A folder in front of all paths, as t5_http_options wants it: "/a/b" for "a/b/", "" for "" and "/". T5_ERR_ARG: other
+ * than letters, digits and - . _ ~ in its parts, or too long. */
+t5_status t5_head_prefix(const char *given, char out[T5_PATH_PREFIX_MAX + 1], t5_error *err);
 /* `method` when it is one of HTTP's own, else "other". Static text. */
 const char *t5_head_method(const char *method);

@@ -151,6 +151,10 @@ t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error 
     t5_http *h = calloc(1, sizeof *h);
     if (h == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "http: %zu bytes", sizeof *h);
     h->options = *options;
+    T5_ASSERT(strlen(options->path_prefix) <= T5_PATH_PREFIX_MAX);
+    snprintf(h->home, sizeof h->home, "%s/", options->path_prefix);
+    h->home_headers[0] = MHD_HTTP_HEADER_LOCATION;
+    h->home_headers[1] = h->home;
     t5_http_set_limits(h, options->request_timeout_ms, options->body_bytes_max);
     const t5_acceptor_calls calls = {
         .has_room = has_room, .take = take_client, .ctx = h, .is_shared = options->listen_fd >= 0};

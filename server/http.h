@@ -21,14 +21,19 @@
 typedef struct t5_http t5_http;
 typedef struct t5_exchange t5_exchange; /* a request and its reply */
 
-/* As an error_key: {"error": {"message": "text", "type": .., "param": null, "code": null}}. */
+/* The forms of an error. OpenAI's is {"error": {"message": "text", "type": .., "param": null, "code": null}}; DeepL's
+ * replies also carry X-Trace-ID. */
+#define T5_ERROR_LIBRETRANSLATE "error"
+#define T5_ERROR_DEEPL "message"
 #define T5_ERROR_OPENAI "error.message"
 
 typedef struct {
     const char *method; /* "GET" answers HEAD too */
-    const char *path;
-    const char *error_key; /* errors are {"<error_key>": "text"}, but for T5_ERROR_OPENAI */
-    bool is_work;          /* refused with 503 while draining */
+    const char *path;   /* a last * stands for one character or more: t5_exchange_path() */
+    /* Errors are {"<error_key>": "text"}, but for T5_ERROR_OPENAI. A path without a route takes that of its folder:
+     * that of /v2/translate for /v2/nothing. */
+    const char *error_key;
+    bool is_work; /* refused with 503 while draining */
     void (*handle)(t5_exchange *x, void *server);
     void (*finish)(t5_exchange *x, void *server); /* NULL when handle never suspends */
     void (*cancel)(t5_exchange *x);               /* any thread, under a lock: must be short */
@@ -58,6 +63,7 @@ typedef struct {
     int64_t request_timeout_ms; /* for work, from the end of its body to its answer; 0: none */
     size_t connection_bytes, body_bytes_max;
     const char *cors_origin; /* "": no CORS headers */
+    const char *path_prefix; /* "", or "/folder" in front of every path; what lies elsewhere is sent there */
     const t5_http_route *routes;
     int32_t n_routes;
     void *server;                           /* handed to the routes */
@@ -88,6 +94,7 @@ bool t5_http_stop(t5_http *h);
 const t5_http *t5_exchange_http(const t5_exchange *x);
 void t5_exchange_set_state(t5_exchange *x, void *state); /* freed by route->release when the exchange ends */
 void *t5_exchange_state(const t5_exchange *x);
+const char *t5_exchange_path(const t5_exchange *x); /* without path_prefix */
 const char *t5_exchange_body(const t5_exchange *x, size_t *out_bytes);
 const char *t5_exchange_header(const t5_exchange *x, const char *name); /* or NULL */
 /* The value of a header that is a list, which may stand in several lines: joined with commas, in `out`, which it

@@ -1,5 +1,5 @@
 /* server/libretranslate.c: the endpoints of LibreTranslate beside /translate and /languages that its clients call:
- * detection, settings for a page, the specification, and suggestions, which we do not take. */
+ * detection, settings for a page, the specification, and what is switched off here: suggestions and files. */
 #include "server/libretranslate.h"
 #include "base/utf8.h"
 #include "server/admit.h"
@@ -93,29 +93,43 @@ out:
 
 /* --- GET /frontend/settings --- */
 
+/* The language that a setting names, as we write it; NULL when it names none of ours. */
+static const char *find_wanted(const t5_server *s, const char *wanted)
+{
+    return wanted[0] != '\0' ? t5_langcode_match(wanted, s->codes, s->rules.n_codes) : NULL;
+}
+
 /* What a page should offer first: English into the first other language. */
 static const char *first_target(const t5_server *s)
 {
+    const char *wanted = find_wanted(s, s->page_target);
+    if (wanted != NULL) return wanted;
     for (int32_t i = 0; i < s->rules.n_codes; i++)
         if (strcmp(s->codes[i], "en") != 0 && t5_profile_has_target(s->rules.profile, s->codes[i])) return s->codes[i];
     return s->rules.n_codes > 0 ? s->codes[0] : "en";
 }
 
+static json_t *describe_language(const char *code)
+{
+    const char *name = code != NULL ? t5_langcode_name(code) : NULL;
+    if (code == NULL) return json_pack("{s:s, s:s}", "code", "auto", "name", "Auto Detect");
+    return json_pack("{s:s, s:s}", "code", code, "name", name != NULL ? name : code);
+}
+
 void t5_frontend_settings_handle(t5_exchange *x, void *server)
 {
     const t5_server *s = server;
-    const char *code = first_target(s), *name = t5_langcode_name(code);
-    json_t *value =
-        json_pack("{s:I, s:b, s:I, s:b, s:i, s:b, s:{s:{s:s, s:s}, s:{s:s, s:s}}, s:b, s:[]}", "alternativesLimit",
-                  (json_int_t)s->rules.alternatives_max, "apiKeys", s->has_keys, "charLimit",
-                  (json_int_t)s->rules.chars_max, "filesTranslation", 0, "frontendTimeout", 500, "keyRequired",
-                  s->requires_key, "language", "source", "code", "auto", "name", "Auto Detect", "target", "code", code,
-                  "name", name != NULL ? name : code, "suggestions", 0, "supportedFilesFormat");
+    json_t *value = json_pack("{s:I, s:b, s:I, s:b, s:i, s:b, s:{s:o, s:o}, s:b, s:[]}", "alternativesLimit",
+                              (json_int_t)s->rules.alternatives_max, "apiKeys", s->has_keys, "charLimit",
+                              (json_int_t)s->rules.chars_max, "filesTranslation", 0, "frontendTimeout",
+                              s->page_timeout_ms, "keyRequired", s->requires_key, "language", "source",
+                              describe_language(find_wanted(s, s->page_source)), "target",
+                              describe_language(first_target(s)), "suggestions", 0, "supportedFilesFormat");
     t5_exchange_reply_json(x, 200, value);
     json_decref(value);
 }
 
-/* --- GET /spec, POST /suggest --- */
+/* --- GET /spec, and what is switched off --- */
 
 void t5_spec_handle(t5_exchange *x, void *server)
 {
@@ -123,6 +137,7 @@ void t5_spec_handle(t5_exchange *x, void *server)
     const t5_embedded_file *file = t5_web_find("spec.json");
     json_t *spec = file != NULL ? json_loadb((const char *)file->bytes, file->n_bytes, 0, NULL) : NULL;
     json_object_set_new(json_object_get(spec, "info"), "version", json_string(s->version));
+    json_object_set_new(spec, "basePath", json_string(s->path_prefix[0] != '\0' ? s->path_prefix : "/"));
     t5_exchange_reply_json(x, 200, spec);
     json_decref(spec);
 }
@@ -131,4 +146,18 @@ void t5_suggest_handle(t5_exchange *x, void *server)
 {
     (void)server;
     t5_exchange_fail_status(x, 403, "Suggestions are disabled on this server.");
+}
+
+#define TEXT_NO_FILES "Files translation are disabled on this server."
+
+void t5_translate_file_handle(t5_exchange *x, void *server)
+{
+    (void)server;
+    t5_exchange_fail_status(x, 403, TEXT_NO_FILES);
+}
+
+void t5_download_file_handle(t5_exchange *x, void *server)
+{
+    (void)server;
+    t5_exchange_fail_status(x, 400, TEXT_NO_FILES);
 }

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "server/head.h"
 #include "server/json_memory.h"
 #include "server/keys.h"
 #include "server/probe.h"
@@ -39,6 +40,7 @@ extern char **environ;
 typedef struct {
     t5_config config;
     char model_dir[T5_CONFIG_TEXT_MAX];
+    char path_prefix[T5_PATH_PREFIX_MAX + 1];
     t5_translator *translator;
     t5_server server;
     t5_http *http;
@@ -58,6 +60,7 @@ static t5_status open_translator(program *p, t5_error *err)
     snprintf(p->model_dir, sizeof p->model_dir, "%s", c->model);
     if (c->model[0] == '\0') T5_TRY(t5_config_bundled_model(p->model_dir, sizeof p->model_dir, err));
     options.model_dir = p->model_dir;
+    options.languages = c->languages;
     options.device.device = c->device;
     options.device.compute_type = c->compute_type;
     options.device.n_threads = (int32_t)c->threads;
@@ -84,9 +87,17 @@ static t5_status start_http(program *p, t5_error *err)
     p->server.has_keys = c->api_keys[0] != '\0';
     p->server.requires_key = c->require_api_key;
     p->server.version = T5_VERSION;
+    T5_TRY(t5_head_prefix(c->url_prefix, p->path_prefix, err));
+    p->server.path_prefix = p->path_prefix;
+    p->server.key_link = c->get_api_key_link;
+    p->server.metrics_token = c->metrics_auth_token;
+    p->server.page_source = c->frontend_language_source;
+    p->server.page_target = c->frontend_language_target;
+    p->server.page_timeout_ms = (int32_t)c->frontend_timeout;
+    p->server.wanted_languages = c->languages;
     const t5_access_options access = {.keys_path = c->api_keys,
                                       .requires_key = c->require_api_key,
-                                      .req_limit = c->req_limit,
+                                      .req_limits = {c->req_limit, c->hourly_req_limit, c->daily_req_limit},
                                       .trusted_proxies = c->trusted_proxies};
     T5_TRY(t5_access_create(&access, &p->server.access, err));
     t5_reload_apply(c, &p->server);
@@ -104,6 +115,7 @@ static t5_status start_http(program *p, t5_error *err)
         .connection_bytes = (size_t)c->connection_bytes,
         .body_bytes_max = (size_t)c->max_request_bytes,
         .cors_origin = c->cors_origin,
+        .path_prefix = p->path_prefix,
         .routes = t5_server_routes,
         .n_routes = t5_server_routes_count,
         .server = &p->server,
@@ -257,6 +269,14 @@ out:
     return status;
 }
 
+static t5_status ask_health(program *p, t5_error *err)
+{
+    const t5_probe_options options = {
+        .host = p->config.host, .port = (int32_t)p->config.port, .path_prefix = p->path_prefix};
+    if (t5_head_prefix(p->config.url_prefix, p->path_prefix, err) != T5_OK) return err->status;
+    return t5_probe(&options, err);
+}
+
 /* A closed stdin, stdout or stderr would give its number to a socket, and what is printed to a client. */
 static void reserve_stdio(void)
 {
@@ -297,7 +317,7 @@ int main(int argc, char **argv)
     if (action == T5_CONFIG_HELP) t5_config_print_help(stdout);
     if (action == T5_CONFIG_VERSION) printf("t5serve %s\n", T5_VERSION);
     if (action == T5_CONFIG_PRINT) status = t5_config_print(&p.config, stdout, &err);
-    if (action == T5_CONFIG_HEALTH) status = t5_probe(p.config.host, (int32_t)p.config.port, &err);
+    if (action == T5_CONFIG_HEALTH) status = ask_health(&p, &err);
     if (action == T5_CONFIG_RUN) status = run(&p, &err);
     if (status != T5_OK) return complain(status, &err);
     t5_log_stop();

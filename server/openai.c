@@ -1,8 +1,11 @@
 /* server/openai.c: see openai.h. The way of a request is that of generate.c. A prompt is the encoder's text, a choice
- * one result; the choices of prompt i are i * n to i * n + n - 1. */
+ * one result; the choices of prompt i are i * n to i * n + n - 1. With best_of there are more results than choices:
+ * beams come best first, samples are ranked by their score. */
 #include "server/openai.h"
+#include "base/assert.h"
 #include "base/utf8.h"
 #include "server/admit.h"
+#include "server/openai_stop.h"
 #include "server/routes.h"
 #include "server/stream.h"
 #include "translate/generation.h"
@@ -15,6 +18,8 @@
 
 typedef struct {
     int32_t n_prompts, n_choices; /* of each prompt */
+    t5_stops stops;
+    t5_told_text *told; /* [n_prompts] the first choice of each; NULL unless is_streamed */
     bool is_streamed, shows_logprobs, shows_usage;
     time_t created;
     char id[64];
@@ -30,6 +35,9 @@ static void destroy(void *work)
 {
     completion_state *state = work;
     t5_generation_destroy(state->generation);
+    for (int32_t i = 0; i < state->n_prompts && state->told != NULL; i++)
+        t5_buffer_deinit(&state->told[i].held);
+    free(state->told);
     free(state);
 }
 
@@ -83,24 +91,42 @@ static json_t *list_logprobs(const completion_state *state, const t5_output *out
     return json_pack("{s:o, s:o, s:n, s:n}", "tokens", tokens, "token_logprobs", values, "top_logprobs", "text_offset");
 }
 
-static const char *reason_of(const t5_generated *result)
+/* The k-th best result of a prompt. Beams are in order already; of equal samples the earlier one is better. */
+static const t5_generated *best_result(const completion_state *state, int32_t i_prompt, int32_t k)
 {
-    return result->output->is_truncated ? "length" : "stop";
+    const int32_t n = t5_generation_n_results(state->generation, i_prompt);
+    if (n <= state->n_choices) return t5_generation_get(state->generation, i_prompt, k);
+    for (int32_t i = 0; i < n; i++) {
+        const t5_generated *result = t5_generation_get(state->generation, i_prompt, i);
+        int32_t n_better = 0;
+        for (int32_t j = 0; j < n; j++) {
+            const float other = t5_generation_get(state->generation, i_prompt, j)->output->score;
+            n_better += other > result->output->score || (j < i && other == result->output->score);
+        }
+        if (n_better == k) return result;
+    }
+    return t5_generation_get(state->generation, i_prompt, k); /* scores that are no numbers have no order */
 }
 
-/* All choices; `has_first_text`: with the text of each prompt's first one, which a stream has told already. */
-static json_t *list_choices(const completion_state *state, bool has_first_text)
+/* Choice k of a prompt, without what a stream has told of it. */
+static json_t *describe_choice(const completion_state *state, int32_t i_prompt, int32_t k)
+{
+    const t5_generated *result = best_result(state, i_prompt, k);
+    const size_t n_bytes = t5_stops_find(&state->stops, result->text, result->n_bytes);
+    const size_t n_told = state->told != NULL && k == 0 ? state->told[i_prompt].n_told : 0;
+    T5_ASSERT(n_told <= n_bytes);
+    const bool is_cut = n_bytes == result->n_bytes && result->output->is_truncated;
+    json_t *text = json_stringn(result->text + n_told, n_bytes - n_told);
+    json_t *logprobs = state->shows_logprobs ? list_logprobs(state, result->output) : NULL;
+    return make_choice(i_prompt * state->n_choices + k, text, is_cut ? "length" : "stop", logprobs);
+}
+
+static json_t *list_choices(const completion_state *state)
 {
     json_t *choices = json_array();
-    for (int32_t i = 0; i < state->n_prompts; i++) {
-        for (int32_t k = 0; k < t5_generation_n_results(state->generation, i); k++) {
-            const t5_generated *result = t5_generation_get(state->generation, i, k);
-            const bool has_text = has_first_text || k > 0;
-            json_t *text = json_stringn(result->text, has_text ? result->n_bytes : 0);
-            json_t *logprobs = state->shows_logprobs ? list_logprobs(state, result->output) : NULL;
-            json_array_append_new(choices, make_choice(i * state->n_choices + k, text, reason_of(result), logprobs));
-        }
-    }
+    for (int32_t i = 0; i < state->n_prompts; i++)
+        for (int32_t k = 0; k < state->n_choices && k < t5_generation_n_results(state->generation, i); k++)
+            json_array_append_new(choices, describe_choice(state, i, k));
     return choices;
 }
 
@@ -135,7 +161,7 @@ void t5_completions_finish(t5_exchange *x, void *server)
         t5_exchange_fail(x, &state->error);
         return;
     }
-    json_t *reply = wrap(state, list_choices(state, true));
+    json_t *reply = wrap(state, list_choices(state));
     json_object_set_new(reply, "usage", describe_usage(&usage));
     t5_exchange_reply_json(x, 200, reply);
     json_decref(reply);
@@ -146,12 +172,18 @@ static t5_status read_pieces(void *work, t5_buffer *events, t5_error *err)
     completion_state *state = work;
     for (;;) {
         t5_piece piece;
+        size_t n_bytes = 0;
         t5_status status = t5_generation_read(state->generation, &piece, err);
         if (status != T5_OK || piece.n_bytes == 0) return status;
-        json_t *text = json_stringn(piece.bytes, piece.n_bytes);
-        json_t *choice = make_choice(piece.i_text * state->n_choices, text, NULL, NULL);
-        status = t5_stream_event(events, NULL, wrap(state, json_pack("[o]", choice)), err);
+        t5_told_text *told = &state->told[piece.i_text];
+        status = t5_stops_tell(&state->stops, told, piece.bytes, piece.n_bytes, &n_bytes, err);
+        if (status == T5_OK && n_bytes > 0) {
+            json_t *text = json_stringn(told->held.bytes, n_bytes);
+            json_t *choice = make_choice(piece.i_text * state->n_choices, text, NULL, NULL);
+            status = t5_stream_event(events, NULL, wrap(state, json_pack("[o]", choice)), err);
+        }
         if (status != T5_OK) return status;
+        t5_told_text_drop(told, n_bytes);
     }
 }
 
@@ -162,7 +194,7 @@ static t5_status append_end(void *work, t5_exchange *x, t5_buffer *events, t5_er
     t5_usage usage;
     t5_status status = T5_OK;
     T5_TRY(finish(x, state, &usage, err));
-    T5_TRY(t5_stream_event(events, NULL, wrap(state, list_choices(state, false)), err));
+    T5_TRY(t5_stream_event(events, NULL, wrap(state, list_choices(state)), err));
     if (state->shows_usage) {
         json_t *last = wrap(state, json_array());
         json_object_set_new(last, "usage", describe_usage(&usage));
@@ -213,27 +245,43 @@ static t5_status set_option(const json_t *fields, const char *name, const char *
     return status == T5_OK ? T5_OK : T5_FAIL(err, status, "%s: %s", name, cause.text);
 }
 
+/* `best_of` results are made and the best n of them are the choices. */
+static t5_status read_best_of(const json_t *fields, completion_state *state, t5_decoding *d, t5_error *err)
+{
+    t5_status status = T5_OK;
+    T5_TRY(set_option(fields, "n", "num_return_sequences", d, err));
+    state->n_choices = d->num_return_sequences;
+    T5_TRY(set_option(fields, "best_of", "num_return_sequences", d, err));
+    const int32_t best_of = d->num_return_sequences;
+    if (best_of < state->n_choices)
+        T5_TRY(T5_FAIL(err, T5_ERR_ARG, "best_of: %d is less than n, which is %d", best_of, state->n_choices));
+    if (d->do_sample && state->is_streamed && best_of > state->n_choices)
+        T5_TRY(T5_FAIL(err, T5_ERR_ARG, "best_of: samples are ranked when all are there, which cannot be streamed"));
+    if (!d->do_sample) d->num_return_sequences = state->n_choices;
+    if (!d->do_sample && d->num_beams < best_of) d->num_beams = best_of;
+out:
+    return status;
+}
+
 /* OpenAI's names over ours. Without a temperature the model decodes as its folder wants; 0 is greedy. */
 static t5_status read_options(const json_t *fields, completion_state *state, t5_generation_request *r, int32_t room,
                               t5_error *err)
 {
     t5_status status = T5_OK;
     t5_decoding *d = &r->decoding;
-    const json_t *temperature = json_object_get(fields, "temperature"), *n = json_object_get(fields, "n");
+    const json_t *temperature = json_object_get(fields, "temperature");
     r->has_max_new_tokens = json_is_number(json_object_get(fields, "max_tokens"));
     if (!r->has_max_new_tokens) d->max_new_tokens = room;
     T5_TRY(set_option(fields, "max_tokens", "max_new_tokens", d, err));
     T5_TRY(set_option(fields, "seed", "seed", d, err));
-    T5_TRY(set_option(fields, "n", "num_return_sequences", d, err));
     if (temperature != NULL && !json_is_null(temperature)) {
         d->do_sample = !json_is_number(temperature) || json_number_value(temperature) != 0;
         d->num_beams = 1;
         if (d->do_sample) T5_TRY(set_option(fields, "temperature", "temperature", d, err));
         if (d->do_sample) T5_TRY(set_option(fields, "top_p", "top_p", d, err));
     }
-    if (!d->do_sample && json_is_integer(n) && d->num_beams < d->num_return_sequences)
-        d->num_beams = d->num_return_sequences;
-    state->n_choices = d->num_return_sequences;
+    T5_TRY(read_best_of(fields, state, d, err));
+    T5_TRY(t5_stops_read(json_object_get(fields, "stop"), &state->stops, err));
 out:
     return status;
 }
@@ -254,10 +302,8 @@ static t5_status check_unsupported(const json_t *fields, t5_error *err)
     static const struct {
         const char *name;
         double neutral;
-    } names[] = {{"stop", 0},
-                 {"suffix", 0},
-                 {"echo", 0},
-                 {"best_of", 1},
+    } names[] = {{"suffix", 0},
+                 {"echo", 0}, /* a T5 does not go on with its prompt */
                  {"logit_bias", 0},
                  {"presence_penalty", 0},
                  {"frequency_penalty", 0}};
@@ -304,12 +350,14 @@ static t5_status begin(t5_exchange *x, completion_state *state, const json_t *fi
                                      .deadline_ms = t5_exchange_deadline_ms(x)};
     T5_TRY(read_prompts(json_object_get(fields, "prompt"), rules, &inputs, &request.n_inputs, err));
     T5_TRY(check_unsupported(fields, err));
-    T5_TRY(read_options(fields, state, &request, t5_translator_tgt_len_max(translator) - 1, err));
     T5_TRY(t5_params_read_bool(fields, false, "stream", &state->is_streamed, err));
+    T5_TRY(read_options(fields, state, &request, t5_translator_tgt_len_max(translator) - 1, err));
     state->shows_usage = json_is_true(json_object_get(json_object_get(fields, "stream_options"), "include_usage"));
     state->shows_logprobs = json_is_integer(logprobs);
     request.inputs = inputs;
     state->n_prompts = request.n_inputs;
+    if (state->is_streamed) state->told = calloc((size_t)state->n_prompts, sizeof *state->told);
+    if (state->is_streamed && state->told == NULL) T5_TRY(T5_FAIL(err, T5_ERR_NOMEM, "%d prompts", state->n_prompts));
     state->created = time(NULL);
     snprintf(state->id, sizeof state->id, "cmpl-%.50s", t5_exchange_id(x));
     start(x, state, &request);
@@ -339,12 +387,28 @@ void t5_completions_handle(t5_exchange *x, void *server)
 
 /* --- the model --- */
 
+static json_t *describe_model(const t5_server *s)
+{
+    return json_pack("{s:s, s:s, s:i, s:s}", "id", t5_translator_profile(s->translator)->name, "object", "model",
+                     "created", 0, "owned_by", "t5serve");
+}
+
 void t5_models_handle(t5_exchange *x, void *server)
 {
+    json_t *value = json_pack("{s:s, s:[o]}", "object", "list", "data", describe_model(server));
+    t5_exchange_reply_json(x, 200, value);
+    json_decref(value);
+}
+
+void t5_model_handle(t5_exchange *x, void *server)
+{
     const t5_server *s = server;
-    json_t *value =
-        json_pack("{s:s, s:[{s:s, s:s, s:i, s:s}]}", "object", "list", "data", "id",
-                  t5_translator_profile(s->translator)->name, "object", "model", "created", 0, "owned_by", "t5serve");
+    const char *id = t5_exchange_path(x) + strlen("/v1/models/");
+    if (strcmp(id, t5_translator_profile(s->translator)->name) != 0) {
+        t5_exchange_fail_status(x, 404, "The model does not exist");
+        return;
+    }
+    json_t *value = describe_model(s);
     t5_exchange_reply_json(x, 200, value);
     json_decref(value);
 }

@@ -3,6 +3,12 @@
 #include "base/error.h"
 #include <stdint.h>
 
-/* GET /health of the server that listens on `host` ("*": any address) and `port`. T5_OK: it answered 200. Otherwise
- * T5_ERR_IO says what came, or did not come within three seconds. */
-t5_status t5_probe(const char *host, int32_t port, t5_error *err);
+typedef struct {
+    const char *host; /* "*": any address */
+    int32_t port;
+    const char *path_prefix;
+} t5_probe_options;
+
+/* GET /health of the server that listens there. T5_OK: it answered 200. Otherwise T5_ERR_IO says what came, or did not
+ * come within three seconds. */
+t5_status t5_probe(const t5_probe_options *options, t5_error *err);

@@ -7,24 +7,24 @@
 #include <string.h>
 
 #define GROUP 8
-#define MINUTE_MS 60000
 #define MS_PER_S 1000
 
 typedef struct {
     t5_rate_account account;
-    double used;        /* of the limit, as of time_ms; falls by the limit a minute */
-    int64_t per_minute; /* 0: a free place */
+    double used;   /* of the limit, as of time_ms; falls by the limit in a period */
+    int64_t limit; /* 0: a free place */
     int64_t time_ms;
 } place;
 
 struct t5_rate {
     pthread_mutex_t mutex;
     uint64_t seed;
+    int64_t period_ms;
     int32_t n_groups;
     place *places; /* [n_groups][GROUP] */
 };
 
-t5_status t5_rate_create(int32_t n_accounts, uint64_t seed, t5_rate **out, t5_error *err)
+t5_status t5_rate_create(int32_t n_accounts, int64_t period_ms, uint64_t seed, t5_rate **out, t5_error *err)
 {
     t5_rate *r = calloc(1, sizeof *r);
     const int32_t n_groups = (n_accounts + GROUP - 1) / GROUP;
@@ -34,6 +34,7 @@ t5_status t5_rate_create(int32_t n_accounts, uint64_t seed, t5_rate **out, t5_er
         return T5_FAIL(err, T5_ERR_NOMEM, "rate limits: %d accounts", n_accounts);
     }
     pthread_mutex_init(&r->mutex, NULL);
+    r->period_ms = period_ms;
     r->seed = seed;
     r->n_groups = n_groups;
     *out = r;
@@ -59,9 +60,9 @@ static uint64_t hash_of(uint64_t seed, const t5_rate_account *account)
     return h ^ (h >> 31);
 }
 
-static double used_now(const place *p, int64_t now_ms)
+static double used_now(const t5_rate *r, const place *p, int64_t now_ms)
 {
-    const double used = p->used - (double)(now_ms - p->time_ms) * (double)p->per_minute / MINUTE_MS;
+    const double used = p->used - (double)(now_ms - p->time_ms) * (double)p->limit / (double)r->period_ms;
     return used > 0 ? used : 0;
 }
 
@@ -72,8 +73,8 @@ static place *find_place(t5_rate *r, const t5_rate_account *account, int64_t now
     double least = 2;
     for (int i = 0; i < GROUP; i++) {
         place *p = &group[i];
-        if (p->per_minute > 0 && memcmp(&p->account, account, sizeof *account) == 0) return p;
-        const double share = p->per_minute > 0 ? used_now(p, now_ms) / (double)p->per_minute : -1;
+        if (p->limit > 0 && memcmp(&p->account, account, sizeof *account) == 0) return p;
+        const double share = p->limit > 0 ? used_now(r, p, now_ms) / (double)p->limit : -1;
         if (share < least) fullest = p;
         if (share < least) least = share;
     }
@@ -81,17 +82,18 @@ static place *find_place(t5_rate *r, const t5_rate_account *account, int64_t now
     return fullest;
 }
 
-int32_t t5_rate_take(t5_rate *r, const t5_rate_account *account, int64_t per_minute, int64_t cost, int64_t now_ms)
+int32_t t5_rate_take(t5_rate *r, const t5_rate_account *account, int64_t limit, int64_t cost, int64_t now_ms)
 {
-    if (cost > per_minute || per_minute <= 0) return MINUTE_MS / MS_PER_S;
+    const int32_t period_s = (int32_t)(r->period_ms / MS_PER_S);
+    if (cost > limit || limit <= 0) return period_s;
     pthread_mutex_lock(&r->mutex);
     place *p = find_place(r, account, now_ms);
-    const double used = used_now(p, now_ms), missing = used + (double)cost - (double)per_minute;
-    p->per_minute = per_minute;
+    const double used = used_now(r, p, now_ms), missing = used + (double)cost - (double)limit;
+    p->limit = limit;
     p->time_ms = now_ms;
     p->used = missing <= 0 ? used + (double)cost : used;
     pthread_mutex_unlock(&r->mutex);
     if (missing <= 0) return 0;
-    const double wait_s = missing * MINUTE_MS / MS_PER_S / (double)per_minute;
-    return (int32_t)wait_s + 1 < MINUTE_MS / MS_PER_S ? (int32_t)wait_s + 1 : MINUTE_MS / MS_PER_S;
+    const int32_t wait_s = (int32_t)(missing * period_s / (double)limit) + 1;
+    return wait_s < period_s ? wait_s : period_s;
 }

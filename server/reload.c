@@ -10,6 +10,7 @@ static const t5_config_key changeable[] = {
     T5_KEY_access_log_client,  T5_KEY_char_limit,        T5_KEY_max_texts_per_request,
     T5_KEY_alternatives_limit, T5_KEY_max_request_bytes, T5_KEY_request_timeout_ms,
     T5_KEY_drain_timeout_ms,   T5_KEY_metrics,           T5_KEY_req_limit,
+    T5_KEY_hourly_req_limit,   T5_KEY_daily_req_limit,
 };
 
 void t5_reload_log(const t5_config *config)
@@ -25,7 +26,9 @@ void t5_reload_apply(const t5_config *config, t5_server *server)
     server->rules.chars_max = config->char_limit;
     server->rules.texts_max = config->max_texts_per_request;
     server->rules.alternatives_max = config->alternatives_limit;
-    t5_access_set_limit(server->access, config->req_limit);
+    const int64_t req_limits[T5_ACCESS_PERIODS] = {config->req_limit, config->hourly_req_limit,
+                                                   config->daily_req_limit};
+    t5_access_set_limits(server->access, req_limits);
     server->has_metrics = config->metrics;
     server->has_access_log = config->access_log;
     server->has_access_client = config->access_log_client;

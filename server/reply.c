@@ -19,9 +19,15 @@ typedef struct {
     bool is_broken;
 } reply_head;
 
+/* The route's, or that of a route in the same folder, so that clients of each API can read "not found". */
 static const char *error_key(const t5_exchange *x)
 {
-    return x->route != NULL ? x->route->error_key : "error";
+    const t5_http_options *o = &x->http->options;
+    if (x->route != NULL) return x->route->error_key;
+    const char *slash = x->path != NULL && x->path[0] == '/' ? strchr(x->path + 1, '/') : NULL;
+    for (int32_t i = 0; i < o->n_routes && slash != NULL; i++)
+        if (strncmp(o->routes[i].path, x->path, (size_t)(slash + 1 - x->path)) == 0) return o->routes[i].error_key;
+    return T5_ERROR_LIBRETRANSLATE;
 }
 
 /* "GET, HEAD, OPTIONS" of every route on the request's path. */
@@ -51,7 +57,7 @@ static void add_cors(reply_head *head, const char *origin)
     add_header(head, "Access-Control-Allow-Origin", origin);
     add_header(head, "Access-Control-Allow-Headers",
                "Authorization, Content-Type, " T5_HEADER_REQUEST_ID ", " T5_HEADER_REQUEST_TIMEOUT);
-    add_header(head, "Access-Control-Expose-Headers", "Authorization, Retry-After, " T5_HEADER_REQUEST_ID);
+    add_header(head, "Access-Control-Expose-Headers", "Authorization, Retry-After, X-Trace-ID, " T5_HEADER_REQUEST_ID);
     add_header(head, "Access-Control-Allow-Methods", "GET, POST");
     add_header(head, "Access-Control-Max-Age", "1728000");
 }
@@ -69,6 +75,7 @@ static void add_headers(reply_head *head, const t5_exchange *x, const char *cont
     if (content_type != NULL) add_header(head, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     add_header(head, "X-Content-Type-Options", "nosniff");
     add_header(head, T5_HEADER_REQUEST_ID, x->id);
+    if (strcmp(error_key(x), T5_ERROR_DEEPL) == 0) add_header(head, "X-Trace-ID", x->id);
     for (const char *const *h = x->headers; h != NULL && *h != NULL; h += 2)
         add_header(head, h[0], h[1]);
     add_cors(head, x->http->options.cors_origin);

@@ -9,9 +9,11 @@
 #include "server/web.h"
 #include "text/langcodes.h"
 
+#include <gnutls/gnutls.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 bool t5_server_is_lost(const t5_server *s)
 {
@@ -64,11 +66,28 @@ static void handle_languages(t5_exchange *x, void *server)
     t5_exchange_reply(x, copy != NULL ? 200 : 503, "application/json", copy, copy != NULL ? s->languages_bytes : 0);
 }
 
+/* Whoever asks knows the token, or none is needed. */
+static bool may_read_metrics(const t5_exchange *x, const t5_server *s)
+{
+    static const char scheme[] = "Bearer ";
+    const size_t n_scheme = sizeof scheme - 1, n_bytes = strlen(s->metrics_token);
+    const char *given = t5_exchange_header(x, "Authorization");
+    if (n_bytes == 0) return true;
+    return given != NULL && strncasecmp(given, scheme, n_scheme) == 0 && strlen(given + n_scheme) == n_bytes &&
+           gnutls_memcmp(given + n_scheme, s->metrics_token, n_bytes) == 0;
+}
+
 static void handle_metrics(t5_exchange *x, void *server)
 {
+    static const char *const challenge[] = {"WWW-Authenticate", "Bearer", NULL};
     const t5_server *s = server;
     if (!s->has_metrics) {
         t5_exchange_fail_status(x, 404, "not found");
+        return;
+    }
+    if (!may_read_metrics(x, s)) {
+        t5_exchange_set_headers(x, challenge);
+        t5_exchange_fail_status(x, 401, "the metrics need a token");
         return;
     }
     t5_metrics_gauges gauges = {
@@ -87,36 +106,48 @@ static void handle_metrics(t5_exchange *x, void *server)
     t5_exchange_reply(x, text != NULL ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8", text, n_bytes);
 }
 
+#define LT T5_ERROR_LIBRETRANSLATE
+#define DEEPL T5_ERROR_DEEPL
+#define OPENAI T5_ERROR_OPENAI
+
 const t5_http_route t5_server_routes[] = {
-    {"POST", "/translate", "error", true, t5_translate_handle, t5_translate_finish, t5_translate_cancel,
+    {"POST", "/translate", LT, true, t5_translate_handle, t5_translate_finish, t5_translate_cancel,
      t5_translate_release},
-    {"POST", "/generate", "error", true, t5_generate_handle, t5_generate_finish, t5_generate_cancel,
-     t5_generate_release},
-    {"POST", "/detect", "error", false, t5_detect_handle, NULL, NULL, NULL},
-    {"POST", "/suggest", "error", false, t5_suggest_handle, NULL, NULL, NULL},
-    {"GET", "/languages", "error", false, handle_languages, NULL, NULL, NULL},
-    {"GET", "/frontend/settings", "error", false, t5_frontend_settings_handle, NULL, NULL, NULL},
-    {"GET", "/spec", "error", false, t5_spec_handle, NULL, NULL, NULL},
-    {"GET", "/health", "error", false, handle_health, NULL, NULL, NULL},
-    {"GET", "/health/live", "error", false, handle_live, NULL, NULL, NULL},
-    {"GET", "/health/ready", "error", false, handle_ready, NULL, NULL, NULL},
-    {"GET", "/ready", "error", false, handle_ready, NULL, NULL, NULL},
-    {"GET", "/metrics", "error", false, handle_metrics, NULL, NULL, NULL},
-    {"POST", "/v2/translate", "message", true, t5_deepl_handle, t5_deepl_finish, t5_deepl_cancel, t5_deepl_release},
-    {"GET", "/v2/translate", "message", true, t5_deepl_handle, t5_deepl_finish, t5_deepl_cancel, t5_deepl_release},
-    {"GET", "/v2/languages", "message", false, t5_deepl_languages_handle, NULL, NULL, NULL},
-    {"POST", "/v2/languages", "message", false, t5_deepl_languages_handle, NULL, NULL, NULL},
-    {"GET", "/v2/usage", "message", false, t5_deepl_usage_handle, NULL, NULL, NULL},
-    {"POST", "/v2/usage", "message", false, t5_deepl_usage_handle, NULL, NULL, NULL},
-    {"GET", "/v2/glossaries", "message", false, t5_deepl_glossaries_handle, NULL, NULL, NULL},
-    {"GET", "/v2/glossary-language-pairs", "message", false, t5_deepl_glossary_pairs_handle, NULL, NULL, NULL},
-    {"POST", "/v1/completions", T5_ERROR_OPENAI, true, t5_completions_handle, t5_completions_finish,
-     t5_completions_cancel, t5_completions_release},
-    {"GET", "/v1/models", T5_ERROR_OPENAI, false, t5_models_handle, NULL, NULL, NULL},
-    {"GET", "/", "error", false, t5_web_handle_page, NULL, NULL, NULL},
-    {"GET", "/web/style.css", "error", false, t5_web_handle_style, NULL, NULL, NULL},
-    {"GET", "/web/app.js", "error", false, t5_web_handle_script, NULL, NULL, NULL},
-    {"GET", "/web/icon.svg", "error", false, t5_web_handle_icon, NULL, NULL, NULL},
+    {"POST", "/generate", LT, true, t5_generate_handle, t5_generate_finish, t5_generate_cancel, t5_generate_release},
+    {"POST", "/detect", LT, false, t5_detect_handle, NULL, NULL, NULL},
+    {"POST", "/suggest", LT, false, t5_suggest_handle, NULL, NULL, NULL},
+    {"POST", "/translate_file", LT, false, t5_translate_file_handle, NULL, NULL, NULL},
+    {"GET", "/download_file/*", LT, false, t5_download_file_handle, NULL, NULL, NULL},
+    {"GET", "/languages", LT, false, handle_languages, NULL, NULL, NULL},
+    {"GET", "/frontend/settings", LT, false, t5_frontend_settings_handle, NULL, NULL, NULL},
+    {"GET", "/spec", LT, false, t5_spec_handle, NULL, NULL, NULL},
+    {"GET", "/health", LT, false, handle_health, NULL, NULL, NULL},
+    {"GET", "/health/live", LT, false, handle_live, NULL, NULL, NULL},
+    {"GET", "/health/ready", LT, false, handle_ready, NULL, NULL, NULL},
+    {"GET", "/ready", LT, false, handle_ready, NULL, NULL, NULL},
+    {"GET", "/metrics", LT, false, handle_metrics, NULL, NULL, NULL},
+    {"POST", "/v2/translate", DEEPL, true, t5_deepl_handle, t5_deepl_finish, t5_deepl_cancel, t5_deepl_release},
+    {"GET", "/v2/translate", DEEPL, true, t5_deepl_handle, t5_deepl_finish, t5_deepl_cancel, t5_deepl_release},
+    {"GET", "/v2/languages", DEEPL, false, t5_deepl_languages_handle, NULL, NULL, NULL},
+    {"POST", "/v2/languages", DEEPL, false, t5_deepl_languages_handle, NULL, NULL, NULL},
+    {"GET", "/v2/usage", DEEPL, false, t5_deepl_usage_handle, NULL, NULL, NULL},
+    {"POST", "/v2/usage", DEEPL, false, t5_deepl_usage_handle, NULL, NULL, NULL},
+    {"GET", "/v2/glossaries", DEEPL, false, t5_deepl_glossaries_handle, NULL, NULL, NULL},
+    {"POST", "/v2/glossaries", DEEPL, false, t5_deepl_no_glossaries_handle, NULL, NULL, NULL},
+    {"GET", "/v2/glossary-language-pairs", DEEPL, false, t5_deepl_glossary_pairs_handle, NULL, NULL, NULL},
+    {"POST", "/v2/document", DEEPL, false, t5_deepl_document_handle, NULL, NULL, NULL},
+    {"GET", "/v3/languages", DEEPL, false, t5_deepl_v3_languages_handle, NULL, NULL, NULL},
+    {"GET", "/v3/languages/resources", DEEPL, false, t5_deepl_v3_resources_handle, NULL, NULL, NULL},
+    {"GET", "/v3/glossaries", DEEPL, false, t5_deepl_glossaries_handle, NULL, NULL, NULL},
+    {"POST", "/v3/glossaries", DEEPL, false, t5_deepl_no_glossaries_handle, NULL, NULL, NULL},
+    {"POST", "/v1/completions", OPENAI, true, t5_completions_handle, t5_completions_finish, t5_completions_cancel,
+     t5_completions_release},
+    {"GET", "/v1/models", OPENAI, false, t5_models_handle, NULL, NULL, NULL},
+    {"GET", "/v1/models/*", OPENAI, false, t5_model_handle, NULL, NULL, NULL},
+    {"GET", "/", LT, false, t5_web_handle_page, NULL, NULL, NULL},
+    {"GET", "/web/style.css", LT, false, t5_web_handle_style, NULL, NULL, NULL},
+    {"GET", "/web/app.js", LT, false, t5_web_handle_script, NULL, NULL, NULL},
+    {"GET", "/web/icon.svg", LT, false, t5_web_handle_icon, NULL, NULL, NULL},
 };
 const int32_t t5_server_routes_count = (int32_t)T5_COUNT(t5_server_routes);
 
@@ -133,6 +164,17 @@ static json_t *describe_language(const t5_params_rules *rules, const char *code)
     return json_pack("{s:s, s:s, s:o}", "code", code, "name", name != NULL ? name : code, "targets", targets);
 }
 
+/* Each code of the setting `languages` is one of ours: a missing one would be noticed late. */
+static t5_status check_wanted(const t5_server *s, t5_error *err)
+{
+    char code[T5_LANGCODE_BYTES];
+    for (const char *begin = s->wanted_languages, *rest; (rest = t5_langcode_next(begin, code)) != NULL; begin = rest)
+        if (t5_langcode_match(code, s->codes, s->rules.n_codes) == NULL)
+            return T5_FAIL(err, T5_ERR_ARG, "languages: '%s' is no language of the model",
+                           code[0] != '\0' ? code : "that");
+    return T5_OK;
+}
+
 t5_status t5_server_init(t5_server *s, t5_error *err)
 {
     const t5_profile *profile = t5_translator_profile(s->translator);
@@ -140,6 +182,7 @@ t5_status t5_server_init(t5_server *s, t5_error *err)
     s->rules.profile = profile;
     s->rules.codes = s->codes;
     s->rules.n_codes = n_codes;
+    if (check_wanted(s, err) != T5_OK) return err->status;
     json_t *languages = json_array();
     for (int32_t i = 0; i < n_codes; i++)
         json_array_append_new(languages, describe_language(&s->rules, s->codes[i]));

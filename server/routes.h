@@ -21,6 +21,12 @@ typedef struct {
     atomic_bool has_access_client; /* with the client's address */
     bool has_web_ui;               /* GET / is answered */
     const char *version;
+    const char *path_prefix;               /* as t5_http_options.path_prefix */
+    const char *key_link;                  /* where people get a key; "": nowhere */
+    const char *metrics_token;             /* what GET /metrics needs; "": nothing */
+    const char *wanted_languages;          /* "en,de": what the model is to offer; "": all it has */
+    const char *page_source, *page_target; /* the languages that a page begins with; "": no wish */
+    int32_t page_timeout_ms;
     const char *codes[T5_LANGUAGES_MAX];
     char *languages; /* the answer of GET /languages */
     size_t languages_bytes;

@@ -91,6 +91,38 @@ static void every_type_is_read(void **state)
     assert_string_equal(c.warning, "");
 }
 
+/* Claim: LibreTranslate's variables set what they set there; a limit or a lock that we lack is a warning, and what is
+ * off or only tunes LibreTranslate is none. Method: a compose file's environment, in two parts. */
+static void libretranslate_variables(void **state)
+{
+    (void)state;
+    t5_config c;
+    t5_config_action action;
+    t5_error err;
+    const sources limits = {NULL,
+                            {"LT_URL_PREFIX=/tr", "LT_LOAD_ONLY=en,de", "LT_HOURLY_REQ_LIMIT=100",
+                             "LT_DAILY_REQ_LIMIT=500", "LT_API_KEYS=true", "T5_API_KEYS=keys.json",
+                             "LT_METRICS_AUTH_TOKEN=secret"},
+                            {NULL}};
+    assert_int_equal(load(&limits, &c, &action, &err), T5_OK);
+    assert_string_equal(c.url_prefix, "/tr");
+    assert_string_equal(c.languages, "en,de");
+    assert_int_equal(c.hourly_req_limit, 100);
+    assert_int_equal(c.daily_req_limit, 500);
+    assert_string_equal(c.metrics_auth_token, "secret");
+    assert_string_equal(c.warning, "");
+    const sources others = {NULL,
+                            {"LT_FRONTEND_TIMEOUT=200", "LT_FRONTEND_LANGUAGE_TARGET=fr", "LT_THREADS=8",
+                             "LT_API_KEYS=false", "LT_REQ_FLOOD_THRESHOLD=-1", "LT_UNDER_ATTACK=true",
+                             "LT_REQUIRE_API_KEY_ORIGIN=example.org"},
+                            {NULL}};
+    assert_int_equal(load(&others, &c, &action, &err), T5_OK);
+    assert_int_equal(c.frontend_timeout, 200);
+    assert_string_equal(c.frontend_language_target, "fr");
+    assert_string_equal(c.warning, "environment LT_REQUIRE_API_KEY_ORIGIN: has no effect here; "
+                                   "environment LT_UNDER_ATTACK: has no effect here");
+}
+
 /* Claim: a number of bytes takes a unit of 1024, in text as in the file. Method: the same size in every way. */
 static void bytes_have_units(void **state)
 {
@@ -150,6 +182,7 @@ static void mistakes_are_named(void **state)
         {{NULL, {NULL}, {"--cors-origin=a\r\nb"}}, T5_ERR_ARG, {"cors_origin", "control character"}},
         {{NULL, {"T5_LOG_LEVEL=loud"}, {NULL}}, T5_ERR_ARG, {"environment T5_LOG_LEVEL", "error|warn|info|debug"}},
         {{NULL, {"LT_PORT=tcp://10.0.0.1"}, {NULL}}, T5_ERR_ARG, {"environment LT_PORT", "whole number"}},
+        {{NULL, {"LT_API_KEYS=true"}, {NULL}}, T5_ERR_ARG, {"LT_API_KEYS", "t5serve keys add", "T5_API_KEYS"}},
         {{"{\"prt\": 1}", {NULL}, {NULL}}, T5_ERR_ARG, {"unknown key 'prt'", "/tmp/t5-config", "did you mean port?"}},
         {{"{\"max-running-rows\": 1}", {NULL}, {NULL}},
          T5_ERR_ARG,
@@ -270,10 +303,15 @@ static void bundled_model_is_found(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(later_sources_win),      cmocka_unit_test(every_type_is_read),
-        cmocka_unit_test(bytes_have_units),       cmocka_unit_test(mistakes_are_named),
-        cmocka_unit_test(unknown_variables_warn), cmocka_unit_test(printed_settings_load_again),
-        cmocka_unit_test(help_names_every_key),   cmocka_unit_test(example_file_loads),
+        cmocka_unit_test(later_sources_win),
+        cmocka_unit_test(every_type_is_read),
+        cmocka_unit_test(bytes_have_units),
+        cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(libretranslate_variables),
+        cmocka_unit_test(unknown_variables_warn),
+        cmocka_unit_test(printed_settings_load_again),
+        cmocka_unit_test(help_names_every_key),
+        cmocka_unit_test(example_file_loads),
         cmocka_unit_test(bundled_model_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

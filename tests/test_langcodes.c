@@ -86,6 +86,22 @@ static void codes_match_served(void **state)
     assert_string_equal(t5_langcode_match("pt", (const char *const[]){"en", "pt-BR"}, 2), "pt-BR");
 }
 
+/* Claim: a list is walked whatever stands between its codes, and what is no code is "" and not the end of it. */
+static void lists_are_walked(void **state)
+{
+    (void)state;
+    char code[T5_LANGCODE_BYTES];
+    const char *rest = t5_langcode_next(" en-US,, pb zh,no-such-code-is-so-long,d!e ", code);
+    static const char *const wanted[] = {"en", "pt-BR", "zh-Hans", "", ""};
+    for (size_t i = 0; i < T5_COUNT(wanted); i++) {
+        assert_non_null(rest);
+        assert_string_equal(code, wanted[i]);
+        rest = t5_langcode_next(rest, code);
+    }
+    assert_null(rest);
+    assert_null(t5_langcode_next("", code));
+}
+
 /* Claim: names and internal codes are those that LibreTranslate's clients know. Method: the ones that differ. */
 static void names_are_known(void **state)
 {
@@ -139,9 +155,10 @@ static void bad_templates_are_refused(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_become_public), cmocka_unit_test(odd_codes_are_refused),
-        cmocka_unit_test(codes_match_served),  cmocka_unit_test(names_are_known),
-        cmocka_unit_test(templates_expand),    cmocka_unit_test(bad_templates_are_refused),
+        cmocka_unit_test(codes_become_public),       cmocka_unit_test(odd_codes_are_refused),
+        cmocka_unit_test(codes_match_served),        cmocka_unit_test(names_are_known),
+        cmocka_unit_test(lists_are_walked),          cmocka_unit_test(templates_expand),
+        cmocka_unit_test(bad_templates_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

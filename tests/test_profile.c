@@ -201,6 +201,26 @@ static void own_file_goes_first(void **state)
     t5_profile_deinit(&p);
 }
 
+/* Claim: only pairs of listed languages are kept, however the list writes them; a source that may be any stays. Method:
+ * the bundled model's pairs and MADLAD's. */
+static void listed_languages_are_kept(void **state)
+{
+    t5_profile p;
+    t5_error err = {0};
+
+    (void)state;
+    static const char own[] = "{\"template\": \"{target}: \", \"pairs\": [[\"en\", \"de\"], [\"de\", \"en\"], "
+                              "[\"en\", \"pt_BR\"], [\"*\", \"zh\"]]}";
+    assert_int_equal(load_texts("{}", own, &p, &err), T5_OK);
+    t5_profile_keep(&p, " EN-us, pb,zh ");
+    assert_int_equal(p.n_pairs, 2);
+    assert_non_null(t5_profile_find(&p, "en", "pt-BR"));
+    assert_non_null(t5_profile_find(&p, "de", "zh-Hans"));
+    t5_profile_keep(&p, "de,xx");
+    assert_int_equal(p.n_pairs, 0);
+    t5_profile_deinit(&p);
+}
+
 /* Claim: hostile JSON is an error which names file and key. Method: each mistake, and what the text must contain. */
 static void bad_files_are_refused(void **state)
 {
@@ -247,9 +267,10 @@ static void bad_files_are_refused(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bundled_model_has_pairs), cmocka_unit_test(madlad_tags_are_pairs),
-        cmocka_unit_test(tasks_are_pairs),         cmocka_unit_test(own_file_goes_first),
-        cmocka_unit_test(bad_files_are_refused),   cmocka_unit_test(task_options_are_lenient),
+        cmocka_unit_test(bundled_model_has_pairs),   cmocka_unit_test(madlad_tags_are_pairs),
+        cmocka_unit_test(tasks_are_pairs),           cmocka_unit_test(own_file_goes_first),
+        cmocka_unit_test(listed_languages_are_kept), cmocka_unit_test(listed_languages_are_kept),
+        cmocka_unit_test(bad_files_are_refused),     cmocka_unit_test(task_options_are_lenient),
         cmocka_unit_test(defaults_must_agree),
     };
     return cmocka_run_group_tests(tests, NULL, remove_dir);

@@ -1,6 +1,7 @@
 /* tests/test_server_fields.c: every way to send fields ends in the same JSON object; what cannot be read is refused. */
 #include "server/fields.h"
 #include "server/guard.h"
+#include "server/head.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -171,12 +172,40 @@ static void guard_refuses_ambiguous_heads(void **state)
             fail_msg("case %zu: %s: %s", i, cases[i].headers[0].name, cases[i].headers[0].value);
 }
 
+/* Claim: a folder in front of all paths may be written with or without slashes; what could be read as something else is
+ * refused by the setting's name. */
+static void prefixes_are_folders(void **state)
+{
+    static const char *const same[][2] = {
+        {"", ""}, {"/", ""}, {"tr", "/tr"}, {"/tr/", "/tr"}, {"//a/b-1.x_~//", "/a/b-1.x_~"}};
+    static const char *const wrong[] = {"a b", "a?b", "/a#", "http://x", "a%2f", "\xc3\xa4", "a\\b"};
+    char out[T5_PATH_PREFIX_MAX + 1], longest[T5_PATH_PREFIX_MAX + 2];
+    t5_error err = {0};
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(same); i++) {
+        assert_int_equal(t5_head_prefix(same[i][0], out, &err), T5_OK);
+        assert_string_equal(out, same[i][1]);
+    }
+    for (size_t i = 0; i < T5_COUNT(wrong); i++) {
+        t5_error_clear(&err);
+        assert_int_equal(t5_head_prefix(wrong[i], out, &err), T5_ERR_ARG);
+        assert_memory_equal(err.text, "url_prefix:", 11);
+    }
+    memset(longest, 'a', sizeof longest);
+    longest[T5_PATH_PREFIX_MAX] = '\0';
+    assert_int_equal(t5_head_prefix(longest, out, &err), T5_ERR_ARG);
+    longest[T5_PATH_PREFIX_MAX - 1] = '\0';
+    t5_error_clear(&err);
+    assert_int_equal(t5_head_prefix(longest, out, &err), T5_OK);
+    assert_int_equal(strlen(out), T5_PATH_PREFIX_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(content_type_is_recognized),    cmocka_unit_test(forms_decode),
         cmocka_unit_test(bad_forms_are_refused),         cmocka_unit_test(json_is_bounded),
-        cmocka_unit_test(guard_refuses_ambiguous_heads),
+        cmocka_unit_test(guard_refuses_ambiguous_heads), cmocka_unit_test(prefixes_are_folders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

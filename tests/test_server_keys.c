@@ -174,7 +174,7 @@ static void test_rate(void **state)
     (void)state;
     t5_error err = {0};
     t5_rate *r = NULL;
-    assert_int_equal(t5_rate_create(64, 1, &r, &err), T5_OK);
+    assert_int_equal(t5_rate_create(64, 60000, 1, &r, &err), T5_OK);
     t5_rate_account a = account_of(1), b = account_of(2);
     for (int i = 0; i < 6; i++)
         assert_int_equal(t5_rate_take(r, &a, 6, 1, 1000), 0);
@@ -194,7 +194,7 @@ static void test_rate_table_is_bounded(void **state)
     (void)state;
     t5_error err = {0};
     t5_rate *r = NULL;
-    assert_int_equal(t5_rate_create(64, 7, &r, &err), T5_OK);
+    assert_int_equal(t5_rate_create(64, 60000, 7, &r, &err), T5_OK);
     t5_rate_account heavy = account_of(-1);
     assert_int_equal(t5_rate_take(r, &heavy, 10, 10, 0), 0);
     for (int i = 0; i < 10000; i++) {
@@ -202,6 +202,22 @@ static void test_rate_table_is_bounded(void **state)
         t5_rate_take(r, &other, 10, 1, 1);
     }
     assert_int_not_equal(t5_rate_take(r, &heavy, 10, 1, 2), 0);
+    t5_rate_destroy(r);
+}
+
+/* Claim: an account fills up within its period, and no wait is longer. Method: an hour's. */
+static void test_rate_of_an_hour(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    t5_rate *r = NULL;
+    assert_int_equal(t5_rate_create(64, 3600000, 1, &r, &err), T5_OK);
+    t5_rate_account a = account_of(1);
+    assert_int_equal(t5_rate_take(r, &a, 60, 60, 1000), 0);
+    assert_int_equal(t5_rate_take(r, &a, 60, 1, 1000), 61);
+    assert_int_equal(t5_rate_take(r, &a, 60, 1, 61001), 0);
+    assert_int_equal(t5_rate_take(r, &a, 60, 60, 62000), 3600);
+    assert_int_equal(t5_rate_take(r, &a, 60, 61, 62000), 3600);
     t5_rate_destroy(r);
 }
 
@@ -225,7 +241,7 @@ static t5_access *open_access(const char *keys, bool requires_key, int64_t limit
     t5_error err = {0};
     t5_access *a = NULL;
     const t5_access_options options = {
-        .keys_path = keys, .requires_key = requires_key, .req_limit = limit, .trusted_proxies = proxies};
+        .keys_path = keys, .requires_key = requires_key, .req_limits = {limit, -1, -1}, .trusted_proxies = proxies};
     assert_int_equal(t5_access_create(&options, &a, &err), T5_OK);
     return a;
 }
@@ -299,12 +315,13 @@ static void test_access_options(void **state)
     t5_access *a = NULL;
     for (size_t i = 0; i < T5_COUNT(wrong); i++) {
         t5_error err = {0};
-        const t5_access_options options = {.keys_path = "", .req_limit = -1, .trusted_proxies = wrong[i]};
+        const t5_access_options options = {.keys_path = "", .req_limits = {-1, -1, -1}, .trusted_proxies = wrong[i]};
         assert_int_equal(t5_access_create(&options, &a, &err), T5_ERR_ARG);
         assert_non_null(strstr(err.text, "trusted_proxies"));
     }
     t5_error err = {0};
-    const t5_access_options options = {.keys_path = "", .requires_key = true, .req_limit = -1, .trusted_proxies = ""};
+    const t5_access_options options = {
+        .keys_path = "", .requires_key = true, .req_limits = {-1, -1, -1}, .trusted_proxies = ""};
     assert_int_equal(t5_access_create(&options, &a, &err), T5_ERR_ARG);
     assert_non_null(strstr(err.text, "require_api_key"));
 }
@@ -317,6 +334,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_command, set_up, tear_down),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_rate_table_is_bounded),
+        cmocka_unit_test(test_rate_of_an_hour),
         cmocka_unit_test(test_addresses),
         cmocka_unit_test_setup_teardown(test_access_with_keys, set_up, tear_down),
         cmocka_unit_test(test_access_options),

@@ -85,6 +85,18 @@ bool t5_langcode_normalize(const char *code, char out[T5_LANGCODE_BYTES])
     return true;
 }
 
+const char *t5_langcode_next(const char *list, char out[T5_LANGCODE_BYTES])
+{
+    char code[T5_LANGCODE_BYTES];
+    list += strspn(list, ", ");
+    const size_t n = strcspn(list, ", ");
+    if (n == 0) return NULL;
+    memcpy(code, list, n < sizeof code ? n : 0);
+    code[n < sizeof code ? n : 0] = '\0';
+    t5_langcode_normalize(code, out);
+    return list + n;
+}
+
 static const char *find_served(const char *code, const char *const *served, int32_t n_served)
 {
     for (int32_t i = 0; i < n_served; i++)

@@ -18,6 +18,9 @@ bool t5_langcode_normalize(const char *code, char out[T5_LANGCODE_BYTES]);
 /* Which of the `served` public codes a client means by `code`; NULL for none. Besides t5_langcode_normalize() it takes
  * tl for fil and pt for pt-BR when only the other one is served, and back. */
 const char *t5_langcode_match(const char *code, const char *const *served, int32_t n_served);
+/* The first code of a list "en, de,pt_BR" in its public form, "" for what cannot be one. Returns the rest of the list;
+ * at its end NULL. */
+const char *t5_langcode_next(const char *list, char out[T5_LANGCODE_BYTES]);
 /* LibreTranslate's internal form, which its error texts use: "zt" for zh-Hant, "zh", "pb"; other codes as they are. */
 const char *t5_langcode_internal(const char *code);
 

@@ -92,6 +92,25 @@ out:
     return status;
 }
 
+static bool is_listed(const char *languages, const char *code)
+{
+    char listed[T5_LANGCODE_BYTES];
+    for (const char *rest = languages; (rest = t5_langcode_next(rest, listed)) != NULL;)
+        if (strcmp(listed, code) == 0) return true;
+    return false;
+}
+
+void t5_profile_keep(t5_profile *p, const char *languages)
+{
+    int32_t n_kept = 0;
+    for (int32_t i = 0; i < p->n_pairs; i++) {
+        const t5_pair *pair = &p->pairs[i];
+        const bool has_source = *pair->source == '\0' || is_listed(languages, pair->source);
+        if (has_source && is_listed(languages, pair->target)) p->pairs[n_kept++] = *pair;
+    }
+    p->n_pairs = n_kept;
+}
+
 void t5_profile_deinit(t5_profile *p)
 {
     free(p->pairs);

@@ -23,6 +23,8 @@ typedef struct {
 /* vocab_size is the model's. T5_ERR_FORMAT also for defaults with which every request would fail. */
 t5_status t5_profile_load(const char *dir, const t5_tokenizer *tokenizer, int32_t vocab_size, t5_profile *out,
                           t5_error *err);
+/* Leaves only the pairs whose languages are in the list "en,de,pt_BR"; a source that may be any stays. */
+void t5_profile_keep(t5_profile *p, const char *languages);
 void t5_profile_deinit(t5_profile *p); /* accepts a zeroed one */
 /* The pair for two public codes, or NULL. */
 const t5_pair *t5_profile_find(const t5_profile *p, const char *source, const char *target);

@@ -64,7 +64,7 @@ static t5_status list_languages(t5_translator *t, t5_error *err)
     return T5_OK;
 }
 
-static t5_status open_text(t5_translator *t, const char *dir, t5_error *err)
+static t5_status open_text(t5_translator *t, const char *dir, const char *languages, t5_error *err)
 {
     t5_status status = T5_OK;
     T5_TRY(t5_hparams_load(dir, &t->hparams, err));
@@ -74,6 +74,7 @@ static t5_status open_text(t5_translator *t, const char *dir, t5_error *err)
     const int32_t n_live = t5_tokenizer_vocab_live(t->tokenizer);
     t->vocab_live = n_live < t->hparams.vocab_size ? n_live : t->hparams.vocab_size;
     T5_TRY(t5_profile_load(dir, t->tokenizer, t->hparams.vocab_size, &t->profile, err));
+    if (languages != NULL && languages[0] != '\0') t5_profile_keep(&t->profile, languages);
     T5_TRY(list_languages(t, err));
     t5_decoding_init(&t->generation_defaults);
     T5_TRY(t5_decoding_load(dir, &t->generation_defaults, err));
@@ -155,7 +156,7 @@ t5_status t5_translator_open(const t5_translator_options *options, t5_translator
     if (t == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "translator: %zu bytes", sizeof *t);
 
     init_histograms(t);
-    T5_TRY(open_text(t, options->model_dir, err));
+    T5_TRY(open_text(t, options->model_dir, options->languages, err));
     T5_TRY(open_engine(t, options, err));
     t->sentences_max = options->sentences_max;
     or_default(&t->sentences_max, T5_SENTENCES_MAX);

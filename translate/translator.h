@@ -17,6 +17,7 @@ typedef struct t5_translator t5_translator;
 
 typedef struct {
     const char *model_dir;
+    const char *languages; /* the only ones: t5_profile_keep(); NULL or "": all */
     t5_device_options device;
     t5_engine_options engine;    /* 0 in a field: the default for the device */
     int64_t kv_bytes;            /* of the KV cache of a device, instead of engine.kv_tokens; 0: that decides */

@@ -76,7 +76,7 @@ class Generate(unittest.TestCase):
 
     def test_openai_takes_nothing_silently(self):
         """Claim: what would change a completion and is not done is refused by name; what changes nothing is taken."""
-        refused = {"stop": "x", "suffix": "x", "echo": True, "best_of": 2, "logit_bias": {"5": 1}, "presence_penalty": 1,
+        refused = {"stop": 1, "suffix": "x", "echo": True, "best_of": 0, "logit_bias": {"5": 1}, "presence_penalty": 1,
                    "frequency_penalty": -0.5, "temperature": -1, "stream": "yes", "max_tokens": 0, "n": 0}
         taken = {"stop": None, "suffix": "", "echo": False, "best_of": 1, "logit_bias": {}, "presence_penalty": 0,
                  "frequency_penalty": 0.0, "temperature": 0, "stream": False, "user": "somebody"}
