@@ -45,15 +45,16 @@ LIBRARIES = {
 }
 C_SUFFIXES = {".c", ".h", ".cc", ".cu", ".cuh"}
 TEXT_SUFFIXES = C_SUFFIXES | {".py", ".sh", ".cmake", ".md", ".txt", ".def", ".yaml", ".yml", ""}
-SKIPPED_FOLDERS = {".git", ".cache", "build", "fixtures", "corpus", "models", "__pycache__"}
+SKIPPED_NAMES = {".git", ".cache", "build", "fixtures", "corpus", "models", "__pycache__"}
 
 
 def files(top, suffixes):
     """Our files below `top` with one of the suffixes, as paths relative to it, sorted."""
     found = []
     for folder, subfolders, names in os.walk(top):
-        subfolders[:] = [s for s in subfolders if s not in SKIPPED_FOLDERS and not s.startswith("build")]
-        found += [Path(folder, name).relative_to(top) for name in names if Path(name).suffix in suffixes]
+        subfolders[:] = [s for s in subfolders if s not in SKIPPED_NAMES and not s.startswith("build")]
+        ours = [Path(folder, name) for name in names if name not in SKIPPED_NAMES]  # in a worktree .git is a file
+        found += [path.relative_to(top) for path in ours if path.suffix in suffixes]
     return sorted(found)
 
 
