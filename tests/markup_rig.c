@@ -94,7 +94,7 @@ t5_status t5_rig_translate(const char *source, size_t n_bytes, const t5_markup_o
     t5_markup m = {0};
     t5_sentences s = {0};
     T5_TRY(t5_markup_parse(source, n_bytes, options, &m, err));
-    T5_TRY(t5_sentences_split(m.plain, m.plain_bytes, "en", &s, err));
+    T5_TRY(t5_sentences_split(m.plain, m.plain_bytes, "en", T5_SPLIT_LINES, &s, err));
     T5_TRY(t5_sentences_cut(m.plain, fits, NULL, &s, err));
     t5_markup_writer w = {.markup = &m, .out = out};
     for (size_t i = 0; i < s.n_spans; i++) {

@@ -128,12 +128,15 @@ out:
     return status;
 }
 
-/* The placeholder of part[0 .. n_bytes) that a cut would split. False: none. */
+/* The placeholder of part[0 .. n_bytes) that a cut would split. False: none. Looks at no more than what is cut off: the
+ * rest of a long text comes up again with each of its pieces. */
 static bool find_split(const char *part, size_t n_bytes, size_t cut, t5_placeholder *out)
 {
-    for (size_t pos = 0; pos < cut; pos = out->offset + out->n_bytes) {
-        if (!t5_placeholder_next(part, n_bytes, pos, out) || out->offset >= cut) return false;
-        if (out->offset + out->n_bytes > cut) return true;
+    for (size_t pos = 0; pos < cut;) {
+        const size_t n = t5_placeholder_at(part, n_bytes, pos);
+        *out = (t5_placeholder){.offset = pos, .n_bytes = n};
+        pos += n > 0 ? n : 1;
+        if (pos > cut) return true;
     }
     return false;
 }
