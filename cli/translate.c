@@ -11,7 +11,7 @@ typedef struct {
     t5_translator *translator;
     const char *source, *target;
     t5_decoding decoding;
-    bool has_max_new_tokens;
+    bool has_max_new_tokens, is_pinned;
 } context;
 
 typedef struct {
@@ -26,8 +26,11 @@ static void on_line_done(void *ctx)
 
 static t5_translation_request request_for(const context *c, const t5_text *text)
 {
-    return (t5_translation_request){
-        .texts = text, .n_texts = 1, .decoding = c->decoding, .has_max_new_tokens = c->has_max_new_tokens};
+    return (t5_translation_request){.texts = text,
+                                    .n_texts = 1,
+                                    .decoding = c->decoding,
+                                    .has_max_new_tokens = c->has_max_new_tokens,
+                                    .is_pinned = c->is_pinned};
 }
 
 static t5_status start_line(void *ctx, t5_line *line, t5_error *err)
@@ -121,6 +124,7 @@ static int translate(t5_model_flags *model, const t5_decoding_flags *flags, cont
     const t5_profile *profile = t5_translator_profile(c->translator);
     c->decoding = profile->defaults;
     c->has_max_new_tokens = t5_decoding_flags_has(flags, "max_new_tokens");
+    c->is_pinned = flags->n_items > 0;
     status = t5_decoding_flags_apply(flags, t5_translator_hparams(c->translator)->vocab_size, &c->decoding, &err);
     if (status == T5_OK) status = check_languages(c, &err);
     if (status == T5_ERR_ARG) exit_code = T5_EXIT_USAGE;

@@ -22,6 +22,7 @@ typedef struct {
     int32_t n_alternatives;
     t5_decoding decoding;
     bool has_max_new_tokens;
+    bool is_pinned;   /* it names decoding options */
     bool is_streamed; /* the answer is wanted piece by piece */
     char *bytes;      /* what texts[i].text points into */
 } t5_params;

@@ -17,7 +17,7 @@ static void touching_sentences(void **state)
     static const struct {
         const char *target, *joined;
     } cases[] = {{"en", "A. B.\nA."}, {"ja", "A.B.\nA."}, {"zh-Hans", "A.B.\nA."}};
-    t5_result results[][1] = {{{"A.", 2}}, {{"B.", 2}}};
+    t5_result results[][1] = {{{.text = "A.", .n_bytes = 2}}, {{.text = "B.", .n_bytes = 2}}};
     t5_unit two[] = {{.results = results[0], .n_results = 1}, {.results = results[1], .n_results = 1}};
     const t5_units units = {.units = two, .n_units = 2};
     static const char source[] = "\xe7\x94\xb2\xe3\x80\x82\xe4\xb9\x99\xe3\x80\x82\n\xe7\x94\xb2\xe3\x80\x82";
@@ -46,8 +46,8 @@ static void results_are_chosen(void **state)
     t5_error err = {0};
     char *joined = NULL;
     size_t n_bytes = 0;
-    t5_result first[] = {{"A1", 2}, {"A\0002", 3}};
-    t5_result second[] = {{"B1", 2}};
+    t5_result first[] = {{.text = "A1", .n_bytes = 2}, {.text = "A\0002", .n_bytes = 3}};
+    t5_result second[] = {{.text = "B1", .n_bytes = 2}};
     t5_unit two[] = {{.results = first, .n_results = 2}, {.results = second, .n_results = 1}};
     const t5_units units = {.units = two, .n_units = 2};
     t5_span spans[] = {{0, 1, true}, {1, 1, false}, {2, 1, true}};

@@ -147,7 +147,7 @@ static const t5_text *make_texts(const char *target)
 {
     static const char *const strings[] = {
         "  Good morning.  How are you?\n\n\tThe weather is nice today, and we are going to the park.\r\n",
-        "One. Two. One. Two. One.",
+        "One. Two %s {x}. One. Two %s {x}. See me@example.org.",
         "",
         "   \n ",
         "Zürich, 42 — “yes”… 😀 No!",
@@ -163,14 +163,15 @@ static const t5_text *make_texts(const char *target)
 
 /* Claim: for every way of searching, pieces add up to the translation, and it is the same as without reading along;
  * text comes before the end. Method: seven texts at once and each alone: several sentences, lines, white space,
- * repeated ones, none. */
+ * repeated ones, placeholders, none. */
 static void translations_add_up(void **state)
 {
     (void)state;
     t5_translator *t = open_model(BUNDLED_DIR);
     const t5_text *texts = make_texts("de");
     for (int32_t mode = 0; mode < 4; mode++) {
-        t5_translation_request request = {.texts = texts, .n_texts = 7, .decoding = t5_translator_profile(t)->defaults};
+        t5_translation_request request = {
+            .texts = texts, .n_texts = 7, .decoding = t5_translator_profile(t)->defaults, .is_pinned = true};
         request.decoding.num_beams = mode == 1 ? 4 : 1;
         request.decoding.do_sample = mode == 2;
         request.decoding.seed = 7;

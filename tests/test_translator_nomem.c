@@ -59,10 +59,11 @@ static void on_done(void *ctx)
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* Translates three sentences, one of them too long and one twice, with alternatives. The text is copied to `out`. */
+/* Translates four sentences, one of them too long, one twice and one with placeholders, with alternatives. All are cut
+ * short, so each has a second round. The text is copied to `out`. */
 static t5_status translate(t5_translator *t, char *out, size_t out_bytes, t5_error *err)
 {
-    char source[160] = "Nobody understands you.\nHello, world!\nNobody understands you.\n";
+    char source[160] = "Nobody understands you.\nHello, world! See me@example.org, {x}!\nNobody understands you.\n";
     while (strlen(source) < sizeof source - 8)
         strcat(source, "a b, ");
     const t5_text text = {.text = source, .n_bytes = strlen(source), .source = "auto", .target = "de"};
@@ -70,11 +71,9 @@ static t5_status translate(t5_translator *t, char *out, size_t out_bytes, t5_err
     t5_translation_request r = {.texts = &text,
                                 .n_texts = 1,
                                 .decoding = t5_translator_profile(t)->defaults,
-                                .has_max_new_tokens = true,
                                 .n_alternatives = 2,
                                 .on_done = on_done,
                                 .ctx = &w};
-    r.decoding.max_new_tokens = 2;
     t5_translation *tr = NULL;
     t5_status status = t5_translation_start(t, &r, &tr, err);
     if (status != T5_OK) return status;
@@ -96,7 +95,7 @@ static t5_status open_and_translate(char *out, size_t out_bytes, t5_error *err)
     options.model_dir = MODEL_DIR;
     options.device = (t5_device_options){.device = "cpu", .compute_type = "float32", .n_threads = 1};
     /* Small, so that several hundred of them are quick. */
-    options.engine = (t5_engine_options){.n_rows_max = T5_BEAMS_MAX, .src_len_max = 32, .tgt_len_max = 16};
+    options.engine = (t5_engine_options){.n_rows_max = T5_BEAMS_MAX, .src_len_max = 32, .tgt_len_max = 3};
     memset(out, 0, out_bytes);
     t5_status status = t5_translator_open(&options, &t, err);
     if (status == T5_OK) status = translate(t, out, out_bytes, err);

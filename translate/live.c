@@ -17,14 +17,21 @@ static void on_tokens(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void 
 }
 
 /* Whoever is told that all are over may free them. */
+void t5_live_end(t5_live_sequence *s)
+{
+    t5_live *live = s->live;
+    const bool has_news = live->on_progress != NULL && s->seq.error.status == T5_OK;
+    atomic_store(&s->is_over, true);
+    if (has_news) live->on_progress(live->ctx);
+    if (atomic_fetch_sub(&live->n_left, 1) == 1) live->on_done(live->ctx);
+}
+
 static void on_done(t5_sequence *seq, void *ctx)
 {
     t5_live_sequence *s = ctx;
-    t5_live *live = s->live;
-    atomic_store(&s->is_over, true);
-    const bool has_news = live->on_progress != NULL && seq->error.status == T5_OK;
-    if (has_news) live->on_progress(live->ctx);
-    if (atomic_fetch_sub(&live->n_left, 1) == 1) live->on_done(live->ctx);
+    const t5_live *live = s->live;
+    if (live->takes != NULL && seq->error.status == T5_OK && live->takes(s, live->takes_ctx)) return;
+    t5_live_end(s);
 }
 
 /* Room for all tokens that may be told, so that the device thread allocates nothing. */
@@ -66,7 +73,7 @@ t5_status t5_live_submit(t5_live *live, t5_engine *engine, t5_live_sequence **se
     for (int32_t i = 0; i < n_seqs; i++) {
         seqs[i]->live = live;
         seqs[i]->seq.on_done = on_done;
-        seqs[i]->seq.on_tokens = is_streamed ? on_tokens : NULL;
+        seqs[i]->seq.on_tokens = is_streamed && !seqs[i]->is_held ? on_tokens : NULL;
         seqs[i]->seq.ctx = seqs[i];
     }
     if (is_streamed) {

@@ -12,6 +12,7 @@ typedef struct t5_live t5_live;
 
 typedef struct {
     t5_sequence seq; /* the owner fills all but on_done, on_tokens and ctx */
+    bool is_held;    /* the owner's: nothing is told of it before it is over */
     t5_live *live;
     int32_t *told;       /* tokens behind the prompt, [seq.decoding.max_new_tokens]; NULL: nobody reads along */
     atomic_int n_told;   /* those that are written */
@@ -22,7 +23,11 @@ typedef struct {
 struct t5_live {
     void (*on_progress)(void *ctx); /* NULL: nobody reads along. Some sequence has told something, or is over */
     void (*on_done)(void *ctx);     /* all are over; after that no callback comes, and the owner may free everything */
-    void *ctx;                      /* both on a device's thread, maybe on several at once: must be short */
+    void *ctx; /* both on a device's thread, maybe on several at once, or on the text thread: must be short */
+    /* NULL: what a sequence ends with is its result. Else it is asked about each one that ends without an error, on a
+     * device's thread; true takes the sequence over, which is not over before t5_live_end(). */
+    bool (*takes)(t5_live_sequence *s, void *takes_ctx);
+    void *takes_ctx;
     atomic_int n_left;
     int32_t *told; /* of all sequences */
 };
@@ -31,6 +36,8 @@ struct t5_live {
  * t5_engine_submit_all(). Release with t5_live_deinit(), also after an error. */
 t5_status t5_live_submit(t5_live *live, t5_engine *engine, t5_live_sequence **seqs, int32_t n_seqs, t5_error *err);
 void t5_live_deinit(t5_live *live); /* accepts a zeroed one */
+/* Ends a sequence that was taken over; the last one may free them all. Any thread but a device's. */
+void t5_live_end(t5_live_sequence *s);
 
 /* Adds the tokens of a sequence that is over. */
 void t5_usage_add(t5_usage *usage, const t5_sequence *seq);

@@ -3,6 +3,7 @@
 #include "translate/plan.h"
 
 #include "base/utf8.h"
+#include "text/placeholders.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +97,13 @@ static t5_status explain_too_long(t5_units *units, const t5_pair *pair, t5_error
     return T5_FAIL(err, T5_ERR_ARG, "the text has a character of more than %d tokens", units->ids_max);
 }
 
+static void use_unit(t5_unit *unit)
+{
+    t5_placeholder first;
+    unit->is_used = true;
+    unit->has_placeholders = t5_placeholder_next(unit->text, unit->n_bytes, 0, &first);
+}
+
 t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_split split, t5_units *units, t5_plan *out,
                        t5_error *err)
 {
@@ -119,7 +127,7 @@ t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_split spl
         goto out;
     }
     for (size_t i = 0; i < out->sentences.n_spans; i++)
-        if (out->units[i] >= 0) units->units[out->units[i]].is_used = true;
+        if (out->units[i] >= 0) use_unit(&units->units[out->units[i]]);
 out:
     return status;
 }

@@ -36,6 +36,13 @@ static t5_status begin_span(t5_text_reader *r, const t5_text *text, const t5_pla
     return t5_join_needs_space(text, plan, r->i_span) ? t5_buffer_append(out, " ", 1, err) : T5_OK;
 }
 
+/* A sentence that is told when it is over, all at once. One that failed never is. */
+static t5_status read_held(const t5_unit *unit, t5_buffer *out, bool *out_is_over, t5_error *err)
+{
+    *out_is_over = atomic_load(&unit->live.is_over) && unit->live.seq.error.status == T5_OK;
+    return *out_is_over ? t5_buffer_append(out, unit->results[0].text, unit->results[0].n_bytes, err) : T5_OK;
+}
+
 /* What is new of the current span. */
 static t5_status read_span(t5_text_reader *r, const t5_text *text, const t5_plan *plan, t5_units *units, t5_buffer *out,
                            bool *out_is_over, t5_error *err)
@@ -48,7 +55,9 @@ static t5_status read_span(t5_text_reader *r, const t5_text *text, const t5_plan
         *out_is_over = true;
         return t5_buffer_append(out, text->text + span->offset, span->n_bytes, err);
     }
-    T5_TRY(t5_live_read(&r->reader, &units->units[i_unit].live, &r->held, out_is_over, err));
+    t5_unit *unit = &units->units[i_unit];
+    if (unit->live.is_held) return read_held(unit, out, out_is_over, err);
+    T5_TRY(t5_live_read(&r->reader, &unit->live, &r->held, out_is_over, err));
     T5_TRY(release_held(r, out, err));
 out:
     return status;

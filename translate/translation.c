@@ -4,8 +4,8 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/utf8.h"
 #include "translate/join.h"
+#include "translate/second_round.h"
 #include "translate/text_reader.h"
 #include "translate/translator_internal.h"
 
@@ -32,6 +32,7 @@ struct t5_translation {
     text_state *texts;              /* [request.n_texts] */
     t5_units units;
     t5_live live;
+    t5_second_round second_round;
     int32_t n_results_wanted; /* per sentence */
     int32_t n_read;           /* texts before this one were read to their end */
     t5_buffer piece;          /* what t5_translation_read() gave last */
@@ -51,24 +52,24 @@ int32_t t5_new_tokens_max(int32_t n_source_tokens)
     return NEW_TOKENS_PER_SOURCE_TOKEN * n_source_tokens + NEW_TOKENS_EXTRA;
 }
 
-static int32_t max_new_tokens_of(const t5_translation *tr, const t5_unit *unit)
+static int32_t max_new_tokens_of(const t5_translation_request *r, int32_t n_ids)
 {
-    const t5_decoding *d = &tr->request.decoding;
-    if (tr->request.has_max_new_tokens) return d->max_new_tokens; /* too many: the engine says so */
-    int32_t wanted = t5_new_tokens_max(unit->n_ids);
+    const t5_decoding *d = &r->decoding;
+    if (r->has_max_new_tokens) return d->max_new_tokens; /* too many: the engine says so */
+    int32_t wanted = t5_new_tokens_max(n_ids);
     if (wanted < d->min_new_tokens) wanted = d->min_new_tokens;
     return wanted < d->max_new_tokens ? wanted : d->max_new_tokens;
 }
 
-static void fill_sequence(t5_translation *tr, t5_unit *unit)
+void t5_translation_fill(const t5_translator *t, const t5_translation_request *r, int32_t *ids, int32_t n_ids,
+                         t5_sequence *out)
 {
-    t5_sequence *seq = &unit->live.seq;
-    seq->input_ids = unit->ids;
-    seq->n_input_ids = unit->n_ids;
-    seq->decoding = tr->request.decoding;
-    seq->decoding.max_new_tokens = max_new_tokens_of(tr, unit);
-    seq->vocab_live = tr->translator->vocab_live;
-    seq->deadline_ms = tr->request.deadline_ms;
+    out->input_ids = ids;
+    out->n_input_ids = n_ids;
+    out->decoding = r->decoding;
+    out->decoding.max_new_tokens = max_new_tokens_of(r, n_ids);
+    out->vocab_live = t->vocab_live;
+    out->deadline_ms = r->deadline_ms;
 }
 
 /* Submits the sentences; with none to translate the request is done at once. */
@@ -80,11 +81,16 @@ static t5_status submit(t5_translation *tr, t5_error *err)
     for (int32_t i = 0; i < tr->units.n_units; i++) {
         t5_unit *unit = &tr->units.units[i];
         if (!unit->is_used) continue;
-        fill_sequence(tr, unit);
+        t5_translation_fill(tr->translator, &tr->request, unit->ids, unit->n_ids, &unit->live.seq);
+        unit->live.is_held = unit->has_placeholders;
         seqs[n_seqs++] = &unit->live;
     }
     const t5_translation_request *r = &tr->request;
-    tr->live = (t5_live){.on_progress = r->on_progress, .on_done = r->on_done, .ctx = r->ctx};
+    tr->live = (t5_live){.on_progress = r->on_progress,
+                         .on_done = r->on_done,
+                         .ctx = r->ctx,
+                         .takes = t5_second_round_takes,
+                         .takes_ctx = &tr->second_round};
     const t5_status status = t5_live_submit(&tr->live, tr->translator->engine, seqs, n_seqs, err);
     free(seqs);
     return status;
@@ -121,6 +127,8 @@ t5_status t5_translation_start(t5_translator *t, const t5_translation_request *r
     tr->n_results_wanted = 1 + (request->n_alternatives > 0 ? request->n_alternatives : 0);
     if (tr->n_results_wanted > T5_BEAMS_MAX) tr->n_results_wanted = T5_BEAMS_MAX;
     ask_for_results(&tr->request.decoding, tr->n_results_wanted);
+    const t5_retry_context context = {.translator = t, .request = &tr->request, .units = &tr->units};
+    t5_second_round_init(&tr->second_round, &context);
     t5_units_init(&tr->units, t->tokenizer, t->sentence_tokens_max, t->sentences_max);
     if (!request->has_max_new_tokens) tr->request.decoding.max_new_tokens = t->engine_options.tgt_len_max - 1;
     T5_TRY(t5_decoding_check(&tr->request.decoding, t->hparams.vocab_size, err));
@@ -155,40 +163,6 @@ t5_status t5_translation_read(t5_translation *tr, t5_piece *out, t5_error *err)
 }
 
 /* ---- finish ---- */
-
-/* Text of one output without white space around it: the source's own is put back by the join. */
-static t5_status decode_trimmed(const t5_tokenizer *tokenizer, const t5_output *output, t5_result *out, t5_error *err)
-{
-    char *text = NULL;
-    size_t n_bytes = 0;
-    const t5_status status = t5_tokenizer_decode(tokenizer, output->ids, output->n_ids, &text, &n_bytes, err);
-    if (status != T5_OK) return status;
-    const size_t n_leading = t5_utf8_leading_space(text, n_bytes);
-    n_bytes -= n_leading;
-    memmove(text, text + n_leading, n_bytes);
-    n_bytes -= t5_utf8_trailing_space(text, n_bytes);
-    text[n_bytes] = '\0';
-    *out = (t5_result){text, n_bytes};
-    return T5_OK;
-}
-
-static t5_status decode_unit(const t5_tokenizer *tokenizer, t5_unit *unit, t5_error *err)
-{
-    const t5_sequence *seq = &unit->live.seq;
-    if (seq->error.status != T5_OK) {
-        *err = seq->error;
-        return err->status;
-    }
-    T5_ASSERT(seq->n_outputs > 0 && unit->results == NULL);
-    unit->results = calloc((size_t)seq->n_outputs, sizeof *unit->results);
-    if (unit->results == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d results", seq->n_outputs);
-    for (int32_t i = 0; i < seq->n_outputs; i++) {
-        const t5_status status = decode_trimmed(tokenizer, &seq->outputs[i], &unit->results[i], err);
-        if (status != T5_OK) return status;
-        unit->n_results = i + 1;
-    }
-    return T5_OK;
-}
 
 static bool is_new(const text_state *s, const char *text)
 {
@@ -230,7 +204,7 @@ static t5_status finish_text(const t5_translation *tr, text_state *s, t5_error *
         if (s->plan.units[i] < 0) continue;
         const t5_unit *unit = &tr->units.units[s->plan.units[i]];
         is_translated = true;
-        s->result.is_truncated |= unit->live.seq.outputs[0].is_truncated;
+        s->result.is_truncated |= unit->results[0].is_truncated;
     }
     return is_translated ? join_alternatives(tr, s, err) : T5_OK;
 }
@@ -241,7 +215,7 @@ t5_status t5_translation_finish(t5_translation *tr, t5_error *err)
     T5_ASSERT(atomic_load(&tr->live.n_left) == 0);
     for (int32_t i = 0; i < tr->units.n_units; i++) {
         if (!tr->units.units[i].is_used) continue;
-        const t5_status status = decode_unit(tr->translator->tokenizer, &tr->units.units[i], err);
+        const t5_status status = t5_unit_decode(tr->translator->tokenizer, &tr->units.units[i], err);
         if (status != T5_OK) return status;
     }
     for (int32_t i = 0; i < tr->request.n_texts; i++) {
@@ -262,14 +236,19 @@ void t5_translation_usage(const t5_translation *tr, t5_usage *out)
 {
     T5_ASSERT(atomic_load(&tr->live.n_left) == 0);
     *out = (t5_usage){0};
-    for (int32_t i = 0; i < tr->units.n_units; i++)
-        if (tr->units.units[i].is_used) t5_usage_add(out, &tr->units.units[i].live.seq);
+    for (int32_t i = 0; i < tr->units.n_units; i++) {
+        const t5_unit *unit = &tr->units.units[i];
+        if (unit->is_used) t5_usage_add(out, &unit->live.seq);
+        for (int32_t k = 0; unit->retry != NULL && k < unit->retry->n_seqs; k++)
+            t5_usage_add(out, &unit->retry->seqs[k]);
+    }
 }
 
 void t5_translation_cancel(t5_translation *tr)
 {
     for (int32_t i = 0; i < tr->units.n_units; i++)
         atomic_store(&tr->units.units[i].live.seq.is_cancelled, true);
+    t5_second_round_cancel(&tr->second_round);
 }
 
 void t5_translation_destroy(t5_translation *tr)
@@ -285,6 +264,7 @@ void t5_translation_destroy(t5_translation *tr)
         t5_plan_deinit(&s->plan);
     }
     free(tr->texts);
+    t5_second_round_deinit(&tr->second_round);
     t5_units_deinit(&tr->units);
     t5_live_deinit(&tr->live);
     t5_buffer_deinit(&tr->piece);

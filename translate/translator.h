@@ -66,6 +66,7 @@ typedef struct {
     t5_split split;          /* where sentences end */
     t5_decoding decoding;    /* start from t5_translator_profile()->defaults */
     bool has_max_new_tokens; /* the client chose max_new_tokens; else it grows with each source */
+    bool is_pinned;          /* the client chose how to search: a translation that lost its way stands as it is */
     int32_t n_alternatives;  /* other translations wanted per text */
     int64_t deadline_ms;     /* see t5_sequence; 0: none */
     /* NULL: the translation is not read along. On the device thread, often, before on_done: there may be something for

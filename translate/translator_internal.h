@@ -3,6 +3,7 @@
 #pragma once
 #include "base/histogram.h"
 #include "base/limits.h"
+#include "translate/text_thread.h"
 #include "translate/translator.h"
 
 #define T5_DEVICE_TEXT_BYTES 512 /* every device; when they are many the text is cut */
@@ -18,6 +19,7 @@ struct t5_translator {
     char device[T5_DEVICE_TEXT_BYTES]; /* for people */
     t5_engine *engine;
     t5_engine_options engine_options;
+    t5_text_thread *text_thread;
     int32_t sentences_max, sentence_tokens_max;
     int32_t vocab_live;
     const char **languages; /* [n_languages] public codes of the profile */
@@ -26,3 +28,7 @@ struct t5_translator {
     int32_t n_sources;
     t5_histogram tokenize_ns, detokenize_ns;
 };
+
+/* Source, options, limit and deadline of one sequence of a request; ids are borrowed. */
+void t5_translation_fill(const t5_translator *t, const t5_translation_request *r, int32_t *ids, int32_t n_ids,
+                         t5_sequence *out);

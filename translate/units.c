@@ -2,6 +2,8 @@
 #include "translate/units.h"
 
 #include "base/assert.h"
+#include "base/utf8.h"
+#include "translate/retry.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +17,9 @@ void t5_units_deinit(t5_units *u)
 {
     for (int32_t i = 0; i < u->n_units; i++) {
         t5_unit *unit = &u->units[i];
+        t5_unit_clear_results(unit);
+        t5_retry_destroy(unit->retry);
         t5_sequence_deinit(&unit->live.seq);
-        for (int32_t k = 0; k < unit->n_results; k++)
-            free(unit->results[k].text);
-        free(unit->results);
         free(unit->ids);
     }
     free(u->units);
@@ -73,8 +74,7 @@ static t5_status make_room(t5_units *u, t5_error *err)
     return T5_OK;
 }
 
-/* Tokens of prompt + sentence; the caller frees them. */
-static t5_status tokenize(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t **out,
+t5_status t5_units_encode(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t **out,
                           int32_t *out_n, t5_error *err)
 {
     const size_t prompt_bytes = strlen(pair->prompt);
@@ -104,7 +104,7 @@ t5_status t5_units_get(t5_units *u, const t5_pair *pair, const char *text, size_
     t5_status status = make_room(u, err);
     if (status != T5_OK) return status;
     t5_unit unit = {.pair = pair, .text = text, .n_bytes = n_bytes};
-    status = tokenize(u, pair, text, n_bytes, &unit.ids, &unit.n_ids, err);
+    status = t5_units_encode(u, pair, text, n_bytes, &unit.ids, &unit.n_ids, err);
     if (status != T5_OK) return status;
     if (unit.n_ids > u->ids_max) {
         unit.is_too_long = true;
@@ -121,7 +121,54 @@ t5_status t5_units_count(t5_units *u, const t5_pair *pair, const char *text, siz
                          t5_error *err)
 {
     int32_t *ids = NULL;
-    const t5_status status = tokenize(u, pair, text, n_bytes, &ids, out_n, err);
+    const t5_status status = t5_units_encode(u, pair, text, n_bytes, &ids, out_n, err);
     free(ids);
     return status;
+}
+
+t5_status t5_result_decode(const t5_tokenizer *tokenizer, const t5_output *output, t5_result *out, t5_error *err)
+{
+    char *text = NULL;
+    size_t n_bytes = 0;
+    const t5_status status = t5_tokenizer_decode(tokenizer, output->ids, output->n_ids, &text, &n_bytes, err);
+    if (status != T5_OK) return status;
+    const size_t n_leading = t5_utf8_leading_space(text, n_bytes);
+    n_bytes -= n_leading;
+    memmove(text, text + n_leading, n_bytes);
+    n_bytes -= t5_utf8_trailing_space(text, n_bytes);
+    text[n_bytes] = '\0';
+    *out = (t5_result){.text = text, .n_bytes = n_bytes, .output = output, .is_truncated = output->is_truncated};
+    return T5_OK;
+}
+
+t5_status t5_unit_decode(const t5_tokenizer *tokenizer, t5_unit *unit, t5_error *err)
+{
+    const t5_sequence *seq = &unit->live.seq;
+    if (seq->error.status != T5_OK) {
+        *err = seq->error;
+        return err->status;
+    }
+    if (unit->results != NULL) return T5_OK;
+    T5_ASSERT(seq->n_outputs > 0);
+    t5_result *results = calloc((size_t)seq->n_outputs, sizeof *results);
+    if (results == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d results", seq->n_outputs);
+    unit->results = results;
+    for (int32_t i = 0; i < seq->n_outputs; i++) {
+        const t5_status status = t5_result_decode(tokenizer, &seq->outputs[i], &results[i], err);
+        if (status != T5_OK) {
+            t5_unit_clear_results(unit);
+            return status;
+        }
+        unit->n_results = i + 1;
+    }
+    return T5_OK;
+}
+
+void t5_unit_clear_results(t5_unit *unit)
+{
+    for (int32_t i = 0; i < unit->n_results; i++)
+        free(unit->results[i].text);
+    free(unit->results);
+    unit->results = NULL;
+    unit->n_results = 0;
 }

@@ -4,13 +4,19 @@
 #include "translate/live.h"
 #include "translate/translator.h"
 
-/* One translation of a sentence; malloc'ed, NUL-terminated, and maybe with NUL inside: byte tokens can say it. */
+/* One translation of a sentence, trimmed; malloc'ed, NUL-terminated, and maybe with NUL inside: byte tokens can say it.
+ */
 typedef struct {
     char *text;
     size_t n_bytes;
+    const t5_output *output; /* whose text it is; NULL: it was put together from parts, or is the source */
+    bool is_truncated;       /* it, or a part of it, hit max_new_tokens */
 } t5_result;
 
-typedef struct {
+typedef struct t5_retry t5_retry;
+
+typedef struct t5_unit t5_unit;
+struct t5_unit {
     const t5_pair *pair; /* borrowed */
     const char *text;    /* borrowed from the request */
     size_t n_bytes;
@@ -18,12 +24,16 @@ typedef struct {
     int32_t n_ids;
     bool is_too_long; /* more than ids_max tokens */
     bool is_used;     /* some text contains it; else it was only tried and then cut */
+    bool has_placeholders;
     t5_live_sequence live;
 
-    /* Results, once translated: malloc'ed and trimmed, best first. */
+    /* Results, once translated, best first. */
     t5_result *results;
     int32_t n_results;
-} t5_unit;
+
+    t5_retry *retry; /* NULL: translated once; see second_round.h */
+    t5_unit *next;   /* in a list of the second round */
+};
 
 typedef struct {
     const t5_tokenizer *tokenizer;
@@ -46,3 +56,12 @@ t5_status t5_units_get(t5_units *u, const t5_pair *pair, const char *text, size_
 /* Number of tokens of a sentence with its prompt and eos, without keeping it. */
 t5_status t5_units_count(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t *out_n,
                          t5_error *err);
+/* Ids of prompt + sentence + eos, malloc'ed, without keeping the sentence. */
+t5_status t5_units_encode(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t **out,
+                          int32_t *out_n, t5_error *err);
+
+/* Text of one output, without white space around it: the source's own is put back by the join. */
+t5_status t5_result_decode(const t5_tokenizer *tokenizer, const t5_output *output, t5_result *out, t5_error *err);
+/* Fills the results of a unit that is over, unless they are there. Its error is its sequence's, if that has one. */
+t5_status t5_unit_decode(const t5_tokenizer *tokenizer, t5_unit *unit, t5_error *err);
+void t5_unit_clear_results(t5_unit *unit);

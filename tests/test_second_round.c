@@ -1,0 +1,447 @@
+/* tests/test_second_round.c: sentences whose first translation fails a check. The linker sends the engine's submissions
+ * to a script, so that each kind of failure happens: it knows what "the model" says to a sentence, first and when it is
+ * asked again, and ends the sequences on a thread of its own, as a device would. The tokenizer is the bundled model's,
+ * which can say anything in bytes. */
+#include "translate/checks.h"
+#include "translate/text_thread.h"
+#include "translate/translator.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MODEL_DIR T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr"
+#define PROMPT "translate English to German: "
+#define ANSWERS_MAX 4
+#define LOOP "ja ja ja ja ja ja ja ja ja ja ja ja ja ja ja ja"
+
+/* ---- the script ---- */
+
+static const struct {
+    const char *source;
+    bool is_again; /* when the decoder may not repeat itself */
+    const char *answers[ANSWERS_MAX];
+} script[] = {
+    {"Hello %s, how are you?", false, {"Hallo %s, wie geht es dir?"}},
+    {"You have %d new files.", false, {"Du hast neue Dateien."}},
+    {"You have", false, {"Du hast.", "Ihr habt"}},
+    {"new files.", false, {"neue Dateien.", "neue Akten."}},
+    {"See %s now.", false, {"Siehe nun.", "Siehe %s jetzt.", "Sieh %s an.", "Sieh %s %s an."}},
+    {"Tell me more.", false, {"Sag " LOOP}},
+    {"Tell me more.", true, {"Sag " LOOP " ja", "Tell me mehr.", "Sag mir mehr.", "Erzähl mir mehr."}},
+    {"Tell me less.", false, {"Sag " LOOP}},
+    {"Tell me less.", true, {"Sag " LOOP, "", "Tell me less.", "Tell me mehr."}},
+    {"It costs %s today.", false, {"Es kostet %s " LOOP}},
+    {"It costs %s today.", true, {"Es kostet heute.", "Es kostet heute %s."}},
+    {"Where are my keys now?", false, {"Where are my keys now?"}},
+    {"Where are my keys now?",
+     true,
+     {"Where are my keys now?", "Where are my Schlüssel now?", "Wo ist mein Schlüssel?"}},
+    {"Wo sind denn nur meine Schlüssel?", false, {"Wo sind denn nur meine Schlüssel?"}},
+    {"New York", false, {"New York"}},
+    {"No no no no no no no no no no no no", false, {"Nein nein nein nein nein nein nein nein nein nein"}},
+    {"It is.",
+     false,
+     {"Es ist so, wie es ist, und wie es war, so wird es wieder sein, wenn es erst so ist, wie es sei."}},
+    {"It is.", true, {"Es ist so."}},
+    {"Good.", false, {"Gut."}},
+};
+
+static struct {
+    t5_translator *translator;
+    t5_text_thread *device;
+    atomic_int n_calls, n_seqs, n_again;
+    int32_t i_refused; /* the call that is refused; -1: none */
+    t5_status status;
+    bool cancels; /* the second call finds the request cancelled */
+    t5_translation *_Atomic *translation;
+} stage;
+
+typedef struct {
+    t5_text_job job;
+    t5_sequence *seq;
+} finish_job;
+
+static bool is_asked_again(const t5_sequence *seq)
+{
+    return seq->decoding.no_repeat_ngram_size > 0;
+}
+
+static const char *const *answers_of(const t5_sequence *seq)
+{
+    t5_error err = {0};
+    char *text = NULL;
+    size_t n_bytes = 0;
+    const char *const *answers = NULL;
+    const t5_tokenizer *tokenizer = t5_translator_tokenizer(stage.translator);
+    assert_int_equal(t5_tokenizer_decode(tokenizer, seq->input_ids, seq->n_input_ids, &text, &n_bytes, &err), T5_OK);
+    assert_true(strncmp(text, PROMPT, strlen(PROMPT)) == 0);
+    for (size_t i = 0; i < T5_COUNT(script); i++) {
+        const bool is_meant = strcmp(text + strlen(PROMPT), script[i].source) == 0;
+        if (is_meant && script[i].is_again == is_asked_again(seq)) answers = script[i].answers;
+    }
+    if (answers == NULL) fail_msg("no answer to \"%s\"", text);
+    free(text);
+    return answers;
+}
+
+/* As many answers as there are, and as are wanted, in the engine's layout: one block. */
+static void answer(t5_sequence *seq)
+{
+    enum { IDS_MAX = 256 };
+    const char *const *answers = answers_of(seq);
+    const int32_t n_wanted = seq->decoding.num_return_sequences;
+    t5_error err = {0};
+    t5_output *outputs = calloc(1, ANSWERS_MAX * (sizeof *outputs + IDS_MAX * sizeof(int32_t)));
+    assert_non_null(outputs);
+    int32_t *ids = (int32_t *)(outputs + ANSWERS_MAX);
+    for (int32_t i = 0; i < n_wanted && i < ANSWERS_MAX && answers[i] != NULL; i++, ids += IDS_MAX) {
+        outputs[i].ids = ids;
+        assert_int_equal(t5_tokenizer_encode(t5_translator_tokenizer(stage.translator), answers[i], strlen(answers[i]),
+                                             ids, IDS_MAX, &outputs[i].n_ids, &err),
+                         T5_OK);
+        seq->n_outputs = i + 1;
+    }
+    seq->outputs = outputs;
+}
+
+static void finish(t5_text_job *job)
+{
+    t5_sequence *seq = ((finish_job *)job)->seq;
+    free(job);
+    if (atomic_load(&seq->is_cancelled))
+        T5_FAIL(&seq->error, T5_ERR_TIMEOUT, "the request was cancelled");
+    else
+        answer(seq);
+    seq->on_done(seq, seq->ctx);
+}
+
+t5_status __wrap_t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err);
+
+t5_status __wrap_t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err)
+{
+    (void)e;
+    const int32_t i_call = atomic_fetch_add(&stage.n_calls, 1);
+    if (i_call == stage.i_refused) return T5_FAIL(err, stage.status, "refused by the test");
+    if (i_call == 1 && stage.cancels) t5_translation_cancel(*stage.translation);
+    for (int32_t i = 0; i < n_seqs; i++) {
+        finish_job *job = calloc(1, sizeof *job);
+        assert_non_null(job);
+        job->job.run = finish;
+        job->seq = seqs[i];
+        atomic_fetch_add(&stage.n_again, is_asked_again(seqs[i]));
+        atomic_fetch_add(&stage.n_seqs, 1);
+        t5_text_thread_push(stage.device, &job->job);
+    }
+    return T5_OK;
+}
+
+static int open_stage(void **state)
+{
+    t5_error err = {0};
+    t5_translator_options options;
+    (void)state;
+    t5_translator_options_init(&options);
+    options.model_dir = MODEL_DIR;
+    options.device = (t5_device_options){.device = "cpu", .compute_type = "float32", .n_threads = 1};
+    if (t5_translator_open(&options, &stage.translator, &err) != T5_OK) fail_msg("%s", err.text);
+    return t5_text_thread_create(&stage.device, &err) == T5_OK ? 0 : -1;
+}
+
+static int close_stage(void **state)
+{
+    (void)state;
+    t5_text_thread_destroy(stage.device);
+    t5_translator_close(stage.translator);
+    return 0;
+}
+
+static void set_stage(int32_t i_refused, t5_status status, bool cancels)
+{
+    atomic_store(&stage.n_calls, 0);
+    atomic_store(&stage.n_seqs, 0);
+    atomic_store(&stage.n_again, 0);
+    stage.i_refused = i_refused;
+    stage.status = status;
+    stage.cancels = cancels;
+}
+
+/* ---- one request and its end ---- */
+
+typedef struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    int n_done; /* guarded by mutex */
+} waiter;
+
+static void on_done(void *ctx)
+{
+    waiter *w = ctx;
+    pthread_mutex_lock(&w->mutex);
+    w->n_done++;
+    pthread_cond_signal(&w->changed);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+static void on_progress(void *ctx)
+{
+    (void)ctx;
+}
+
+static t5_translation_request make_request(const t5_text *text)
+{
+    t5_translation_request r = {
+        .texts = text, .n_texts = 1, .decoding = t5_translator_profile(stage.translator)->defaults};
+    r.decoding.num_beams = 1;
+    return r;
+}
+
+static t5_text make_text(const char *text)
+{
+    return (t5_text){.text = text, .n_bytes = strlen(text), .source = "en", .target = "de"};
+}
+
+static t5_status run(t5_translation_request *r, t5_translation *_Atomic *out, t5_error *err)
+{
+    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    t5_translation *tr = NULL;
+    r->on_done = on_done;
+    r->ctx = &w;
+    t5_error_clear(err);
+    stage.translation = out;
+    assert_int_equal(t5_translation_start(stage.translator, r, (t5_translation **)out, err), T5_OK);
+    tr = *out;
+    pthread_mutex_lock(&w.mutex);
+    while (w.n_done == 0)
+        pthread_cond_wait(&w.changed, &w.mutex);
+    assert_int_equal(w.n_done, 1);
+    pthread_mutex_unlock(&w.mutex);
+    return t5_translation_finish(tr, err);
+}
+
+/* The translation of a text with a request as it is made here, after `n_seqs` sequences. */
+static void check(t5_translation_request *r, const char *want, int32_t n_seqs)
+{
+    t5_error err = {0};
+    t5_translation *_Atomic tr = NULL;
+    atomic_store(&stage.n_seqs, 0);
+    if (run(r, &tr, &err) != T5_OK) fail_msg("%s", err.text);
+    assert_string_equal(t5_translation_get(tr, 0)->text, want);
+    assert_int_equal(atomic_load(&stage.n_seqs), n_seqs);
+    t5_translation_destroy(tr);
+}
+
+static void check_text(const char *source, const char *want, int32_t n_seqs)
+{
+    const t5_text text = make_text(source);
+    t5_translation_request r = make_request(&text);
+    set_stage(-1, T5_OK, false);
+    check(&r, want, n_seqs);
+}
+
+/* Claim: a lost placeholder comes back: the words around it are translated, without the dots that the model adds, and
+ * it stands where it stood. One that was kept, or that another result kept, needs no second round. Method: one of each.
+ */
+static void lost_placeholders_come_back(void **state)
+{
+    (void)state;
+    check_text("Hello %s, how are you?", "Hallo %s, wie geht es dir?", 1);
+    check_text("You have %d new files.", "Du hast %d neue Dateien.", 3);
+    check_text("Good.\tYou have %d new files.\r\n\r\n%s (%d)\n", "Gut.\tDu hast %d neue Dateien.\r\n\r\n%s (%d)\n", 4);
+    const t5_text text = make_text("See %s now.");
+    t5_translation_request r = make_request(&text);
+    r.n_alternatives = 3;
+    check(&r, "Siehe %s jetzt.", 1);
+}
+
+/* Claim: alternatives that lose a placeholder are dropped; those of parts are joined. Method: both kinds. */
+static void alternatives_keep_placeholders(void **state)
+{
+    static const struct {
+        const char *source, *alternative;
+    } cases[] = {{"See %s now.", "Sieh %s an."}, {"You have %d new files.", "Ihr habt %d neue Akten."}};
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        t5_error err = {0};
+        t5_translation *_Atomic tr = NULL;
+        const t5_text text = make_text(cases[i].source);
+        t5_translation_request r = make_request(&text);
+        r.n_alternatives = 3;
+        set_stage(-1, T5_OK, false);
+        assert_int_equal(run(&r, &tr, &err), T5_OK);
+        assert_int_equal(t5_translation_get(tr, 0)->n_alternatives, 1);
+        assert_string_equal(t5_translation_get(tr, 0)->alternatives[0], cases[i].alternative);
+        t5_translation_destroy(tr);
+    }
+}
+
+/* Claim: a loop, a text out of proportion and an echo are translated again, and the first better result is taken; when
+ * none is better the first translation stays. Loops and echoes of the source itself are fine. Method: one of each. */
+static void flaws_are_searched_again(void **state)
+{
+    (void)state;
+    check_text("Tell me more.", "Sag mir mehr.", 2);
+    check_text("Tell me less.", "Sag " LOOP, 2);
+    check_text("It costs %s today.", "Es kostet heute %s.", 2);
+    check_text("It is.", "Es ist so.", 2);
+    check_text("Where are my keys now?", "Wo ist mein Schlüssel?", 2);
+    check_text("Wo sind denn nur meine Schlüssel?", "Wo sind denn nur meine Schlüssel?", 1);
+    check_text("New York", "New York", 1);
+    check_text("No no no no no no no no no no no no", "Nein nein nein nein nein nein nein nein nein nein", 1);
+}
+
+/* Claim: a request that pins its search, or is read along, keeps what the search said; placeholders are still kept.
+ * Method: a loop, and a lost placeholder, with each reason. */
+static void pinned_requests_are_left_alone(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        const t5_text texts[] = {make_text("Tell me more."), make_text("You have %d new files.")};
+        static const char *const wanted[] = {"Sag " LOOP, "Du hast %d neue Dateien."};
+        for (size_t k = 0; k < T5_COUNT(texts); k++) {
+            t5_translation_request r = make_request(&texts[k]);
+            set_stage(-1, T5_OK, false);
+            r.is_pinned = i == 0;
+            r.has_max_new_tokens = i == 1;
+            r.on_progress = i == 2 ? on_progress : NULL;
+            check(&r, wanted[k], k == 0 ? 1 : 3);
+            assert_int_equal(atomic_load(&stage.n_again), 0);
+        }
+    }
+}
+
+/* Claim: what is read along has all placeholders, and is what comes in the end. Method: pieces put together. */
+static void held_sentences_are_read(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    t5_translation *_Atomic tr = NULL;
+    t5_piece piece = {0};
+    char read[256] = "";
+    const t5_text text = make_text("Good. You have %d new files. Good.\nHello %s, how are you?");
+    t5_translation_request r = make_request(&text);
+    r.on_progress = on_progress;
+    set_stage(-1, T5_OK, false);
+    assert_int_equal(run(&r, &tr, &err), T5_OK);
+    do {
+        assert_int_equal(t5_translation_read(tr, &piece, &err), T5_OK);
+        strncat(read, piece.bytes != NULL ? piece.bytes : "", piece.n_bytes);
+    } while (piece.n_bytes > 0);
+    assert_string_equal(read, "Gut. Du hast %d neue Dateien. Gut.\nHallo %s, wie geht es dir?");
+    assert_string_equal(t5_translation_get(tr, 0)->text, read);
+    t5_translation_destroy(tr);
+}
+
+/* Claim: when the queue is full for the second round a flawed translation stands, and a sentence that lost a
+ * placeholder comes back as it is; when memory runs out or a device is lost it is an error. Method: the second call is
+ * refused. */
+static void second_round_may_be_refused(void **state)
+{
+    static const t5_status failures[] = {T5_ERR_NOMEM, T5_ERR_DEVICE};
+    (void)state;
+    t5_text text = make_text("Good. You have %d new files.");
+    t5_translation_request r = make_request(&text);
+    set_stage(1, T5_ERR_BUSY, false);
+    check(&r, "Gut. You have %d new files.", 2);
+    for (size_t i = 0; i < T5_COUNT(failures); i++) {
+        t5_error err = {0};
+        t5_translation *_Atomic tr = NULL;
+        set_stage(1, failures[i], false);
+        assert_int_equal(run(&r, &tr, &err), failures[i]);
+        t5_translation_destroy(tr);
+    }
+    text = make_text("Tell me more.");
+    r = make_request(&text);
+    set_stage(1, T5_ERR_BUSY, false);
+    check(&r, "Sag " LOOP, 1);
+}
+
+/* Claim: a request can be cancelled in its second round. Method: cancelled while it is submitted; a sentence that only
+ * loops has its first translation. */
+static void second_round_is_cancelled(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    t5_translation *_Atomic tr = NULL;
+    t5_text text = make_text("You have %d new files.");
+    t5_translation_request r = make_request(&text);
+    set_stage(-1, T5_OK, true);
+    assert_int_equal(run(&r, &tr, &err), T5_ERR_TIMEOUT);
+    t5_translation_destroy(tr);
+    text = make_text("Tell me more.");
+    r = make_request(&text);
+    set_stage(-1, T5_OK, true);
+    check(&r, "Sag " LOOP, 2);
+}
+
+/* Claim: the second round is counted and has the request's deadline and options. Method: the tokens of a sentence whose
+ * parts are translated are more than those of the sentence and its first translation. */
+static void usage_counts_both_rounds(void **state)
+{
+    (void)state;
+    t5_usage usage[2];
+    static const char *const sources[] = {"Good.", "You have %d new files."};
+    for (size_t i = 0; i < 2; i++) {
+        t5_error err = {0};
+        t5_translation *_Atomic tr = NULL;
+        const t5_text text = make_text(sources[i]);
+        t5_translation_request r = make_request(&text);
+        set_stage(-1, T5_OK, false);
+        assert_int_equal(run(&r, &tr, &err), T5_OK);
+        t5_translation_usage(tr, &usage[i]);
+        t5_translation_destroy(tr);
+    }
+    assert_true(usage[1].n_source_tokens > 2 * usage[0].n_source_tokens);
+    assert_true(usage[1].n_target_tokens > 2 * usage[0].n_target_tokens);
+}
+
+/* Claim: loops, proportions, echoes and likeness are what checks.h says. Method: both sides of each border. */
+static void checks(void **state)
+{
+    (void)state;
+    int32_t ids[64];
+    for (int32_t i = 0; i < 64; i++)
+        ids[i] = i;
+    assert_false(t5_check_repeats(ids, 64));
+    assert_false(t5_check_repeats(ids, 0));
+    for (int32_t i = 10; i < 64; i++)
+        ids[i] = ids[i - 7];
+    assert_true(t5_check_repeats(ids, 3 + 4 * 7));
+    assert_false(t5_check_repeats(ids, 3 + 4 * 7 - 1));
+    for (int32_t i = 0; i < 9; i++)
+        ids[i] = 5;
+    assert_false(t5_check_repeats(ids, 9));
+    ids[9] = 5;
+    assert_true(t5_check_repeats(ids, 10));
+    assert_false(t5_check_is_too_long("Yes", 3, "Aber ja doch, mein lieber Freund!", 33));
+    assert_true(t5_check_is_too_long("Yes", 3, "Aber ja doch, mein lieber Freund, das ist es ja gerade!", 54));
+    assert_false(t5_check_is_too_long("我们明天再来看看这个", 30,
+                                      "We will come back tomorrow to take another look at this one.", 60));
+    assert_true(t5_check_is_echo("one two three", 13, "one two three", 13));
+    assert_false(t5_check_is_echo("one two three", 13, "one two Three", 13));
+    assert_false(t5_check_is_echo("one two", 7, "one two", 7));
+    assert_true(t5_check_is_echo("我们明天再来", 18, "我们明天再来", 18));
+    assert_true(t5_check_likeness("a b c", 5, "a b x y", 7) == 0.5);
+    assert_true(t5_check_likeness("a b c", 5, "", 0) == 0);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lost_placeholders_come_back),
+        cmocka_unit_test(alternatives_keep_placeholders),
+        cmocka_unit_test(flaws_are_searched_again),
+        cmocka_unit_test(pinned_requests_are_left_alone),
+        cmocka_unit_test(held_sentences_are_read),
+        cmocka_unit_test(second_round_may_be_refused),
+        cmocka_unit_test(second_round_is_cancelled),
+        cmocka_unit_test(usage_counts_both_rounds),
+        cmocka_unit_test(checks),
+    };
+    return cmocka_run_group_tests(tests, open_stage, close_stage);
+}

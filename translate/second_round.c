@@ -1,0 +1,300 @@
+/* translate/second_round.c: see second_round.h. The text thread alone runs work(), so nothing but the lists needs the
+ * lock. A unit is in one list or being worked on; the last one that is ended may free the request and this with it. */
+#include "translate/second_round.h"
+
+#include "base/assert.h"
+#include "text/detect.h"
+#include "text/placeholders.h"
+#include "translate/checks.h"
+#include "translate/translator_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define OUT_OF_PROPORTION 2 /* tokens of a translation for a token of its source, prompt included: worth a look */
+#define LIKENESS_MAX 0.5    /* a second translation that is still half the source is an echo too */
+
+typedef struct {
+    t5_unit *first, *last;
+} unit_list;
+
+static void append(unit_list *list, t5_unit *unit)
+{
+    unit->next = NULL;
+    *(list->first != NULL ? &list->last->next : &list->first) = unit;
+    list->last = unit;
+}
+
+/* ---- on the device's thread ---- */
+
+static bool repeats(const t5_unit *unit, const t5_output *output)
+{
+    return t5_check_repeats(output->ids, output->n_ids) && !t5_check_repeats(unit->ids, unit->n_ids);
+}
+
+/* The translation's tokens are the last of the source's; both end with eos. */
+static bool is_like_source(const t5_unit *unit, const t5_output *output)
+{
+    const int32_t n = output->n_ids;
+    return n > 1 && n <= unit->n_ids &&
+           memcmp(output->ids, unit->ids + unit->n_ids - n, (size_t)n * sizeof *output->ids) == 0;
+}
+
+static bool is_suspect(const t5_unit *unit)
+{
+    const t5_output *output = &unit->live.seq.outputs[0];
+    return output->is_truncated || output->n_ids > OUT_OF_PROPORTION * unit->n_ids || is_like_source(unit, output) ||
+           repeats(unit, output);
+}
+
+bool t5_second_round_takes(t5_live_sequence *s, void *round)
+{
+    t5_second_round *r = round;
+    t5_unit *unit = (t5_unit *)((char *)s - offsetof(t5_unit, live));
+    if (!unit->has_placeholders && !(r->may_search_again && is_suspect(unit))) return false;
+    unit->next = NULL;
+    pthread_mutex_lock(&r->mutex);
+    *(r->waiting != NULL ? &r->waiting_last->next : &r->waiting) = unit;
+    r->waiting_last = unit;
+    const bool is_first = !r->is_scheduled;
+    r->is_scheduled = true;
+    pthread_mutex_unlock(&r->mutex);
+    if (is_first) t5_text_thread_push(r->context.translator->text_thread, &r->job);
+    return true;
+}
+
+/* Whoever pushes the job may lose the request to the text thread. */
+static void on_sequence_done(t5_sequence *seq, void *ctx)
+{
+    t5_second_round *r = ctx;
+    (void)seq;
+    if (atomic_fetch_sub(&r->n_left, 1) == 1) t5_text_thread_push(r->context.translator->text_thread, &r->job);
+}
+
+/* ---- checks, on the text thread ---- */
+
+static bool agrees(const t5_unit *unit, const t5_result *result)
+{
+    return t5_placeholders_agree(unit->text, unit->n_bytes, result->text, result->n_bytes);
+}
+
+/* Drops the results that lost a placeholder. */
+static void keep_agreeing(t5_unit *unit)
+{
+    int32_t n_kept = 0;
+    for (int32_t i = 0; i < unit->n_results; i++) {
+        if (agrees(unit, &unit->results[i]))
+            unit->results[n_kept++] = unit->results[i];
+        else
+            free(unit->results[i].text);
+    }
+    unit->n_results = n_kept;
+}
+
+static bool is_lost(const t5_unit *unit, const t5_result *result)
+{
+    return result->is_truncated || repeats(unit, result->output) ||
+           t5_check_is_too_long(unit->text, unit->n_bytes, result->text, result->n_bytes);
+}
+
+/* True for an echo of a sentence that is not in the target language already. */
+static bool is_echo(const t5_second_round *r, const t5_unit *unit, const t5_result *result)
+{
+    const t5_translator *t = r->context.translator;
+    t5_detected found[T5_DETECTED_MAX];
+    if (!t5_check_is_echo(unit->text, unit->n_bytes, result->text, result->n_bytes)) return false;
+    const int32_t n = t5_detect(unit->text, unit->n_bytes, t->languages, t->n_languages, found);
+    return n == 0 || strcmp(found[0].code, unit->pair->target) != 0;
+}
+
+/* A result of the second search that is better than a flawed first one. */
+static bool is_better(const t5_unit *unit, const t5_result *result)
+{
+    return result->n_bytes > 0 && !is_lost(unit, result) && agrees(unit, result) &&
+           t5_check_likeness(unit->text, unit->n_bytes, result->text, result->n_bytes) < LIKENESS_MAX;
+}
+
+/* True when unit->retry is there to be submitted. An error ends the unit with it, but not where the first translation
+ * may stand. */
+static bool judge(const t5_second_round *r, t5_unit *unit)
+{
+    t5_error *err = &unit->live.seq.error;
+    t5_error ignored = {0};
+    if (unit->has_placeholders) {
+        if (t5_unit_decode(r->context.translator->tokenizer, unit, err) != T5_OK) return false;
+        keep_agreeing(unit);
+        if (unit->n_results == 0) return t5_retry_in_parts(&r->context, unit, err) == T5_OK;
+    }
+    if (!r->may_search_again) return false;
+    if (t5_unit_decode(r->context.translator->tokenizer, unit, &ignored) != T5_OK) return false;
+    const t5_result *first = &unit->results[0];
+    return (is_lost(unit, first) || is_echo(r, unit, first)) && t5_retry_whole(&r->context, unit, &ignored) == T5_OK;
+}
+
+/* Moves those results of the second search that are better, as many as are wanted, into the place of the first ones.
+ * Without any, and when memory runs out, the first ones stay. */
+static void choose(const t5_second_round *r, t5_unit *unit)
+{
+    t5_error ignored = {0};
+    const t5_sequence *seq = &unit->retry->seqs[0];
+    const int32_t n_wanted = unit->live.seq.decoding.num_return_sequences;
+    t5_result *better = calloc((size_t)n_wanted, sizeof *better);
+    int32_t n_better = 0;
+    for (int32_t i = 0; better != NULL && n_better < n_wanted && i < seq->n_outputs; i++) {
+        t5_result result;
+        if (t5_result_decode(r->context.translator->tokenizer, &seq->outputs[i], &result, &ignored) != T5_OK) break;
+        if (is_better(unit, &result))
+            better[n_better++] = result;
+        else
+            free(result.text);
+    }
+    if (n_better == 0) {
+        free(better);
+        return;
+    }
+    t5_unit_clear_results(unit);
+    unit->results = better;
+    unit->n_results = n_better;
+}
+
+/* The second translation of a unit is over. */
+static void settle(const t5_second_round *r, t5_unit *unit)
+{
+    const t5_retry *retry = unit->retry;
+    const t5_error *failure = NULL;
+    for (int32_t i = 0; i < retry->n_seqs && failure == NULL; i++)
+        if (retry->seqs[i].error.status != T5_OK) failure = &retry->seqs[i].error;
+    if (!retry->is_in_parts && failure == NULL)
+        choose(r, unit);
+    else if (retry->is_in_parts && failure == NULL)
+        t5_retry_join(&r->context, unit, &unit->live.seq.error);
+    else if (retry->is_in_parts)
+        unit->live.seq.error = *failure;
+}
+
+/* ---- again ---- */
+
+/* The engine did not take the unit. */
+static void give_up(t5_unit *unit, const t5_error *cause)
+{
+    if (!unit->retry->is_in_parts) return;
+    if (cause->status == T5_ERR_BUSY || cause->status == T5_ERR_ARG)
+        t5_retry_copy(unit, &unit->live.seq.error);
+    else
+        unit->live.seq.error = *cause;
+}
+
+static t5_status submit(t5_second_round *r, const t5_unit *first, t5_error *err)
+{
+    int32_t n_seqs = 0;
+    for (const t5_unit *unit = first; unit != NULL; unit = unit->next)
+        n_seqs += unit->retry->n_seqs;
+    t5_sequence **seqs = malloc(((size_t)n_seqs + 1) * sizeof(t5_sequence *));
+    if (seqs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d sequences for a second round", n_seqs);
+    n_seqs = 0;
+    for (const t5_unit *unit = first; unit != NULL; unit = unit->next)
+        for (int32_t i = 0; i < unit->retry->n_seqs; i++) {
+            unit->retry->seqs[i].on_done = on_sequence_done;
+            unit->retry->seqs[i].ctx = r;
+            seqs[n_seqs++] = &unit->retry->seqs[i];
+        }
+    T5_ASSERT(n_seqs > 0);
+    atomic_store(&r->n_left, n_seqs);
+    const t5_status status = t5_engine_submit_all(r->context.translator->engine, seqs, n_seqs, err);
+    free(seqs);
+    return status;
+}
+
+/* Under the lock before the engine has them, so that a cancellation finds them. */
+static bool activate(t5_second_round *r, t5_unit *first)
+{
+    pthread_mutex_lock(&r->mutex);
+    const bool is_wanted = !r->is_cancelled;
+    if (is_wanted) r->active = first;
+    pthread_mutex_unlock(&r->mutex);
+    return is_wanted;
+}
+
+static void deactivate(t5_second_round *r)
+{
+    pthread_mutex_lock(&r->mutex);
+    r->active = NULL;
+    pthread_mutex_unlock(&r->mutex);
+}
+
+/* Has the units translated again; those that nobody takes are given up and appended to `done`. */
+static void translate_again(t5_second_round *r, unit_list *again, unit_list *done)
+{
+    t5_error err = {0};
+    if (!activate(r, again->first))
+        T5_FAIL(&err, T5_ERR_TIMEOUT, "the request was cancelled");
+    else if (submit(r, again->first, &err) != T5_OK)
+        deactivate(r);
+    if (err.status == T5_OK) return;
+    for (t5_unit *unit = again->first, *next; unit != NULL; unit = next) {
+        next = unit->next;
+        give_up(unit, &err);
+        append(done, unit);
+    }
+}
+
+/* ---- the text thread's turn ---- */
+
+/* True when the units to look at have come meanwhile. */
+static bool end_turn(t5_second_round *r)
+{
+    pthread_mutex_lock(&r->mutex);
+    const bool has_more = r->active == NULL && r->waiting != NULL;
+    r->is_scheduled = r->active != NULL || has_more;
+    pthread_mutex_unlock(&r->mutex);
+    return has_more;
+}
+
+static void work(t5_text_job *job)
+{
+    t5_second_round *r = (t5_second_round *)((char *)job - offsetof(t5_second_round, job));
+    unit_list done = {0}, again = {0};
+    pthread_mutex_lock(&r->mutex);
+    t5_unit *tried = r->active, *fresh = r->waiting;
+    r->active = r->waiting = NULL;
+    pthread_mutex_unlock(&r->mutex);
+
+    for (t5_unit *unit = tried, *next; unit != NULL; unit = next) {
+        next = unit->next;
+        settle(r, unit);
+        append(&done, unit);
+    }
+    for (t5_unit *unit = fresh, *next; unit != NULL; unit = next) {
+        next = unit->next;
+        append(judge(r, unit) ? &again : &done, unit);
+    }
+    if (again.first != NULL) translate_again(r, &again, &done);
+    if (end_turn(r)) t5_text_thread_push(r->context.translator->text_thread, &r->job);
+    for (t5_unit *unit = done.first, *next; unit != NULL; unit = next) {
+        next = unit->next;
+        t5_live_end(&unit->live);
+    }
+}
+
+void t5_second_round_init(t5_second_round *r, const t5_retry_context *context)
+{
+    const t5_translation_request *request = context->request;
+    *r = (t5_second_round){.context = *context, .job = {.run = work}};
+    r->may_search_again = !request->is_pinned && !request->has_max_new_tokens && request->on_progress == NULL;
+    pthread_mutex_init(&r->mutex, NULL);
+}
+
+void t5_second_round_deinit(t5_second_round *r)
+{
+    pthread_mutex_destroy(&r->mutex);
+}
+
+void t5_second_round_cancel(t5_second_round *r)
+{
+    pthread_mutex_lock(&r->mutex);
+    r->is_cancelled = true;
+    for (t5_unit *unit = r->active; unit != NULL; unit = unit->next)
+        for (int32_t i = 0; i < unit->retry->n_seqs; i++)
+            atomic_store(&unit->retry->seqs[i].is_cancelled, true);
+    pthread_mutex_unlock(&r->mutex);
+}
