@@ -248,19 +248,28 @@ static bool is_large(const t5_exchange *x)
     return n_bytes > LARGE_BYTES;
 }
 
+/* Sets the deadline of work, and finds whether it can be done by then. */
+static t5_status admit(t5_exchange *x, t5_error *err)
+{
+    const t5_http *h = x->http;
+    int64_t ms = 0;
+    const t5_status status =
+        t5_head_timeout(t5_exchange_header(x, T5_HEADER_REQUEST_TIMEOUT), h->request_timeout_ms, &ms, err);
+    if (status != T5_OK) return status;
+    x->deadline_ms = ms > 0 ? t5_clock_ms() + ms : 0;
+    return h->options.check_room(h->options.server, x->deadline_ms, err);
+}
+
 /* Counts first and looks then, as t5_http_stop() marks first and counts then: one of the two sees the other. */
 static void hand_over(t5_exchange *x)
 {
     t5_error err = {0};
-    int64_t ms = 0;
-    const char *wanted = t5_exchange_header(x, T5_HEADER_REQUEST_TIMEOUT);
     atomic_fetch_add(&x->http->n_working, 1);
     if (x->route->is_work && atomic_load(&x->http->is_stopping)) {
         t5_exchange_fail_status(x, MHD_HTTP_SERVICE_UNAVAILABLE, TEXT_STOPPING);
-    } else if (x->route->is_work && t5_head_timeout(wanted, x->http->request_timeout_ms, &ms, &err) != T5_OK) {
+    } else if (x->route->is_work && admit(x, &err) != T5_OK) {
         t5_exchange_fail(x, &err);
     } else {
-        x->deadline_ms = ms > 0 ? t5_clock_ms() + ms : 0;
         x->is_large = is_large(x);
         if (!x->is_large) handle(x);
     }

@@ -66,7 +66,10 @@ typedef struct {
     const char *path_prefix; /* "", or "/folder" in front of every path; what lies elsewhere is sent there */
     const t5_http_route *routes;
     int32_t n_routes;
-    void *server;                           /* handed to the routes */
+    void *server; /* handed to the routes */
+    /* T5_ERR_BUSY when work with that deadline (t5_clock_ms(); 0: none) is to be turned away before it is read: under
+     * overload that is most of it. HTTP thread. */
+    t5_status (*check_room)(void *server, int64_t deadline_ms, t5_error *err);
     int32_t (*retry_after_s)(void *server); /* for clients that T5_ERR_BUSY turns away; any thread */
     void (*observe)(void *server, const t5_http_summary *summary); /* after each request; HTTP thread */
 } t5_http_options;

@@ -210,6 +210,12 @@ void t5_server_observe(void *server, const t5_http_summary *summary)
     if (s->has_access_log) t5_access_log(summary, s->has_access_client);
 }
 
+t5_status t5_server_check_room(void *server, int64_t deadline_ms, t5_error *err)
+{
+    const t5_server *s = server;
+    return t5_engine_check_room(t5_translator_engine(s->translator), deadline_ms, err);
+}
+
 int32_t t5_server_retry_after_s(void *server)
 {
     const t5_server *s = server;

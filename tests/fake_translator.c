@@ -139,6 +139,12 @@ void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
     pthread_mutex_unlock(&fake.mutex);
 }
 
+t5_status t5_engine_check_room(t5_engine *e, int64_t deadline_ms, t5_error *err)
+{
+    (void)e, (void)deadline_ms, (void)err;
+    return T5_OK;
+}
+
 int32_t t5_engine_retry_after_s(t5_engine *e)
 {
     (void)e;

@@ -12,7 +12,7 @@ import unittest
 
 from load import (FLAGS, Background, alone, in_threads, metrics, mixed_requests, needs_speed, open_loop, percentile,
                   scaled, sentences, told, translate, wait_until)
-from server import Reply, Server, read_reply
+from server import Reply, Server, post, read_reply
 
 PROGRAM = sys.argv.pop(1)
 CLIENTS = 64
@@ -99,6 +99,30 @@ class Load(unittest.TestCase):
     def test_clients_leave_while_they_are_queued(self):
         """The same with a batch that has room for a few."""
         self.leave_all(["--max-running-rows=32"], scaled(200), LEAVE_S)
+
+    def test_full_queue_refuses_before_it_reads(self):
+        """Claim: while the queue is full a request costs next to nothing. Method: its body is not even looked at: one that
+        is broken gets 503, as whole ones do, and 400 when there is room again."""
+        broken = post("/translate", b'{"q": "How')
+        with Server(PROGRAM, *FLAGS, f"--max-new-tokens={LONG_TOKENS}", "--max-running-rows=32", "--queue-depth=8") as server:
+            self.assertEqual(server.raw(broken).status, 400)
+            socks, refusal = [], None
+
+            def is_refused():
+                nonlocal refusal
+                for _ in range(4):
+                    socks.append(server.connect())
+                    socks[-1].sendall(LONG_WORK)
+                refusal = server.raw(broken)
+                return refusal.status == 503
+
+            wait_until(is_refused)
+            self.assertGreaterEqual(int(refusal.headers["retry-after"]), 1)
+            self.assertGreater(metrics(server)["t5serve_rejected_total"], 0)
+            for sock in socks:
+                sock.close()
+            wait_until(lambda: metrics(server)["t5serve_queue_depth"] == 0)
+            self.assertEqual(server.raw(broken).status, 400)
 
     def test_large_request_beside_small_ones(self):
         """Claim: while one request with 5 000 texts runs, small ones are answered within a second, and the 5 000 answers
