@@ -1,10 +1,8 @@
 /* model/batch_align.c: to which source token does each token of a result belong?
  *
  * When the search of a slot is done, its results go through the decoder once more, T5_QUERY_LEN_MAX tokens at a time,
- * and each token belongs to the source token that its query looks at most. So a running row costs nothing, beams that
- * are dropped are never aligned, and nothing has to follow the beams when they are reordered. It is also the better
- * question: the query of a token that was read knows which token it was; the query that chose it only knew what might
- * come (Chen et al., "Accurate Word Alignment Induction from Neural Machine Translation", 2020).
+ * and each token belongs to the source token that the query which chose it looks at most. So a running row costs
+ * nothing, beams that are dropped are never aligned, and nothing has to follow the beams when they are reordered.
  *
  * A pass is queued behind the step of the other rows, never in it: a step of single queries stays a recorded one.
  * Result i of a slot is computed as its row i, in that row's blocks, which nobody needs any more. */
@@ -18,14 +16,14 @@ static int32_t first_aligned(const t5_slot *slot)
     return slot->mode == T5_SEARCH_SCORE ? 1 : slot->n_prompt;
 }
 
-/* Positions of a result that are computed: up to the last token that is aligned. */
+/* Positions of a result that are computed: all before the last token that is aligned. */
 static int32_t n_positions(const t5_batch *b, int32_t i_slot, int32_t row)
 {
     const t5_slot *slot = &b->slots[i_slot];
     const slot_info *info = &b->infos[i_slot];
     const int32_t *tokens = b->fin_tokens + (size_t)row * (size_t)b->state.stride;
     const int32_t len = b->fin_lens[row] - (tokens[b->fin_lens[row] - 1] == slot->eos_id);
-    return len > first_aligned(slot) && info->align_begin < info->align_end ? len : 0;
+    return len > first_aligned(slot) && info->align_begin < info->align_end ? len - 1 : 0;
 }
 
 /* Every position of the row is what the row itself writes now. */
@@ -114,7 +112,7 @@ void t5_batch_read_alignment(t5_batch *b, const step_outcome *outcome)
         if (!info->is_aligning || info->born >= b->n_steps_read) continue; /* it was released meanwhile */
         const size_t row_at = (size_t)part->row * (size_t)b->state.stride;
         for (int32_t k = 0; k < part->q_len; k++) {
-            const int32_t pos = part->pos + k;
+            const int32_t pos = part->pos + k + 1; /* of the token that the query chose */
             if (pos < first_aligned(slot) || b->fin_tokens[row_at + (size_t)pos] == slot->eos_id) continue;
             b->fin_alignment[row_at + (size_t)pos] =
                 heaviest(info, outcome->align_weights + (size_t)(part->q0 + k) * (size_t)b->weights_stride);

@@ -15,11 +15,10 @@ static int32_t len_max_of(const t5_batch_request *r)
     return 1 + r->n_prompt_ids + (r->is_score ? 0 : r->decoding->max_new_tokens);
 }
 
-/* The last token of a row is never computed, unless it is to be aligned. */
+/* The last token of a row is never computed. */
 static int32_t n_blocks_of(const t5_batch_request *r)
 {
-    int32_t n_computed = len_max_of(r) - (r->wants_alignment ? 0 : 1);
-    return t5_kv_blocks_for(r->n_input_ids) + n_rows_of(r) * t5_kv_blocks_for(n_computed);
+    return t5_kv_blocks_for(r->n_input_ids) + n_rows_of(r) * t5_kv_blocks_for(len_max_of(r) - 1);
 }
 
 static t5_status check_ids(const char *what, const int32_t *ids, int32_t n, int32_t vocab_size, t5_error *err)
