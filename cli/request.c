@@ -97,19 +97,25 @@ static t5_status read_prompt(const t5_request_source *s, const json_t *object, t
     return T5_OK;
 }
 
-/* The options of the decoder, and token_logprobs. */
+static t5_status read_bool(const json_t *object, const char *key, bool *out, t5_error *err)
+{
+    const json_t *value = value_of(object, key);
+    if (value != NULL && !json_is_boolean(value)) return T5_FAIL(err, T5_ERR_ARG, "%s: must be true or false", key);
+    *out = json_is_true(value);
+    return T5_OK;
+}
+
+/* The options of the decoder, token_logprobs and alignment. */
 static t5_status read_options(const json_t *object, t5_request *r, t5_error *err)
 {
     t5_decoding *d = &r->seq.decoding;
     t5_status status = t5_decoding_set_object(d, object, err);
     if (status != T5_OK) return status;
     if (json_is_true(value_of(object, "do_sample")) && value_of(object, "num_beams") == NULL) d->num_beams = 1;
-    const json_t *shows_logprobs = value_of(object, "token_logprobs");
-    if (shows_logprobs != NULL && !json_is_boolean(shows_logprobs))
-        return T5_FAIL(err, T5_ERR_ARG, "token_logprobs: must be true or false");
-    r->shows_logprobs = json_is_true(shows_logprobs);
+    status = read_bool(object, "token_logprobs", &r->shows_logprobs, err);
+    if (status != T5_OK) return status;
     r->seq.wants_logprobs = true; /* a greedy result has a score too */
-    return T5_OK;
+    return read_bool(object, "alignment", &r->seq.wants_alignment, err);
 }
 
 static t5_status parse_object(const char *line, size_t n_bytes, json_t **out, t5_error *err)
@@ -159,7 +165,7 @@ out:
 t5_status t5_request_generate_json(const t5_request_source *s, const char *line, size_t n_bytes, t5_request **out,
                                    t5_error *err)
 {
-    static const char *const names[] = {"text", "input_ids", "decoder_input_ids", "token_logprobs"};
+    static const char *const names[] = {"text", "input_ids", "decoder_input_ids", "token_logprobs", "alignment"};
     json_t *object = NULL;
     t5_request *r = NULL;
     t5_status status = parse_object(line, n_bytes, &object, err);
@@ -235,12 +241,12 @@ static json_t *number_json(double x)
     return isfinite(x) ? json_real(x) : json_null();
 }
 
-static json_t *ids_json(const t5_output *output)
+static json_t *integers_json(const int32_t *values, int32_t n)
 {
-    json_t *ids = json_array();
-    for (int32_t i = 0; i < output->n_ids; i++)
-        json_array_append_new(ids, json_integer(output->ids[i]));
-    return ids;
+    json_t *list = json_array();
+    for (int32_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(values[i]));
+    return list;
 }
 
 static json_t *logprobs_json(const t5_output *output)
@@ -254,6 +260,7 @@ static json_t *logprobs_json(const t5_output *output)
 t5_status t5_request_generate_reply(const t5_request_source *s, const t5_request *r, json_t **out, t5_error *err)
 {
     json_t *sequences = json_array(), *texts = json_array(), *scores = json_array(), *logprobs = json_array();
+    json_t *alignments = json_array();
     t5_status status = T5_OK;
     for (int32_t i = 0; i < r->seq.n_outputs; i++) {
         const t5_output *output = &r->seq.outputs[i];
@@ -261,20 +268,27 @@ t5_status t5_request_generate_reply(const t5_request_source *s, const t5_request
         size_t n_bytes = 0;
         T5_TRY(t5_tokenizer_decode(t5_translator_tokenizer(s->translator), output->ids, output->n_ids, &text, &n_bytes,
                                    err));
-        json_array_append_new(sequences, ids_json(output));
+        json_array_append_new(sequences, integers_json(output->ids, output->n_ids));
         json_array_append_new(texts, json_stringn(text, n_bytes));
         json_array_append_new(scores, number_json((double)output->score));
         json_array_append_new(logprobs, logprobs_json(output));
+        if (output->alignment != NULL)
+            json_array_append_new(alignments, integers_json(output->alignment, output->n_ids));
         free(text);
     }
     *out = json_pack("{s:O, s:O, s:O}", "sequences", sequences, "texts", texts, "scores", scores);
     if (r->shows_logprobs) json_object_set(*out, "token_logprobs", logprobs);
+    if (r->seq.wants_alignment) {
+        json_object_set_new(*out, "input_ids", integers_json(r->input_ids, r->seq.n_input_ids));
+        json_object_set(*out, "alignment", alignments);
+    }
     if (*out == NULL) status = T5_FAIL(err, T5_ERR_NOMEM, "a reply of %d results", r->seq.n_outputs);
 out:
     json_decref(sequences);
     json_decref(texts);
     json_decref(scores);
     json_decref(logprobs);
+    json_decref(alignments);
     return status;
 }
 

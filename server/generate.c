@@ -14,7 +14,7 @@
 
 typedef struct {
     int32_t n_inputs;
-    bool is_batch, is_streamed, shows_logprobs;
+    bool is_batch, is_streamed, shows_logprobs, shows_alignment;
     t5_generation *generation; /* NULL when it could not start */
     t5_error error;            /* why not */
     t5_stream *stream;         /* NULL: the answer is sent whole */
@@ -56,11 +56,11 @@ static json_t *number(float x)
     return isfinite(x) ? json_real((double)x) : json_null();
 }
 
-static json_t *list_ids(const t5_output *output)
+static json_t *list_integers(const int32_t *values, int32_t n)
 {
     json_t *list = json_array();
-    for (int32_t i = 0; i < output->n_ids; i++)
-        json_array_append_new(list, json_integer(output->ids[i]));
+    for (int32_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(values[i]));
     return list;
 }
 
@@ -76,19 +76,29 @@ static json_t *list_logprobs(const t5_output *output)
 static json_t *describe_input(const generate_state *state, int32_t i_input)
 {
     json_t *texts = json_array(), *sequences = json_array(), *scores = json_array();
-    json_t *reasons = json_array(), *logprobs = json_array();
+    json_t *reasons = json_array(), *logprobs = json_array(), *alignments = json_array();
     for (int32_t i = 0; i < t5_generation_n_results(state->generation, i_input); i++) {
         const t5_generated *result = t5_generation_get(state->generation, i_input, i);
+        const t5_output *output = result->output;
         json_array_append_new(texts, json_stringn(result->text, result->n_bytes));
-        json_array_append_new(sequences, list_ids(result->output));
-        json_array_append_new(scores, number(result->output->score));
-        json_array_append_new(reasons, json_string(result->output->is_truncated ? "length" : "stop"));
-        json_array_append_new(logprobs, list_logprobs(result->output));
+        json_array_append_new(sequences, list_integers(output->ids, output->n_ids));
+        json_array_append_new(scores, number(output->score));
+        json_array_append_new(reasons, json_string(output->is_truncated ? "length" : "stop"));
+        json_array_append_new(logprobs, list_logprobs(output));
+        if (output->alignment != NULL)
+            json_array_append_new(alignments, list_integers(output->alignment, output->n_ids));
     }
     json_t *value = json_pack("{s:o, s:o, s:o, s:o}", "texts", texts, "sequences", sequences, "scores", scores,
                               "finish_reasons", reasons);
     if (state->shows_logprobs) json_object_set(value, "token_logprobs", logprobs);
+    if (state->shows_alignment) {
+        int32_t n_ids = 0;
+        const int32_t *ids = t5_generation_input_ids(state->generation, i_input, &n_ids);
+        json_object_set_new(value, "input_ids", list_integers(ids, n_ids));
+        json_object_set(value, "alignment", alignments);
+    }
     json_decref(logprobs);
+    json_decref(alignments);
     return value;
 }
 
@@ -242,9 +252,11 @@ static t5_status begin(t5_exchange *x, const t5_server *s, generate_state *state
     T5_TRY(t5_params_read_decoding(fields, is_form, &request.decoding, &request.has_max_new_tokens, err));
     T5_TRY(t5_params_read_bool(fields, is_form, "stream", &state->is_streamed, err));
     T5_TRY(t5_params_read_bool(fields, is_form, "token_logprobs", &state->shows_logprobs, err));
+    T5_TRY(t5_params_read_bool(fields, is_form, "alignment", &state->shows_alignment, err));
     T5_TRY(read_prefix(fields, s, &prefix, &request.n_prompt_ids, err));
     request.inputs = inputs;
     request.prompt_ids = prefix;
+    request.wants_alignment = state->shows_alignment;
     state->n_inputs = request.n_inputs;
     state->is_batch = json_is_array(input);
     if (state->is_streamed)

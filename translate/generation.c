@@ -69,6 +69,7 @@ static t5_status fill_inputs(t5_generation *g, const t5_generation_request *r, t
         s->live.seq.decoding = r->decoding;
         s->live.seq.decoding.max_new_tokens = max_new_tokens_of(g, r);
         s->live.seq.wants_logprobs = true; /* a greedy result has a score too */
+        s->live.seq.wants_alignment = r->wants_alignment;
         s->live.seq.deadline_ms = r->deadline_ms;
     }
     return T5_OK;
@@ -159,6 +160,13 @@ t5_status t5_generation_finish(t5_generation *g, t5_error *err)
     }
     t5_histogram_add(&g->translator->detokenize_ns, t5_clock_ns() - start_ns);
     return T5_OK;
+}
+
+const int32_t *t5_generation_input_ids(const t5_generation *g, int32_t i_input, int32_t *out_n)
+{
+    T5_ASSERT(i_input >= 0 && i_input < g->n_inputs);
+    *out_n = g->inputs[i_input].live.seq.n_input_ids;
+    return g->inputs[i_input].ids;
 }
 
 int32_t t5_generation_n_results(const t5_generation *g, int32_t i_input)

@@ -19,6 +19,7 @@ typedef struct {
     const int32_t *prompt_ids; /* forced start of each output, without the start token; borrowed during start */
     int32_t n_prompt_ids;
     t5_decoding decoding;           /* start from t5_translator_generation_defaults() */
+    bool wants_alignment;           /* outputs have one, see t5_output */
     bool has_max_new_tokens;        /* the client chose max_new_tokens; else it shrinks to what fits */
     int64_t deadline_ms;            /* see t5_sequence; 0: none */
     void (*on_progress)(void *ctx); /* see t5_translation_request, as on_done */
@@ -43,6 +44,8 @@ t5_status t5_generation_start(t5_translator *t, const t5_generation_request *req
 t5_status t5_generation_read(t5_generation *g, t5_piece *out, t5_error *err);
 /* After on_done: detokenizes. The first input that failed is the error. Not on the device thread. */
 t5_status t5_generation_finish(t5_generation *g, t5_error *err);
+/* Ids of an input, end of sequence included, which an alignment leads into. */
+const int32_t *t5_generation_input_ids(const t5_generation *g, int32_t i_input, int32_t *out_n);
 int32_t t5_generation_n_results(const t5_generation *g, int32_t i_input);
 const t5_generated *t5_generation_get(const t5_generation *g, int32_t i_input, int32_t i_result); /* best first */
 void t5_generation_usage(const t5_generation *g, t5_usage *out);                                  /* after finish */

@@ -200,7 +200,7 @@ class GenerateTest(unittest.TestCase):
                {"text": "a", "decoder_input_ids": [10 ** 6]}, {"text": "a", "decoder_input_ids": 3},
                {"text": "a", "max_new_tokens": 10 ** 6}, {"text": "a", "early_stopping": "maybe"},
                {"text": "a", "token_logprobs": 1}, '{"text": "\\ud800"}', '{"text": "a", "text": "b"}',
-               {"text": "a", "temperature": "hot"}, {"text": "a", "suppress_tokens": [10 ** 6]},
+               {"text": "a", "alignment": "yes"}, {"text": "a", "temperature": "hot"}, {"text": "a", "suppress_tokens": [10 ** 6]},
                {"text": "a", "top_p": 1e999}, {"text": "word " * 100000}]
         good = {"text": self.case["text"], "max_new_tokens": 5}
         replies = self.generate(good, *bad, good, expect=1)
@@ -290,6 +290,22 @@ class GenerateTest(unittest.TestCase):
         reply, = self.generate({"text": self.case["text"], "max_new_tokens": 8, "token_logprobs": True})
         self.assertEqual(len(reply["token_logprobs"][0]), len(reply["sequences"][0]))
         self.assertAlmostEqual(sum(reply["token_logprobs"][0]) / len(reply["sequences"][0]), reply["scores"][0], 4)
+
+    def test_alignment(self):
+        """Each token but eos and the forced start belongs to a token of the input, eos left out; nothing else changes."""
+        request = {"text": self.case["text"], "max_new_tokens": 8, "num_beams": 3, "num_return_sequences": 2,
+                   "decoder_input_ids": self.case["generate"][0]["sequences"][0][:2]}
+        plain, reply = self.generate(request, {**request, "alignment": True})
+        ids, eos = reply.pop("input_ids"), 1
+        self.assertEqual(ids, self.case["input_ids"])
+        for sequence, alignment in zip(plain["sequences"], reply.pop("alignment"), strict=True):
+            self.assertEqual(len(alignment), len(sequence))
+            for i, (token, at) in enumerate(zip(sequence, alignment)):
+                if i < 2 or token == eos:
+                    self.assertEqual(at, -1)
+                else:
+                    self.assertIn(at, range(len(ids) - 1))
+        self.assertEqual(reply, plain)
 
     def test_suppressed_tokens(self):
         first = self.generate({"text": self.case["text"], "max_new_tokens": 3})[0]["sequences"][0][0]

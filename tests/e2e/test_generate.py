@@ -13,7 +13,7 @@ T5 = sys.argv.pop(2)
 PROGRAM = sys.argv.pop(1)
 FAMILIES = ["t5-v1.0", "t5-v1.1", "flan-small-shape", "mt5", "umt5", "byt5", "madlad"]
 OPTIONS = [{}, {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 0.7}, {"do_sample": True, "seed": 7, "top_k": 20},
-           {"num_beams": 1, "token_logprobs": True}]
+           {"num_beams": 1, "token_logprobs": True}, {"num_beams": 2, "num_return_sequences": 2, "alignment": True}]
 
 
 class Generate(unittest.TestCase):
@@ -42,6 +42,9 @@ class Generate(unittest.TestCase):
                         self.assertEqual(one, other)
                         for key in ("texts", "sequences"):
                             self.assertEqual(one[key], reference[key], (family, options))
+                        for key in ("alignment", "input_ids"):
+                            self.assertEqual(one.get(key), reference.get(key), (family, options))
+                        self.assertEqual("alignment" in one, "alignment" in options)
                         for mine, theirs in zip(one["scores"], reference["scores"], strict=True):
                             self.assertAlmostEqual(mine, theirs, delta=1e-5 * (1 + abs(theirs)))
                         self.assertEqual("token_logprobs" in one, "token_logprobs" in options)
@@ -66,6 +69,7 @@ class Generate(unittest.TestCase):
                                  ({"input": "a", "prefix": 1}, "prefix must be a string"),
                                  ({"input": "a", "prefix": "word " * 2000}, "prefix: "),
                                  ({"input": "a", "token_logprobs": 1}, "token_logprobs must be true or false"),
+                                 ({"input": "a", "alignment": "perhaps"}, "alignment must be true or false"),
                                  ({"input": "a", "max_new_tokens": 4000}, "Invalid request: max_new_tokens")):
                 reply = server.post("/generate", json.dumps(fields).encode())
                 self.assertEqual(reply.status, 400, fields)
