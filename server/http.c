@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "server/exchange.h"
 #include "server/listen.h"
+#include "server/tls.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -127,19 +128,26 @@ static t5_status start_daemon(t5_http *h, t5_error *err)
 {
     const t5_http_options *o = &h->options;
     const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
-                           MHD_USE_ITC | MHD_USE_ERROR_LOG;
+                           MHD_USE_ITC | MHD_USE_ERROR_LOG | (o->is_tls ? MHD_USE_TLS : 0);
+    struct MHD_OptionItem tls[] = {
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, (char *)(size_t)T5_TLS_PRIORITIES},
+        {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(intptr_t)t5_tls_retrieve},
+        {MHD_OPTION_END, 0, NULL},
+    };
     /* A pool of one is a daemon with one thread; libmicrohttpd wants it said as 0. */
     unsigned n_pool = o->n_threads > 1 ? (unsigned)o->n_threads : 0;
     /* has_room() keeps the limit. This one is divided among the threads, and during a drain the backlog comes on top.
      */
     unsigned n_connections = (unsigned)o->connections_max + CONNECTIONS_SPARE;
+    if (o->is_tls && MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES)
+        return T5_FAIL(err, T5_ERR_ARG, "tls_cert: this libmicrohttpd was built without TLS");
     MHD_set_panic_func(on_panic, NULL);
-    h->daemon =
-        MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-                         MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
-                         MHD_OPTION_THREAD_POOL_SIZE, n_pool, MHD_OPTION_CONNECTION_LIMIT, n_connections,
-                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->connection_bytes, MHD_OPTION_CONNECTION_TIMEOUT,
-                         (unsigned)(o->receive_timeout_ms / 1000 + 1), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    h->daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+        on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_THREAD_POOL_SIZE, n_pool,
+        MHD_OPTION_CONNECTION_LIMIT, n_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->connection_bytes,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(o->receive_timeout_ms / 1000 + 1), MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_ARRAY, o->is_tls ? tls : tls + T5_COUNT(tls) - 1, MHD_OPTION_END);
     if (h->daemon == NULL) return T5_FAIL(err, T5_ERR_IO, "the HTTP server could not start: %s", strerror(errno));
     return T5_OK;
 }
@@ -148,6 +156,7 @@ t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error 
 {
     t5_status status = T5_OK;
     int fd = -1;
+    const char *scheme = options->is_tls ? "https" : "http";
     t5_http *h = calloc(1, sizeof *h);
     if (h == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "http: %zu bytes", sizeof *h);
     h->options = *options;
@@ -162,10 +171,10 @@ t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error 
     T5_TRY(t5_watch_create(options->connections_max + CONNECTIONS_SPARE, &h->watch, err));
     T5_TRY(t5_workers_create(options->n_workers, &h->workers, err));
     if (options->listen_fd >= 0) {
-        T5_TRY(t5_listen_take(options->listen_fd, h->url, sizeof h->url, err));
+        T5_TRY(t5_listen_take(options->listen_fd, scheme, h->url, sizeof h->url, err));
         fd = options->listen_fd;
     } else {
-        T5_TRY(t5_listen(options->host, options->port, &fd, h->url, sizeof h->url, err));
+        T5_TRY(t5_listen(options->host, options->port, scheme, &fd, h->url, sizeof h->url, err));
     }
     T5_TRY(start_daemon(h, err));
     T5_TRY(t5_acceptor_create(fd, &calls, &h->acceptor, err));

@@ -28,7 +28,7 @@ static int open_socket(const struct addrinfo *address)
 }
 
 /* The bound address as a URL; an address that means "every" is shown as localhost. False with errno set on failure. */
-static bool format_url(int fd, char *url, size_t url_bytes)
+static bool format_url(int fd, const char *scheme, char *url, size_t url_bytes)
 {
     struct sockaddr_storage bound = {0};
     socklen_t n_bytes = sizeof bound;
@@ -38,13 +38,13 @@ static bool format_url(int fd, char *url, size_t url_bytes)
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&bound;
         inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
         int port = ntohs(in6->sin6_port);
-        if (strcmp(host, "::") == 0) snprintf(url, url_bytes, "http://localhost:%d", port);
-        if (strcmp(host, "::") != 0) snprintf(url, url_bytes, "http://[%s]:%d", host, port);
+        if (strcmp(host, "::") == 0) snprintf(url, url_bytes, "%s://localhost:%d", scheme, port);
+        if (strcmp(host, "::") != 0) snprintf(url, url_bytes, "%s://[%s]:%d", scheme, host, port);
     } else {
         const struct sockaddr_in *in = (const struct sockaddr_in *)&bound;
         inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
         bool is_any = strcmp(host, "0.0.0.0") == 0;
-        snprintf(url, url_bytes, "http://%s:%d", is_any ? "localhost" : host, ntohs(in->sin_port));
+        snprintf(url, url_bytes, "%s://%s:%d", scheme, is_any ? "localhost" : host, ntohs(in->sin_port));
     }
     return true;
 }
@@ -68,7 +68,8 @@ static int open_host(const char *host, int32_t port, int *out_rc)
     return fd;
 }
 
-t5_status t5_listen(const char *host, int32_t port, int *out_fd, char *url, size_t url_bytes, t5_error *err)
+t5_status t5_listen(const char *host, int32_t port, const char *scheme, int *out_fd, char *url, size_t url_bytes,
+                    t5_error *err)
 {
     bool is_any = strcmp(host, "*") == 0;
     int rc = 0;
@@ -82,7 +83,7 @@ t5_status t5_listen(const char *host, int32_t port, int *out_fd, char *url, size
     if (fd < 0 && cause == EACCES)
         return T5_FAIL(err, T5_ERR_IO, "port %d on %.100s: not permitted; choose a --port above 1023", port, host);
     if (fd < 0) return T5_FAIL(err, T5_ERR_IO, "cannot listen on %.100s port %d: %s", host, port, strerror(cause));
-    if (!format_url(fd, url, url_bytes)) {
+    if (!format_url(fd, scheme, url, url_bytes)) {
         t5_status status = T5_FAIL(err, T5_ERR_IO, "the address of %.100s port %d: %s", host, port, strerror(errno));
         close(fd);
         return status;
@@ -91,7 +92,7 @@ t5_status t5_listen(const char *host, int32_t port, int *out_fd, char *url, size
     return T5_OK;
 }
 
-t5_status t5_listen_take(int fd, char *url, size_t url_bytes, t5_error *err)
+t5_status t5_listen_take(int fd, const char *scheme, char *url, size_t url_bytes, t5_error *err)
 {
     struct sockaddr_storage bound = {0};
     socklen_t n_bytes = sizeof bound, n_flag = sizeof(int);
@@ -102,7 +103,7 @@ t5_status t5_listen_take(int fd, char *url, size_t url_bytes, t5_error *err)
     if (!is_tcp || !is_listening)
         return T5_FAIL(err, T5_ERR_ARG, "file descriptor %d, handed to us, is no listening TCP socket", fd);
     if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
-        !format_url(fd, url, url_bytes))
+        !format_url(fd, scheme, url, url_bytes))
         return T5_FAIL(err, T5_ERR_IO, "file descriptor %d: %s", fd, strerror(errno));
     return T5_OK;
 }

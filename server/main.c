@@ -13,6 +13,7 @@
 #include "server/reload.h"
 #include "server/routes.h"
 #include "server/systemd.h"
+#include "server/tls.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -77,6 +78,20 @@ out:
     return status;
 }
 
+/* The certificate of HTTPS; none without settings for it. */
+static t5_status load_tls(const t5_config *c, t5_error *err)
+{
+    t5_tls *tls = NULL;
+    const bool has_cert = c->tls_cert[0] != '\0', has_key = c->tls_key[0] != '\0';
+    if (!has_cert && !has_key) return T5_OK;
+    if (!has_cert || !has_key)
+        return T5_FAIL(err, T5_ERR_ARG, "%s: goes with %s, which is not set", has_cert ? "tls_cert" : "tls_key",
+                       has_cert ? "tls_key" : "tls_cert");
+    const t5_status status = t5_tls_load(c->tls_cert, c->tls_key, &tls, err);
+    if (status == T5_OK) t5_tls_use(tls);
+    return status;
+}
+
 static t5_status start_http(program *p, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -107,6 +122,7 @@ static t5_status start_http(program *p, t5_error *err)
         .host = c->host,
         .port = (int32_t)c->port,
         .listen_fd = listen_fd,
+        .is_tls = c->tls_cert[0] != '\0',
         .n_threads = (int32_t)c->http_threads,
         .n_workers = (int32_t)c->text_threads,
         .connections_max = (int32_t)c->connections_max,
@@ -231,6 +247,7 @@ static void close_program(program *p)
     t5_server_deinit(&p->server);
     t5_access_destroy(p->server.access);
     t5_translator_close(p->translator);
+    t5_tls_stop();
 }
 
 static t5_status run(program *p, t5_error *err)
@@ -251,6 +268,7 @@ static t5_status run(program *p, t5_error *err)
     if (p->config.warning[0] != '\0')
         t5_log(T5_LOG_WARN, "config text=%s", t5_log_quote(quoted, sizeof quoted, p->config.warning));
 
+    T5_TRY(load_tls(&p->config, err)); /* a mistake shows before a large model is read */
     T5_TRY(open_translator(p, err));
     T5_TRY(start_http(p, err));
     if (p->server.rules.n_codes == 0)
@@ -272,8 +290,10 @@ out:
 
 static t5_status ask_health(program *p, t5_error *err)
 {
-    const t5_probe_options options = {
-        .host = p->config.host, .port = (int32_t)p->config.port, .path_prefix = p->path_prefix};
+    const t5_probe_options options = {.host = p->config.host,
+                                      .port = (int32_t)p->config.port,
+                                      .path_prefix = p->path_prefix,
+                                      .is_tls = p->config.tls_cert[0] != '\0'};
     if (t5_head_prefix(p->config.url_prefix, p->path_prefix, err) != T5_OK) return err->status;
     return t5_probe(&options, err);
 }

@@ -7,6 +7,7 @@ typedef struct {
     const char *host; /* "*": any address */
     int32_t port;
     const char *path_prefix;
+    bool is_tls; /* HTTPS; whose certificate it is does not matter, we ask ourselves */
 } t5_probe_options;
 
 /* GET /health of the server that listens there. T5_OK: it answered 200. Otherwise T5_ERR_IO says what came, or did not

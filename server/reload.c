@@ -1,6 +1,7 @@
 /* server/reload.c: see reload.h. Requests are served meanwhile: what they read are atomics. */
 #include "server/reload.h"
 #include "base/log.h"
+#include "server/tls.h"
 
 #include <string.h>
 
@@ -41,12 +42,17 @@ void t5_reload_run(const t5_reload *r)
     t5_config_change change;
     t5_error err = {0};
     char quoted[2 * T5_ERROR_TEXT_MAX];
+    t5_tls *tls = NULL;
     t5_status status = t5_config_load(r->argc, r->argv, r->env, &fresh, &action, &err);
+    if (status == T5_OK && r->config->tls_cert[0] != '\0')
+        status = t5_tls_load(r->config->tls_cert, r->config->tls_key, &tls, &err);
     if (status == T5_OK) status = t5_access_reload(r->server->access, &err);
     if (status != T5_OK) {
+        t5_tls_destroy(tls);
         t5_log(T5_LOG_ERROR, "reload_failed error=%s", t5_log_quote(quoted, sizeof quoted, err.text));
         return;
     }
+    if (tls != NULL) t5_tls_use(tls);
     t5_config_take(r->config, &fresh, changeable, (int32_t)T5_COUNT(changeable), &change);
     t5_reload_log(r->config);
     t5_reload_apply(r->config, r->server);

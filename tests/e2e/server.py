@@ -47,7 +47,7 @@ class Server:
                                         env={**env, **self.env})
         end = time.monotonic() + START_S
         while True:
-            found = re.search(r"listening\W+url\W+http://(\S+?):(\d+)", self.log_text())
+            found = re.search(r"listening\W+url\W+https?://(\S+?):(\d+)", self.log_text())
             if found:
                 break
             if self.process.poll() is not None or time.monotonic() > end:
