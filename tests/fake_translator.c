@@ -285,6 +285,13 @@ t5_status t5_generation_finish(t5_generation *g, t5_error *err)
     return T5_FAIL(err, T5_ERR_ARG, "the fake has no model");
 }
 
+const int32_t *t5_generation_input_ids(const t5_generation *g, int32_t i_input, int32_t *out_n)
+{
+    (void)g, (void)i_input;
+    *out_n = 0;
+    return NULL;
+}
+
 int32_t t5_generation_n_results(const t5_generation *g, int32_t i_input)
 {
     (void)g, (void)i_input;
