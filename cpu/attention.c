@@ -15,8 +15,8 @@
 #define BLOCK_VECTORS (T5_KV_BLOCK / V_LANES)
 static_assert(T5_KV_BLOCK % V_LANES == 0, "a block of keys is whole registers");
 
-/* scores[0 .. 15] of one block of transposed keys. */
-T5_INLINE void score_block(const float *q, const float *keys, int32_t d_kv, float *scores)
+/* scores[0 .. 15] of one block of transposed keys. Asks for `ahead`, as many bytes as the keys have. */
+T5_INLINE void score_block(const float *q, const float *keys, int32_t d_kv, float *scores, const float *ahead)
 {
     v_f32 sum[CHAINS][BLOCK_VECTORS];
     T5_UNROLL for (int32_t c = 0; c < CHAINS; c++)
@@ -28,6 +28,7 @@ T5_INLINE void score_block(const float *q, const float *keys, int32_t d_kv, floa
         T5_UNROLL for (int32_t c = 0; c < CHAINS; c++)
         {
             const float *key = keys + (size_t)(d + c) * T5_KV_BLOCK;
+            __builtin_prefetch(ahead + (size_t)(d + c) * T5_KV_BLOCK);
             T5_UNROLL for (int32_t v = 0; v < BLOCK_VECTORS; v++) sum[c][v] =
                 v_fma(v_set1(q[d + c]), v_load(key + v * V_LANES), sum[c][v]);
         }
@@ -49,7 +50,7 @@ static void score_mixed_block(const t5_attend *a, int32_t first, int32_t n)
     for (int32_t j = 0; j < n; j++) {
         if ((is_done >> j & 1u) != 0) continue;
         const float *block = a->blocks[first + j];
-        score_block(a->q, block + a->k_offset, a->d_kv, scores);
+        score_block(a->q, block + a->k_offset, a->d_kv, scores, block + a->v_offset);
         for (int32_t i = j; i < n; i++) {
             if (a->blocks[first + i] != block) continue;
             a->scores[first + i] = scores[i];
@@ -122,7 +123,7 @@ void kernel_attend(const t5_attend *a)
         if (a->is_mixed[j / T5_KV_BLOCK] != 0) {
             score_mixed_block(a, j, a->n - j < T5_KV_BLOCK ? a->n - j : T5_KV_BLOCK);
         } else {
-            score_block(a->q, a->blocks[j] + a->k_offset, a->d_kv, a->scores + j);
+            score_block(a->q, a->blocks[j] + a->k_offset, a->d_kv, a->scores + j, a->blocks[j] + a->v_offset);
         }
     }
     if (a->bias != NULL) {

@@ -12,7 +12,7 @@ typedef enum { T5_COMPUTE_AUTO, T5_COMPUTE_F32, T5_COMPUTE_F16, T5_COMPUTE_BF16,
 typedef struct {
     int32_t n_threads;            /* 0: one per core */
     t5_compute_type compute_type; /* how weights are stored; sums and activations are float32 */
-    const char *isa; /* NULL: the best this machine has; "generic", "avx2", "avx512", "avx512vnni": for tests */
+    const char *isa;              /* NULL: the best this machine has; a name of cpu/tables.c: for tests */
 } t5_cpu_options;
 
 /* Vector code chosen at run time, weights packed once, several threads. */

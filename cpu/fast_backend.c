@@ -16,15 +16,6 @@
 #define ROWS_PER_TASK_MIN 12
 #define COPY_ROWS_PER_TASK 16 /* norms and embeddings */
 
-static const t5_kernels *const tables[] = {
-#if defined(__x86_64__)
-    &t5_kernels_avx512vnni,
-    &t5_kernels_avx512,
-    &t5_kernels_avx2,
-#endif
-    &t5_kernels_generic,
-};
-
 static int32_t min_i32(int32_t a, int32_t b)
 {
     return a < b ? a : b;
@@ -234,7 +225,8 @@ static t5_status prepare(t5_fast *f, const t5_linear_args *args, t5_gemm *g, t5_
     }
     if (is_int8) {
         p.rows8_stride = ((size_t)g->d_in + T5_QUAD - 1) / T5_QUAD * T5_QUAD;
-        T5_TRY(grow((void **)&f->rows8, &f->rows8_bytes, n_rows * p.rows8_stride, err));
+        const size_t n_rows8 = (n_rows + T5_ROWS8_STEP - 1) / T5_ROWS8_STEP * T5_ROWS8_STEP;
+        T5_TRY(grow((void **)&f->rows8, &f->rows8_bytes, n_rows8 * p.rows8_stride, err));
         T5_TRY(grow((void **)&f->row_scales, &f->row_scales_bytes, n_rows * sizeof(float), err));
         p.rows8 = f->rows8;
         p.row_scales = f->row_scales;
@@ -351,10 +343,10 @@ static const char *type_name(t5_compute_type type)
 
 static t5_status choose_kernels(const char *isa, const t5_kernels **out, t5_error *err)
 {
-    for (size_t i = 0; i < T5_COUNT(tables); i++) {
-        if (isa != NULL && strcmp(isa, tables[i]->name) != 0) continue;
-        if (tables[i]->is_supported()) {
-            *out = tables[i];
+    for (const t5_kernels *const *table = t5_kernel_tables; *table != NULL; table++) {
+        if (isa != NULL && strcmp(isa, (*table)->name) != 0) continue;
+        if ((*table)->is_supported()) {
+            *out = *table;
             return T5_OK;
         }
         if (isa != NULL) return T5_FAIL(err, T5_ERR_ARG, "this machine has no %s", isa);

@@ -114,33 +114,44 @@ static v_f32 activate(t5_act act, v_f32 x)
     return x;
 }
 
-/* Scale, activation and gate on a tile in place; `up` is NULL without a gate. n is a multiple of V_LANES. */
-static void finish_tile(const t5_gemm *g, float *tile, const float *up, int32_t n)
+/* One vector of a row of sums: scale, activation and gate; `up` is NULL without a gate. */
+T5_INLINE v_f32 finish(const t5_gemm *g, const float *sums, const float *up)
 {
-    for (int32_t i = 0; i < n; i += V_LANES) {
-        v_f32 value = v_load(tile + i) * v_set1(g->w.scale);
-        if (g->has_act) value = activate(g->act, value);
-        if (up != NULL) value = value * (v_load(up + i) * v_set1(g->w_up.scale));
-        v_store(tile + i, value);
-    }
+    v_f32 value = v_load(sums) * v_set1(g->w.scale);
+    if (g->has_act) value = activate(g->act, value);
+    if (up != NULL) value = value * (v_load(up) * v_set1(g->w_up.scale));
+    return value;
 }
 
-static void write_row(const t5_gemm *g, const float *from, int32_t i_row, int32_t i_col, int32_t n)
+/* y[0 .. n) from a row of sums, which has whole vectors. */
+static void finish_row(const t5_gemm *g, const float *sums, const float *up, float *y, int32_t n)
 {
-    float *to = g->y + (size_t)i_row * (size_t)g->d_out + i_col;
-    if (g->adds) {
-        for (int32_t i = 0; i < n; i++)
-            to[i] += from[i];
-    } else {
-        memcpy(to, from, (size_t)n * sizeof *to);
+    int32_t i = 0;
+    for (; i + V_LANES <= n; i += V_LANES) {
+        v_f32 value = finish(g, sums + i, up != NULL ? up + i : NULL);
+        if (g->adds) value = value + v_load(y + i);
+        v_store(y + i, value);
     }
+    if (i == n) return;
+    float rest[V_LANES];
+    v_store(rest, finish(g, sums + i, up != NULL ? up + i : NULL));
+    for (int32_t j = 0; i < n; i++, j++)
+        y[i] = g->adds ? y[i] + rest[j] : rest[j];
 }
+
+/* Values of the largest tile. */
+#if defined(__AMX_INT8__)
+#define PLACE_LEN_MAX (AMX_ROWS_MAX * PANEL)
+#else
+#define PLACE_LEN_MAX (TILE_ROWS_MAX * PANEL * TILE_PANELS_MAX)
+#endif
 
 /* Which tile of which panels: tiles of the same panels follow one another. */
 typedef struct {
     int32_t i_panel, n_panels;
     int32_t i_row, n_rows;
     int32_t i_tile, n_tiles; /* of the rows */
+    bool is_amx;
 } place;
 
 /* What a tile asks for ahead of time, see the head of this file: `w` has `n` rows of row_bytes, in one panel. */
@@ -158,7 +169,7 @@ static void look_ahead(const place *at, const void *w, size_t n, size_t row_byte
     }
 }
 
-static void run_tile8(const t5_gemm *g, const t5_panels *w, const place *at, float *out)
+static void run_tile8(const t5_gemm *g, const t5_panels *w, const place *at, float *out, size_t out_stride)
 {
     const size_t n_quads = g->x8.stride / T5_QUAD;
     const size_t column = (size_t)at->i_panel * PANEL;
@@ -170,16 +181,22 @@ static void run_tile8(const t5_gemm *g, const t5_panels *w, const place *at, flo
                   .w_sums = w->column_sums + column,
                   .n_quads = (int32_t)n_quads,
                   .out = out,
-                  .out_stride = (size_t)at->n_panels * PANEL};
+                  .out_stride = out_stride};
     look_ahead(at, t.w, n_quads, PANEL * T5_QUAD, &t.ahead, &t.ahead_lines);
+#if defined(__AMX_INT8__)
+    if (at->is_amx) {
+        tile_int8_amx(&t, at->n_rows);
+        return;
+    }
+#endif
     tile_int8(&t, at->n_rows, at->n_panels);
 }
 
-/* out[n_rows][n_panels * PANEL] = x w^T, unscaled. */
-static void run_tile(const t5_gemm *g, const t5_panels *w, const place *at, float *out)
+/* out[n_rows][n_panels * PANEL of out_stride] = x w^T, unscaled. */
+static void run_tile(const t5_gemm *g, const t5_panels *w, const place *at, float *out, size_t out_stride)
 {
     if (w->storage == T5_STORE_INT8) {
-        run_tile8(g, w, at, out);
+        run_tile8(g, w, at, out, out_stride);
         return;
     }
     const size_t n_k = (size_t)g->d_in;
@@ -189,7 +206,7 @@ static void run_tile(const t5_gemm *g, const t5_panels *w, const place *at, floa
                  .w = (const char *)w->panels + (size_t)at->i_panel * n_k * row_bytes,
                  .n_k = g->d_in,
                  .out = out,
-                 .out_stride = (size_t)at->n_panels * PANEL};
+                 .out_stride = out_stride};
     look_ahead(at, t.w, n_k, row_bytes, &t.ahead, &t.ahead_lines);
     const bool is_pair = at->n_panels == 2;
     if (w->storage == T5_STORE_F32) {
@@ -203,22 +220,53 @@ static void run_tile(const t5_gemm *g, const t5_panels *w, const place *at, floa
 
 static void compute_tile(const t5_gemm *g, const place *at)
 {
-    _Alignas(64) float sums[TILE_ROWS_MAX * PANEL * TILE_PANELS_MAX];
-    _Alignas(64) float up_sums[TILE_ROWS_MAX * PANEL * TILE_PANELS_MAX];
+    _Alignas(64) float sums[PLACE_LEN_MAX];
+    _Alignas(64) float up_sums[PLACE_LEN_MAX];
     const int32_t n_cols = at->n_panels * PANEL;
-    run_tile(g, &g->w, at, sums);
-    const bool has_gate = g->w_up.panels != NULL;
-    if (has_gate) run_tile(g, &g->w_up, at, up_sums);
-    if (g->has_act || has_gate || g->w.scale != 1.0f)
-        finish_tile(g, sums, has_gate ? up_sums : NULL, at->n_rows * n_cols);
     const int32_t i_col = at->i_panel * PANEL;
     const int32_t n_real = g->d_out - i_col < n_cols ? g->d_out - i_col : n_cols;
+    const bool has_gate = g->w_up.panels != NULL;
+    float *y = g->y + (size_t)at->i_row * (size_t)g->d_out + i_col;
+    if (n_real == n_cols && !g->has_act && !has_gate && !g->adds && g->w.scale == 1.0f) {
+        run_tile(g, &g->w, at, y, (size_t)g->d_out);
+        return;
+    }
+    run_tile(g, &g->w, at, sums, (size_t)n_cols);
+    if (has_gate) run_tile(g, &g->w_up, at, up_sums, (size_t)n_cols);
     for (int32_t r = 0; r < at->n_rows; r++)
-        write_row(g, sums + r * n_cols, at->i_row + r, i_col, n_real);
+        finish_row(g, sums + r * n_cols, has_gate ? up_sums + r * n_cols : NULL, y + (size_t)r * (size_t)g->d_out,
+                   n_real);
 }
+
+#if defined(__AMX_INT8__)
+
+/* The unit computes 16 rows at a time, real or not: so tiles are filled up, not evened out. */
+static bool gemm_amx(const t5_gemm *g, const t5_gemm_part *part)
+{
+    const int32_t n_rows = part->row_end - part->row_begin;
+    if (g->w.storage != T5_STORE_INT8 || g->x8.stride % (AMX_QUADS * T5_QUAD) != 0 || n_rows < AMX_ROWS_MIN)
+        return false;
+    place at = {.n_panels = 1, .n_tiles = (n_rows + AMX_ROWS_MAX - 1) / AMX_ROWS_MAX, .is_amx = true};
+    amx_begin();
+    for (at.i_panel = part->panel_begin; at.i_panel < part->panel_end; at.i_panel++) {
+        at.i_row = part->row_begin;
+        for (at.i_tile = 0; at.i_tile < at.n_tiles; at.i_tile++, at.i_row += at.n_rows) {
+            const int32_t n_left = part->row_end - at.i_row;
+            at.n_rows = n_left < AMX_ROWS_MAX ? n_left : AMX_ROWS_MAX;
+            compute_tile(g, &at);
+        }
+    }
+    amx_end();
+    return true;
+}
+
+#endif
 
 void kernel_gemm(const t5_gemm *g, const t5_gemm_part *part)
 {
+#if defined(__AMX_INT8__)
+    if (gemm_amx(g, part)) return;
+#endif
     const int32_t n_rows = part->row_end - part->row_begin;
     place at = {.n_tiles = (n_rows + TILE_ROWS_MAX - 1) / TILE_ROWS_MAX};
     for (at.i_panel = part->panel_begin; at.i_panel < part->panel_end; at.i_panel += at.n_panels) {

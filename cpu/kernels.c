@@ -4,9 +4,40 @@
 #define TEXT(name) #name
 #define TEXT_OF(name) TEXT(name)
 
+#if defined(__AVXVNNI__) || defined(__AMX_INT8__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* What older compilers can't ask: bits of leaf 7 of cpuid. */
+#define AVX_VNNI (1u << 4)                  /* subleaf 1, eax */
+#define AMX_TILE_INT8 (1u << 24 | 1u << 25) /* subleaf 0, edx */
+
+/* Linux gives a process the tiles' state only when it asks; threads that start later have it too. */
+T5_INLINE bool has_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    uint32_t a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & AMX_TILE_INT8) != AMX_TILE_INT8) return false;
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+T5_INLINE bool has_avx_vnni(void)
+{
+    uint32_t a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & AVX_VNNI) != 0;
+}
+#endif
+
 /* GCC and clang ask the operating system too. Every machine with AVX2 has F16C. */
 static bool is_supported(void)
 {
+#if defined(__AVXVNNI__)
+    if (!has_avx_vnni()) return false;
+#endif
+#if defined(__AMX_INT8__)
+    if (!has_tiles()) return false;
+#endif
 #if defined(__AVX512VNNI__)
     if (!__builtin_cpu_supports("avx512vnni")) return false;
 #endif

@@ -22,6 +22,7 @@ typedef struct {
 } t5_panels;
 
 #define T5_QUAD 4        /* d_in of int8 rows is a multiple */
+#define T5_ROWS8_STEP 16 /* memory of int8 rows is whole steps: a kernel may read rows past the last, for nothing */
 #define T5_LINE_BYTES 64 /* of the cache; areas start at a line */
 
 /* Rows in 8 bits: x = (q - 128) * scale of the row. */
@@ -92,9 +93,5 @@ typedef struct {
     t5_vocab_ops vocab;
 } t5_kernels;
 
-extern const t5_kernels t5_kernels_generic;
-#if defined(__x86_64__)
-extern const t5_kernels t5_kernels_avx2;
-extern const t5_kernels t5_kernels_avx512;
-extern const t5_kernels t5_kernels_avx512vnni;
-#endif
+/* Every table that was built, the best first; NULL at the end. */
+extern const t5_kernels *const t5_kernel_tables[];

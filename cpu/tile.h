@@ -57,6 +57,20 @@ typedef struct {
 #define tile_int8 T5_ISA_NAME(t5_tile_int8)
 void tile_int8(const t5_tile8 *t, int32_t n_rows, int32_t n_panels);
 
+/* The same by the matrix unit (gemm_int8.c), for n_quads a multiple of AMX_QUADS and up to AMX_ROWS_MAX rows of one
+ * panel; x has memory for a multiple of T5_ROWS8_STEP rows. Between amx_begin and amx_end of the thread. */
+#if defined(__AMX_INT8__)
+#define AMX_QUADS 16
+#define AMX_ROWS_MAX 32
+#define AMX_ROWS_MIN 5 /* fewer are done sooner by vectors */
+#define tile_int8_amx T5_ISA_NAME(t5_tile_int8_amx)
+#define amx_begin T5_ISA_NAME(t5_amx_begin)
+#define amx_end T5_ISA_NAME(t5_amx_end)
+void tile_int8_amx(const t5_tile8 *t, int32_t n_rows);
+void amx_begin(void);
+void amx_end(void);
+#endif
+
 #define AHEAD_STEP 4 /* rows of a panel between two looks ahead */
 
 /* Kernels by file, gathered in kernels.c. */

@@ -5,11 +5,9 @@
 
 #include <stddef.h>
 
-#define RIG_ISAS 4
-#define RIG_FAST_MAX (2 * RIG_ISAS)
+#define RIG_FAST_MAX 16
 #define RIG_ERROR_MAX 2e-5 /* relative to the largest absolute value */
 
-extern const char *const rig_isas[RIG_ISAS];
 extern t5_backend *rig_reference;
 extern t5_backend *rig_fast[RIG_FAST_MAX];
 extern int32_t rig_n_fast;

@@ -1,6 +1,7 @@
 /* tests/test_cpu_ops.c: products, norms and embeddings of the fast CPU backend against the reference, for every
  * instruction set of this machine; and that a row's result never depends on the number of rows, bit for bit. Shapes:
  * those of the T5 families and odd ones. Attention is in test_cpu_attention.c. */
+#include "cpu/kernels.h"
 #include "cpu/threads.h"
 #include "cpu_rig.h"
 
@@ -120,13 +121,15 @@ static void check_nan_row(const linear_case *c, const rig_weight *w, const float
     static const t5_compute_type types[] = {T5_COMPUTE_AUTO, T5_COMPUTE_INT8};
     const int32_t n = c->n_rows * c->d_out;
     float *y = rig_random_floats((size_t)n, 1.0f);
-    for (size_t i = 0; i < RIG_ISAS * T5_COUNT(types); i++) {
-        t5_backend *b = rig_create(rig_isas[i / T5_COUNT(types)], 1, types[i % T5_COUNT(types)]);
-        if (b == NULL) continue;
-        run_linear(b, c, w, NULL, x, c->n_rows, y);
-        for (int32_t k = 0; k < n; k++)
-            assert_true((isnan(y[k]) != 0) == (k / c->d_out == odd));
-        b->ops->destroy(b);
+    for (const t5_kernels *const *table = t5_kernel_tables; *table != NULL; table++) {
+        for (size_t i = 0; i < T5_COUNT(types); i++) {
+            t5_backend *b = rig_create((*table)->name, 1, types[i]);
+            if (b == NULL) continue;
+            run_linear(b, c, w, NULL, x, c->n_rows, y);
+            for (int32_t k = 0; k < n; k++)
+                assert_true((isnan(y[k]) != 0) == (k / c->d_out == odd));
+            b->ops->destroy(b);
+        }
     }
     free(y);
 }
@@ -215,8 +218,8 @@ static void compute_types_round_weights(void **state)
             memcpy(rounded.memory + 1 + i * 4, &value, 4);
         }
         run_linear(rig_reference, &c, &rounded, NULL, x, c.n_rows, want);
-        for (size_t i = 0; i < RIG_ISAS; i++) {
-            t5_backend *b = rig_create(rig_isas[i], 2, types[t].type);
+        for (const t5_kernels *const *table = t5_kernel_tables; *table != NULL; table++) {
+            t5_backend *b = rig_create((*table)->name, 2, types[t].type);
             if (b == NULL) continue;
             run_linear(b, &c, &w, NULL, x, c.n_rows, got);
             rig_close(got, want, (size_t)(c.n_rows * c.d_out), b->device);
@@ -268,9 +271,10 @@ static void int8_product(const float *x, const float *w, int32_t n_rows, int32_t
 static void int8_matches_definition(void **state)
 {
     (void)state;
-    static const int32_t shapes[][2] = {{48, 96}, {7, 5}, {512, 130}, {63, 64}};
+    static const int32_t shapes[][3] = {{48, 96, 13},  {7, 5, 13},    {512, 130, 13}, {63, 64, 13},
+                                        {128, 70, 33}, {64, 200, 57}, {192, 64, 16}};
     for (size_t s = 0; s < T5_COUNT(shapes); s++) {
-        const linear_case c = {.d_in = shapes[s][0], .d_out = shapes[s][1], .n_rows = 13, .scale = 1.0f};
+        const linear_case c = {.d_in = shapes[s][0], .d_out = shapes[s][1], .n_rows = shapes[s][2], .scale = 1.0f};
         const size_t n_x = (size_t)(c.n_rows * c.d_in), n_y = (size_t)(c.n_rows * c.d_out);
         rig_weight w = rig_weight_random(c.d_out, c.d_in, T5_F32);
         float *w_values = rig_random_floats((size_t)(c.d_out * c.d_in), 1.0f);
@@ -288,15 +292,17 @@ static void int8_matches_definition(void **state)
         int8_product(x, w_values, c.n_rows, c.d_in, c.d_out, want);
         run_linear(rig_reference, &c, &w, NULL, x, c.n_rows, real);
         double worst = 0.0;
+        bool has_first = false;
         for (size_t i = 0; i < n_y; i++)
             worst = fmax(worst, fabs((double)want[i] - (double)real[i]));
         assert_true(worst < 0.02 * 3.0 * 0.25 * c.d_in);
-        for (size_t i = 0; i < RIG_ISAS; i++) {
-            t5_backend *b = rig_create(rig_isas[i], 2, T5_COMPUTE_INT8);
+        for (const t5_kernels *const *table = t5_kernel_tables; *table != NULL; table++) {
+            t5_backend *b = rig_create((*table)->name, 2, T5_COMPUTE_INT8);
             if (b == NULL) continue;
             run_linear(b, &c, &w, NULL, x, c.n_rows, got);
             rig_close(got, want, n_y, b->device);
-            if (i == 0) memcpy(first, got, n_y * sizeof *first);
+            if (!has_first) memcpy(first, got, n_y * sizeof *first);
+            has_first = true;
             assert_memory_equal(got, first, n_y * sizeof *first);
             run_linear(b, &c, &w, NULL, x + 4 * c.d_in, 1, alone);
             assert_memory_equal(alone, got + 4 * c.d_out, (size_t)c.d_out * sizeof *alone);

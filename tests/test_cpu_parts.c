@@ -16,15 +16,6 @@
 
 #include <cmocka.h>
 
-static const t5_kernels *const tables[] = {
-    &t5_kernels_generic,
-#if defined(__x86_64__)
-    &t5_kernels_avx2,
-    &t5_kernels_avx512,
-    &t5_kernels_avx512vnni,
-#endif
-};
-
 static void check_vocab(const t5_vocab_ops *ops, const float *x, int32_t n)
 {
     static const int32_t ks[] = {1, 2, 8, 50, 64, 65, 500};
@@ -52,21 +43,21 @@ static void vocab_ops_match_plain(void **state)
 {
     (void)state;
     static const int32_t sizes[] = {1, 3, 16, 31, 255, 256, 257, 1001, 32128};
-    for (size_t t = 0; t < T5_COUNT(tables); t++) {
-        if (!tables[t]->is_supported()) continue;
+    for (const t5_kernels *const *table = t5_kernel_tables; *table != NULL; table++) {
+        if (!(*table)->is_supported()) continue;
         for (size_t i = 0; i < T5_COUNT(sizes); i++) {
             const int32_t n = sizes[i];
             float *x = rig_random_floats((size_t)n, 5.0f);
-            check_vocab(&tables[t]->vocab, x, n);
+            check_vocab(&(*table)->vocab, x, n);
             for (int32_t j = 0; j < n; j++)
                 x[j] = 40.0f + roundf(x[j]);
-            check_vocab(&tables[t]->vocab, x, n);
+            check_vocab(&(*table)->vocab, x, n);
             for (int32_t j = 0; j < n; j += 3)
                 x[j] = -INFINITY;
-            check_vocab(&tables[t]->vocab, x, n);
+            check_vocab(&(*table)->vocab, x, n);
             for (int32_t j = 0; j < n; j++)
                 x[j] = -INFINITY;
-            check_vocab(&tables[t]->vocab, x, n);
+            check_vocab(&(*table)->vocab, x, n);
             free(x);
         }
     }
@@ -79,19 +70,19 @@ static void odd_values_are_passed_on(void **state)
     (void)state;
     static const int32_t sizes[] = {1, 5, 16, 64, 67};
     static const float odd[] = {NAN, INFINITY, -INFINITY};
-    for (size_t t = 0; t < T5_COUNT(tables); t++) {
-        if (!tables[t]->is_supported()) continue;
+    for (const t5_kernels *const *table = t5_kernel_tables; *table != NULL; table++) {
+        if (!(*table)->is_supported()) continue;
         for (size_t i = 0; i < T5_COUNT(sizes) * T5_COUNT(odd); i++) {
             const int32_t n = sizes[i / T5_COUNT(odd)];
             const float value = odd[i % T5_COUNT(odd)];
             float *x = rig_random_floats((size_t)n, 5.0f);
             uint8_t q[68];
-            assert_true(isfinite(tables[t]->quantize_row(x, n, q)));
+            assert_true(isfinite((*table)->quantize_row(x, n, q)));
             for (int32_t j = 0; j < n; j++) {
                 const float kept = x[j];
                 x[j] = value;
-                assert_true(isnan(tables[t]->quantize_row(x, n, q)));
-                if (isnan(value) && n > 1) assert_true(isnan(tables[t]->vocab.log_sum_exp(x, n)));
+                assert_true(isnan((*table)->quantize_row(x, n, q)));
+                if (isnan(value) && n > 1) assert_true(isnan((*table)->vocab.log_sum_exp(x, n)));
                 x[j] = kept;
             }
             free(x);
@@ -105,8 +96,8 @@ static void attend_passes_nan_on(void **state)
 {
     (void)state;
     enum { D_KV = 20, N = 21, BLOCK_LEN = 2 * T5_KV_BLOCK * D_KV };
-    for (size_t t = 0; t < T5_COUNT(tables); t++) {
-        if (!tables[t]->is_supported()) continue;
+    for (const t5_kernels *const *table = t5_kernel_tables; *table != NULL; table++) {
+        if (!(*table)->is_supported()) continue;
         for (int32_t place = -1; place < 3; place++) {
             float *memory = rig_random_floats(2 * BLOCK_LEN, 1.0f);
             float *q = rig_random_floats(D_KV, 1.0f), *bias = rig_random_floats(N, 1.0f);
@@ -117,15 +108,15 @@ static void attend_passes_nan_on(void **state)
                 blocks[j] = memory + j / T5_KV_BLOCK * BLOCK_LEN;
             float *const odd[] = {&q[7], &memory[BLOCK_LEN + 3], &bias[2]};
             if (place >= 0) *odd[place] = NAN;
-            tables[t]->attend(&(t5_attend){.q = q,
-                                           .d_kv = D_KV,
-                                           .n = N,
-                                           .blocks = blocks,
-                                           .is_mixed = is_mixed,
-                                           .v_offset = BLOCK_LEN / 2,
-                                           .bias = bias,
-                                           .scores = scores,
-                                           .ctx = ctx});
+            (*table)->attend(&(t5_attend){.q = q,
+                                          .d_kv = D_KV,
+                                          .n = N,
+                                          .blocks = blocks,
+                                          .is_mixed = is_mixed,
+                                          .v_offset = BLOCK_LEN / 2,
+                                          .bias = bias,
+                                          .scores = scores,
+                                          .ctx = ctx});
             for (int32_t d = 0; d < D_KV; d++)
                 assert_true(!isnan(ctx[d]) == (place < 0));
             free(memory);
