@@ -63,25 +63,11 @@ def transformers_runs(args, config):
         report("transformers", n_sources, beams, best_of(run, args.new_tokens), args.new_tokens)
 
 
-def read_bfloat16(path):
-    """The tensors of a safetensors file of bfloat16 as float32 arrays."""
-    import numpy as np
-    with open(path, "rb") as f:
-        header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-        body = f.read()
-    tensors = {}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        bits = np.frombuffer(body[begin:end], np.uint16).astype(np.uint32) << 16
-        tensors[name] = bits.view(np.float32).reshape(entry["shape"])
-    return tensors
-
-
 def ctranslate2_runs(args, config):
     import ctranslate2
-    import vs_ctranslate2
+    import ct2
     with tempfile.TemporaryDirectory() as folder:
-        vs_ctranslate2.write_ctranslate2(read_bfloat16(Path(args.model, "model.safetensors")), config, folder)
+        ct2.write_ctranslate2(ct2.read_safetensors(Path(args.model, "model.safetensors")), config, folder)
         compute_type = "float16" if args.device == "cuda" else "float32"
         translator = ctranslate2.Translator(folder, device=args.device, compute_type=compute_type)
         for n_sources, beams in LOADS:
@@ -106,7 +92,7 @@ def main():
     config = json.loads(Path(args.model, "config.json").read_text())
     sys.path.insert(0, str(Path(__file__).parent))
     n_failed = 0
-    for name, needs, runs in (("ctranslate2", ["ctranslate2", "numpy", "safetensors"], ctranslate2_runs),
+    for name, needs, runs in (("ctranslate2", ["ctranslate2", "numpy"], ctranslate2_runs),
                               ("transformers", ["transformers", "torch"], transformers_runs)):
         missing = [m for m in needs if importlib.util.find_spec(m) is None]
         if missing:
