@@ -135,6 +135,20 @@ bool t5_utf8_is_space(uint32_t code)
            code == 0x3000;
 }
 
+bool t5_utf8_is_line_end(uint32_t code)
+{
+    return (code >= '\n' && code <= '\r') || code == 0x85 || code == 0x2028 || code == 0x2029;
+}
+
+void t5_utf8_flatten(char *text, size_t n_bytes)
+{
+    for (size_t pos = 0, length; pos < n_bytes; pos += length) {
+        uint32_t code;
+        length = t5_utf8_next(text + pos, n_bytes - pos, &code);
+        if (t5_utf8_is_line_end(code)) memset(text + pos, ' ', length);
+    }
+}
+
 size_t t5_utf8_leading_space(const char *text, size_t n_bytes)
 {
     size_t pos = 0;

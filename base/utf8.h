@@ -26,6 +26,10 @@ t5_status t5_utf8_repair(const char *text, size_t n_bytes, char **out_text, size
 
 /* Unicode's White_Space: spaces of all widths, tab, line and paragraph ends. */
 bool t5_utf8_is_space(uint32_t code);
+/* LF, VT, FF, CR, NEL, line and paragraph separator. */
+bool t5_utf8_is_line_end(uint32_t code);
+/* Makes each of them as many spaces as it has bytes. */
+void t5_utf8_flatten(char *text, size_t n_bytes);
 /* Bytes of white space at the start, and at the end of the text. Both are n_bytes when there is nothing else. */
 size_t t5_utf8_leading_space(const char *text, size_t n_bytes);
 size_t t5_utf8_trailing_space(const char *text, size_t n_bytes);

@@ -106,6 +106,14 @@ static json_t *finish(t5_exchange *x, translate_state *state, t5_usage *out_usag
     return make_reply(&state->params, state->translation);
 }
 
+/* "length" when a text was cut short by max_new_tokens. */
+static const char *finish_reason(const translate_state *state)
+{
+    for (int32_t i = 0; i < state->params.n_texts; i++)
+        if (t5_translation_get(state->translation, i)->is_truncated) return "length";
+    return "stop";
+}
+
 /* --- whole --- */
 
 /* On the device thread, or in start. */
@@ -122,6 +130,8 @@ void t5_translate_finish(t5_exchange *x, void *server)
     (void)server;
     if (state->error.status == T5_OK) reply = finish(x, state, &usage, &state->error);
     if (state->error.status == T5_OK) {
+        const char *reason = finish_reason(state);
+        if (strcmp(reason, "stop") != 0) json_object_set_new(reply, "finish_reason", json_string(reason));
         t5_exchange_reply_json(x, 200, reply);
     } else {
         word_error(&state->error);
@@ -142,14 +152,6 @@ static t5_status read_pieces(void *work, t5_buffer *events, t5_error *err)
         status = t5_stream_piece(events, &piece, state->params.is_batch, err);
         if (status != T5_OK) return status;
     }
-}
-
-/* "length" when a text was cut short by max_new_tokens. */
-static const char *finish_reason(const translate_state *state)
-{
-    for (int32_t i = 0; i < state->params.n_texts; i++)
-        if (t5_translation_get(state->translation, i)->is_truncated) return "length";
-    return "stop";
 }
 
 /* The reply as it would be without a stream, and how it came about. */

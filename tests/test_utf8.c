@@ -75,6 +75,13 @@ static void characters_are_kept_whole(void **state)
         assert_int_equal(t5_utf8_cut(text, sizeof text - 1, i), cuts[i]);
     assert_int_equal(t5_utf8_leading_space(spaced, sizeof spaced - 1), 7);
     assert_int_equal(t5_utf8_trailing_space(spaced, sizeof spaced - 1), 4);
+    char lines[] = "a\r\nb\xC2\x85"
+                   "c\xE2\x80\xA8"
+                   "d\x0C\xC2\xA0"
+                   "\x85 e";
+    t5_utf8_flatten(lines, sizeof lines - 1);
+    assert_string_equal(lines, "a  b  c   d \xC2\xA0"
+                               "\x85 e");
     assert_int_equal(t5_utf8_leading_space(" \n ", 3), 3);
     assert_int_equal(t5_utf8_trailing_space(" \n ", 3), 3);
     assert_int_equal(t5_utf8_trailing_space("a\x85", 2), 0); /* a lone byte is no NEL */

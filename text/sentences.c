@@ -106,7 +106,7 @@ static size_t line_end_bytes(const char *text, size_t n_bytes)
     uint32_t code;
     size_t length = t5_utf8_next(text, n_bytes, &code);
     if (code == '\r' && n_bytes > 1 && text[1] == '\n') return 2;
-    return (code >= '\n' && code <= '\r') || code == 0x85 || code == 0x2028 || code == 0x2029 ? length : 0;
+    return t5_utf8_is_line_end(code) ? length : 0;
 }
 
 static t5_status split_lines(splitter *s, size_t n_bytes, t5_error *err)

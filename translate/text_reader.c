@@ -57,7 +57,9 @@ static t5_status read_span(t5_text_reader *r, const t5_text *text, const t5_plan
     }
     t5_unit *unit = &units->units[i_unit];
     if (unit->live.is_held) return read_held(unit, out, out_is_over, err);
+    const size_t n_before = r->held.n_bytes;
     T5_TRY(t5_live_read(&r->reader, &unit->live, &r->held, out_is_over, err));
+    if (r->held.n_bytes > n_before) t5_utf8_flatten(r->held.bytes + n_before, r->held.n_bytes - n_before);
     T5_TRY(release_held(r, out, err));
 out:
     return status;

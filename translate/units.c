@@ -136,6 +136,7 @@ t5_status t5_result_decode(const t5_tokenizer *tokenizer, const t5_output *outpu
     n_bytes -= n_leading;
     memmove(text, text + n_leading, n_bytes);
     n_bytes -= t5_utf8_trailing_space(text, n_bytes);
+    t5_utf8_flatten(text, n_bytes);
     text[n_bytes] = '\0';
     *out = (t5_result){.text = text, .n_bytes = n_bytes, .output = output, .is_truncated = output->is_truncated};
     return T5_OK;

@@ -60,7 +60,8 @@ t5_status t5_units_count(t5_units *u, const t5_pair *pair, const char *text, siz
 t5_status t5_units_encode(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t **out,
                           int32_t *out_n, t5_error *err);
 
-/* Text of one output, without white space around it: the source's own is put back by the join. */
+/* Text of one output, without white space around it: the source's own is put back by the join. A sentence is part of a
+ * line, so a line end in it is a space. */
 t5_status t5_result_decode(const t5_tokenizer *tokenizer, const t5_output *output, t5_result *out, t5_error *err);
 /* Fills the results of a unit that is over, unless they are there. Its error is its sequence's, if that has one. */
 t5_status t5_unit_decode(const t5_tokenizer *tokenizer, t5_unit *unit, t5_error *err);

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""t5serve with the bundled model, which loses every placeholder: they come back all the same, through each API and form.
+Usage: test_placeholders.py T5SERVE"""
+import http.client
+import json
+import re
+import sys
+import unittest
+import urllib.parse
+
+from server import Server
+
+PROGRAM = sys.argv.pop(1)
+TEXTS = ["You have %d new messages.", "Hello {name}, how are you?", "Please visit https://example.org/help?a=b now.",
+         "Write to me@example.org or @me.", "Click <b>here</b>, {{ user.name }}.", "The file %1$s was not found: ${error}",
+         "I love #music.\r\n%s\n\n  %(count)s apples\tand {0}", "%s (%d) {x}"]
+FOUND = re.compile(r"%\d?\$?[sd]|%\(\w+\)s|\$?\{+[^}]*\}+|https://\S+|\S+@\w+\.org|(?<!\w)[@#]\w+|</?b>")
+
+
+def found(text):
+    return sorted(FOUND.findall(text))
+
+
+class Placeholders(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(PROGRAM).__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.__exit__(None, None, None)
+
+    def reply(self, q, **fields):
+        reply = self.server.translate(q, **fields)
+        self.assertEqual(reply.status, 200, reply.body)
+        return reply.json()
+
+    def test_each_api(self):
+        """Claim: an array, single texts, a form, DeepL's API and a request with decoding options keep all of them."""
+        self.assertTrue(all(found(t) for t in TEXTS))
+        whole = self.reply(TEXTS)["translatedText"]
+        self.assertEqual([found(t) for t in whole], [found(t) for t in TEXTS])
+        self.assertEqual(whole[-1], TEXTS[-1])
+        self.assertEqual([self.reply(t)["translatedText"] for t in TEXTS], whole)
+        for text in self.reply(TEXTS, num_beams=1, do_sample=True, seed=3)["translatedText"]:
+            self.assertTrue(found(text), text)
+        form = urllib.parse.urlencode({"q": TEXTS[1], "source": "en", "target": "de"}).encode()
+        reply = self.server.post("/translate", form, "application/x-www-form-urlencoded")
+        self.assertEqual(reply.json()["translatedText"], whole[1])
+        deepl = json.dumps({"text": TEXTS, "target_lang": "DE", "source_lang": "EN"}).encode()
+        reply = self.server.post("/v2/translate", deepl)
+        self.assertEqual([t["text"] for t in reply.json()["translations"]], whole)
+
+    def test_alternatives(self):
+        """Claim: no alternative lacks a placeholder."""
+        for text in TEXTS[:-1]:
+            for alternative in self.reply(text, alternatives=3)["alternatives"]:
+                self.assertEqual(found(alternative), found(text))
+
+    def test_stream(self):
+        """Claim: the pieces of a stream have all of them, and are the translation."""
+        for text in TEXTS:
+            body = json.dumps({"q": text, "source": "en", "target": "de", "stream": True})
+            connection = http.client.HTTPConnection(self.server.host, self.server.port)
+            connection.request("POST", "/translate", body, {"Content-Type": "application/json"})
+            events = [json.loads(line[6:]) for line in connection.getresponse() if line.startswith(b"data: ")]
+            connection.close()
+            pieces = "".join(e["text"] for e in events[:-1])
+            self.assertEqual(pieces, events[-1]["translatedText"])
+            self.assertEqual(found(pieces), found(text))
+
+    def test_long_text(self):
+        """Claim: in a long text each stays in its line, also where sentences are too long and cut."""
+        lines = [f"I have %{i}$s and {{n{i}}}, " + "the dog and the cat, " * (i % 3 * 40) + f"at https://x.org/{i}?a=b."
+                 for i in range(30)]
+        translated = self.reply("\n".join(lines), max_new_tokens=24)["translatedText"].split("\n")
+        self.assertEqual(len(translated), len(lines))
+        for i, line in enumerate(translated):
+            for wanted in (f"%{i}$s", f"{{n{i}}}", f"https://x.org/{i}?a=b"):
+                self.assertEqual(line.count(wanted), 1, line)
+
+    def test_finish_reason(self):
+        """Claim: the reply says when a sentence was cut short, and only then."""
+        self.assertEqual(set(self.reply("How are you?")), {"translatedText"})
+        self.assertEqual(self.reply("How are you?", max_new_tokens=2)["finish_reason"], "length")
+        self.assertEqual(self.reply(["", "How are you?"], max_new_tokens=2)["finish_reason"], "length")
+        self.assertNotIn("finish_reason", self.reply(["", "%s"], max_new_tokens=2))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
