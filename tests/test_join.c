@@ -22,7 +22,7 @@ static void touching_sentences(void **state)
     const t5_units units = {.units = two, .n_units = 2};
     static const char source[] = "\xe7\x94\xb2\xe3\x80\x82\xe4\xb9\x99\xe3\x80\x82\n\xe7\x94\xb2\xe3\x80\x82";
     const t5_text text = {.text = source, .n_bytes = sizeof source - 1};
-    t5_span spans[] = {{0, 6, true}, {6, 6, true}, {12, 1, false}, {13, 6, true}};
+    t5_span spans[] = {{0, 6, true, false}, {6, 6, true, false}, {12, 1, false, false}, {13, 6, true, false}};
     int32_t links[] = {0, 1, -1, 0};
     for (size_t i = 0; i < T5_COUNT(cases); i++) {
         t5_error err = {0};
@@ -50,7 +50,7 @@ static void results_are_chosen(void **state)
     t5_result second[] = {{.text = "B1", .n_bytes = 2}};
     t5_unit two[] = {{.results = first, .n_results = 2}, {.results = second, .n_results = 1}};
     const t5_units units = {.units = two, .n_units = 2};
-    t5_span spans[] = {{0, 1, true}, {1, 1, false}, {2, 1, true}};
+    t5_span spans[] = {{0, 1, true, false}, {1, 1, false, false}, {2, 1, true, false}};
     int32_t links[] = {0, -1, 1};
     const t5_text text = {.text = "x\0y", .n_bytes = 3};
     t5_plan plan = {.route = {.target = "en"}, .sentences = {.spans = spans, .n_spans = 3}, .units = links};
@@ -66,11 +66,33 @@ static void results_are_chosen(void **state)
     free(joined);
 }
 
+/* Claim: a part of a sentence that goes on loses the dots that its source has not; nothing else loses any. Method: the
+ * bytes that are left of translations with dots. */
+static void added_dots_go(void **state)
+{
+    static const struct {
+        const char *source, *translation, *left;
+        bool is_part;
+    } cases[] = {
+        {"Hello", "Hallo.", "Hallo", true},        {"Hello", "Hallo. ..", "Hallo", true},
+        {"Hello", "Hallo.", "Hallo.", false},      {"Hello.", "Hallo.", "Hallo.", true},
+        {"Hello", "Hallo!", "Hallo!", true},       {"Hello", "你好。", "你好", true},
+        {"Hello", "U.S. Army", "U.S. Army", true}, {"Hello", "...", "", true},
+    };
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        const t5_span span = {0, strlen(cases[i].source), true, cases[i].is_part};
+        const size_t n_bytes = strlen(cases[i].translation);
+        assert_int_equal(t5_join_bytes(cases[i].source, &span, cases[i].translation, n_bytes), strlen(cases[i].left));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(touching_sentences),
         cmocka_unit_test(results_are_chosen),
+        cmocka_unit_test(added_dots_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,7 +24,7 @@
 #define FIXTURE_DIR T5_SOURCE_DIR "/tests/fixtures/byt5"
 #define PROMPT "en>ja: "
 #define TEXTS 2000
-#define MODEL_TEXTS 200 /* a model takes longer */
+#define MODEL_TEXTS 80 /* a model takes longer */
 #define TEXT_BYTES_MAX 8192
 #define LOST "[?]"
 
@@ -363,7 +363,7 @@ static void check_line(const char *a, size_t a_bytes, const char *b, size_t b_by
 }
 
 /* Claim: whatever a model says, a text has as many lines as its source, with the same ends and the same white space
- * around them, and each line has its placeholders. Method: 200 random texts and a model that says random bytes. */
+ * around them, and each line has its placeholders. Method: 80 random texts and a model that says random bytes. */
 static void lines_keep_their_placeholders(void **state)
 {
     static random_text text;

@@ -147,7 +147,7 @@ static const t5_text *make_texts(const char *target)
 {
     static const char *const strings[] = {
         "  Good morning.  How are you?\n\n\tThe weather is nice today, and we are going to the park.\r\n",
-        "One. Two %s {x}. One. Two %s {x}. See me@example.org.",
+        "One. Two %s. One. Two %s. One.",
         "",
         "   \n ",
         "Zürich, 42 — “yes”… 😀 No!",

@@ -81,6 +81,14 @@ static void sentences_end_at_marks(void **state)
     check("hi", "नमस्ते। आप कैसे हैं?", "[नमस्ते।] [आप कैसे हैं?]");
     check("es", "¡Hola! ¿Qué tal? Bien.", "[¡Hola!] [¿Qué tal?] [Bien.]");
     check(NULL, "Wait... Really?! Yes…", "[Wait...] [Really?!] [Yes…]");
+    check("en", "Well… Then he left… and came back.", "[Well…] [Then he left… and came back.]");
+    check("en", "Wait... what? \"No...\" He left.", "[Wait... what?] [\"No...\"] [He left.]");
+    check("my", "မင်္ဂလာပါ။ ကောင်းတယ်။", "[မင်္ဂလာပါ။] [ကောင်းတယ်။]");
+    check("km", "សួស្តី។ អ្នកសុខសប្បាយទេ? បាទ។", "[សួស្តី។] [អ្នកសុខសប្បាយទេ?] [បាទ។]");
+    check("am", "ሰላም። እንዴት ነህ፧ ደህና ነኝ።", "[ሰላም።] [እንዴት ነህ፧] [ደህና ነኝ።]");
+    check("ur", "آپ کیسے ہیں؟ شکریہ۔ اچھا", "[آپ کیسے ہیں؟] [شکریہ۔] [اچھا]");
+    check("hy", "Բարեւ։ Լավ։", "[Բարեւ։] [Լավ։]");
+    check("th", "สวัสดี คุณสบายดีไหม", "[สวัสดี คุณสบายดีไหม]");
 }
 
 /* Claim: dots of abbreviations, initials and numbers end no sentence. Method: one text per rule. */

@@ -9,5 +9,7 @@ t5_status t5_sentences_push(t5_sentences *s, size_t offset, size_t n_bytes, bool
 /* Appends a sentence with the marks and the white space around it as spans of their own. */
 t5_status t5_sentences_push_trimmed(t5_sentences *s, const char *text, size_t offset, size_t n_bytes,
                                     bool is_line_start, t5_error *err);
+/* What is text from span `first` on is part of a sentence that goes on. */
+void t5_sentences_mark_parts(t5_sentences *s, size_t first);
 
 T5_C_END

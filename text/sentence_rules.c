@@ -1,7 +1,10 @@
 /* text/sentence_rules.c: see sentence_rules.h. ICU's rules (Unicode annex 29) already keep "e.g. this" and "3.5"
  * together; here are the cases with a capital letter or a digit after the dot. Titles ("Mr.") always go on; initials,
  * "U.S." and ordinals go on unless a word follows that opens sentences ("She"); other abbreviations ("etc.", "Inc.")
- * end the sentence: a break too many costs less than two sentences in one, of which T5 drops the second. */
+ * end the sentence: a break too many costs less than two sentences in one, of which T5 drops the second. For the same
+ * reason short sentences ("No.") are not joined to their neighbours, and ICU's own lists of abbreviations
+ * ("@ss=standard") are not used: they hold "Jan.", "Max.", "Ab." and "Art.", after which many sentences end. Thai and
+ * Lao have no marks at all: their texts are cut at spaces when they are too long. */
 #include "text/sentence_rules.h"
 #include "base/utf8.h"
 #include "text/placeholders.h"
@@ -255,22 +258,36 @@ bool t5_break_is_real(const t5_break *b)
     return !u_islower((UChar32)next) && !is_abbreviation(b, next) && !is_inside_group(b) && !is_quoted_clause(b, next);
 }
 
+/* Marks that end sentences and that ICU 72 does not count: the ellipsis, Tibetan, Ethiopic and Khmer ones. */
+static bool is_hidden_mark(uint32_t code)
+{
+    return code == 0x2026 || code == 0x0F0D || code == 0x0F0E || code == 0x1367 || code == 0x17D4 || code == 0x17D5;
+}
+
+/* Where the text goes on behind closing marks and white space; 0 when it does so without white space, or not before
+ * `end`. */
+static size_t behind_space(const t5_break *b, size_t pos)
+{
+    bool is_after_space = false;
+    uint32_t code;
+    for (size_t length; pos < b->end; pos += length) {
+        length = t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
+        if (!t5_utf8_is_space(code) && (is_after_space || !is_closing(code))) break;
+        is_after_space = t5_utf8_is_space(code);
+    }
+    return is_after_space && pos < b->end ? pos : 0;
+}
+
 size_t t5_break_hidden(const t5_break *b, size_t from)
 {
-    for (size_t dot = from; dot < b->end; dot++) {
-        const char *found = memchr(b->line + dot, '.', b->end - dot);
-        if (found == NULL) break;
-        dot = (size_t)(found - b->line);
-        size_t pos = dot + 1, length;
-        uint32_t code = 0;
-        bool is_after_space = false;
-        for (; pos < b->end; pos += length) {
-            length = t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
-            if (!t5_utf8_is_space(code) && (is_after_space || !is_closing(code))) break;
-            is_after_space = t5_utf8_is_space(code);
-        }
-        if (pos >= b->end || !is_after_space) continue;
-        if ((code >= '0' && code <= '9') || t5_placeholder_at(b->line, b->n_bytes, pos) > 0) return pos;
+    uint32_t code;
+    for (size_t pos = from; pos < b->end;) {
+        pos += t5_utf8_next(b->line + pos, b->n_bytes - pos, &code);
+        if (code != '.' && !is_hidden_mark(code)) continue;
+        const size_t next = behind_space(b, pos);
+        if (next == 0) continue;
+        const bool is_digit = b->line[next] >= '0' && b->line[next] <= '9';
+        if (code != '.' || is_digit || t5_placeholder_at(b->line, b->n_bytes, next) > 0) return next;
     }
     return b->end;
 }

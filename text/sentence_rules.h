@@ -17,8 +17,9 @@ typedef struct {
 
 /* False when the sentence goes on after `end`. */
 bool t5_break_is_real(const t5_break *b);
-/* The next place before b->end and at or after `from` where a sentence may end although ICU does not see it: after a
- * dot and white space, before a digit or a placeholder ("I said no. 3 people left."). b->end: none. */
+/* The next place before b->end and behind `from` where a sentence may end although ICU does not see it: after a dot and
+ * white space, before a digit or a placeholder ("I said no. 3 people left."), and after marks that ICU does not count.
+ * b->end: none. */
 size_t t5_break_hidden(const t5_break *b, size_t from);
 
 /* True when the text has a letter of any script outside its placeholders; other texts are not for a translator. */

@@ -36,8 +36,14 @@ t5_status t5_sentences_push(t5_sentences *s, size_t offset, size_t n_bytes, bool
         s->spans = spans;
         s->capacity = capacity;
     }
-    s->spans[s->n_spans++] = (t5_span){offset, n_bytes, is_text};
+    s->spans[s->n_spans++] = (t5_span){.offset = offset, .n_bytes = n_bytes, .is_text = is_text};
     return T5_OK;
+}
+
+void t5_sentences_mark_parts(t5_sentences *s, size_t first)
+{
+    for (size_t i = first; i < s->n_spans; i++)
+        s->spans[i].is_part = s->spans[i].is_text;
 }
 
 t5_status t5_sentences_push_trimmed(t5_sentences *s, const char *text, size_t offset, size_t n_bytes,

@@ -11,6 +11,7 @@ typedef struct {
     size_t offset, n_bytes;
     bool is_text; /* a sentence to translate; else copied as it is: white space, line ends, what has no letter outside
                    * its placeholders (text/placeholders.h) */
+    bool is_part; /* the sentence goes on behind this text: an end that a translator puts there is not wanted */
 } t5_span;
 
 /* Spans in the order of the text, without gaps: put one after the other they are the text. */

@@ -28,10 +28,12 @@ static t5_status push_part(const parter *p, size_t offset, size_t n_bytes, bool 
 {
     t5_status status = T5_OK;
     const char *part = p->text + offset;
+    const size_t first = p->out->n_spans;
     const size_t n_lead = is_behind ? t5_leading_joints(part, n_bytes) : 0;
     const size_t n_trail = is_before ? t5_trailing_joints(part + n_lead, n_bytes - n_lead) : 0;
     T5_TRY(t5_sentences_push(p->out, offset, n_lead, false, err));
     T5_TRY(t5_sentences_push_trimmed(p->out, p->text, offset + n_lead, n_bytes - n_lead - n_trail, false, err));
+    if (is_before) t5_sentences_mark_parts(p->out, first);
     T5_TRY(t5_sentences_push(p->out, offset + n_bytes - n_trail, n_trail, false, err));
 out:
     return status;

@@ -173,13 +173,23 @@ static t5_status cut_span(cutter *c, const t5_span *span, t5_error *err)
         bool is_copied = false;
         T5_TRY(next_piece(c, c->text + pos, end - pos, &n_bytes, &is_copied, err));
         T5_ASSERT(n_bytes > 0 && n_bytes <= end - pos);
+        const size_t first = c->out->n_spans;
         if (is_copied)
             T5_TRY(t5_sentences_push(c->out, pos, n_bytes, false, err));
         else
             T5_TRY(t5_sentences_push_trimmed(c->out, c->text, pos, n_bytes, false, err));
         pos += n_bytes;
+        if (pos < end || span->is_part) t5_sentences_mark_parts(c->out, first);
     }
 out:
+    return status;
+}
+
+static t5_status keep_span(cutter *c, const t5_span *span, t5_error *err)
+{
+    const size_t first = c->out->n_spans;
+    const t5_status status = t5_sentences_push(c->out, span->offset, span->n_bytes, true, err);
+    if (status == T5_OK && span->is_part) t5_sentences_mark_parts(c->out, first);
     return status;
 }
 
@@ -195,7 +205,7 @@ t5_status t5_sentences_cut(const char *text, bool (*fits_function)(const char *p
         if (!span->is_text)
             T5_TRY(t5_sentences_push(&result, span->offset, span->n_bytes, false, err));
         else if (fits(&c, text + span->offset, span->n_bytes))
-            T5_TRY(t5_sentences_push(&result, span->offset, span->n_bytes, true, err));
+            T5_TRY(keep_span(&c, span, err));
         else
             T5_TRY(cut_span(&c, span, err));
     }

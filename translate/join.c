@@ -1,6 +1,9 @@
 /* translate/join.c: see join.h. The one thing that is added to the source's own separators is a space where two
- * sentences touch, as they do in Chinese, and the target is written with spaces. */
+ * sentences touch, as they do in Chinese, and the target is written with spaces. The one thing that is taken away is a
+ * dot at the end of a part of a sentence. */
 #include "translate/join.h"
+
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +27,29 @@ bool t5_join_needs_space(const t5_text *text, const t5_plan *plan, size_t i_span
     return last >= 0x80 && !is_unspaced(plan->route.target);
 }
 
+/* The full stop of Chinese and Japanese. */
+#define WIDE_DOT "\xE3\x80\x82"
+#define WIDE_DOT_BYTES 3
+
+/* Bytes of the dot at the end, 0 without one. */
+static size_t last_dot(const char *text, size_t n_bytes)
+{
+    if (n_bytes > 0 && text[n_bytes - 1] == '.') return 1;
+    const bool is_wide =
+        n_bytes >= WIDE_DOT_BYTES && memcmp(text + n_bytes - WIDE_DOT_BYTES, WIDE_DOT, WIDE_DOT_BYTES) == 0;
+    return is_wide ? WIDE_DOT_BYTES : 0;
+}
+
+size_t t5_join_bytes(const char *text, const t5_span *span, const char *translation, size_t n_bytes)
+{
+    const bool drops_dots = span->is_part && last_dot(text + span->offset, span->n_bytes) == 0;
+    for (size_t n_end = 1; n_end > 0; n_bytes -= n_end) {
+        n_end = t5_utf8_trailing_space(translation, n_bytes);
+        if (n_end == 0 && drops_dots) n_end = last_dot(translation, n_bytes);
+    }
+    return n_bytes;
+}
+
 static const t5_result *result_of(const t5_unit *unit, int32_t i_result)
 {
     return &unit->results[i_result < unit->n_results ? i_result : unit->n_results - 1];
@@ -43,7 +69,7 @@ t5_status t5_join(const t5_text *text, const t5_plan *plan, const t5_units *unit
             fwrite(text->text + span->offset, 1, span->n_bytes, stream);
         } else {
             const t5_result *result = result_of(&units->units[plan->units[i]], i_result);
-            fwrite(result->text, 1, result->n_bytes, stream);
+            fwrite(result->text, 1, t5_join_bytes(text->text, span, result->text, result->n_bytes), stream);
         }
     }
     if (plan->sentences.n_spans == 0) fwrite(text->text, 1, text->n_bytes, stream);

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/buffer.h"
+#include "translate/join.h"
 #include "translate/translator_internal.h"
 
 #include <stdlib.h>
@@ -91,18 +92,6 @@ out:
     return status;
 }
 
-/* A model likes to end what it translates; here only the last part does. */
-static void drop_added_end(const char *source, size_t source_bytes, t5_result *part)
-{
-    static const char *const ends[] = {".", "。"};
-    for (size_t i = 0; i < T5_COUNT(ends); i++) {
-        const size_t n = strlen(ends[i]);
-        const bool is_added = part->n_bytes > n && memcmp(part->text + part->n_bytes - n, ends[i], n) == 0 &&
-                              !(source_bytes >= n && memcmp(source + source_bytes - n, ends[i], n) == 0);
-        if (is_added) part->n_bytes -= n;
-    }
-}
-
 /* The sentence from the k-th result of each part, or its last, in `b`, whose bytes it takes over. */
 static t5_status join_parts(const t5_retry_context *c, const t5_unit *unit, int32_t k, t5_buffer *b, t5_result *out,
                             t5_error *err)
@@ -119,8 +108,7 @@ static t5_status join_parts(const t5_retry_context *c, const t5_unit *unit, int3
         t5_result part = {0};
         const t5_output *output = &seq->outputs[k < seq->n_outputs ? k : seq->n_outputs - 1];
         T5_TRY(t5_result_decode(c->translator->tokenizer, output, &part, err));
-        drop_added_end(unit->text + span->offset, span->n_bytes, &part);
-        status = t5_buffer_append(b, part.text, part.n_bytes, err);
+        status = t5_buffer_append(b, part.text, t5_join_bytes(unit->text, span, part.text, part.n_bytes), err);
         is_truncated |= part.is_truncated;
         free(part.text);
         if (status != T5_OK) goto out;

@@ -10,12 +10,13 @@ void t5_text_reader_deinit(t5_text_reader *r)
     t5_buffer_deinit(&r->held);
 }
 
-/* What is held goes out but for the white space at its ends: at the start it never belongs to a sentence, at the end
- * only when more follows. */
-static t5_status release_held(t5_text_reader *r, t5_buffer *out, t5_error *err)
+/* What is held goes out but for its ends: white space at the start never belongs to a sentence, what t5_join_bytes()
+ * leaves out at the end only when more follows. */
+static t5_status release_held(t5_text_reader *r, const t5_text *text, const t5_span *span, t5_buffer *out,
+                              t5_error *err)
 {
     if (!r->has_text) t5_buffer_drop(&r->held, t5_utf8_leading_space(r->held.bytes, r->held.n_bytes));
-    const size_t n_bytes = r->held.n_bytes - t5_utf8_trailing_space(r->held.bytes, r->held.n_bytes);
+    const size_t n_bytes = t5_join_bytes(text->text, span, r->held.bytes, r->held.n_bytes);
     const t5_status status = t5_buffer_append(out, r->held.bytes, n_bytes, err);
     if (status != T5_OK) return status;
     r->has_text |= n_bytes > 0;
@@ -37,10 +38,13 @@ static t5_status begin_span(t5_text_reader *r, const t5_text *text, const t5_pla
 }
 
 /* A sentence that is told when it is over, all at once. One that failed never is. */
-static t5_status read_held(const t5_unit *unit, t5_buffer *out, bool *out_is_over, t5_error *err)
+static t5_status read_held(const t5_unit *unit, const t5_text *text, const t5_span *span, t5_buffer *out,
+                           bool *out_is_over, t5_error *err)
 {
     *out_is_over = atomic_load(&unit->live.is_over) && unit->live.seq.error.status == T5_OK;
-    return *out_is_over ? t5_buffer_append(out, unit->results[0].text, unit->results[0].n_bytes, err) : T5_OK;
+    if (!*out_is_over) return T5_OK;
+    const t5_result *result = &unit->results[0];
+    return t5_buffer_append(out, result->text, t5_join_bytes(text->text, span, result->text, result->n_bytes), err);
 }
 
 /* What is new of the current span. */
@@ -56,11 +60,11 @@ static t5_status read_span(t5_text_reader *r, const t5_text *text, const t5_plan
         return t5_buffer_append(out, text->text + span->offset, span->n_bytes, err);
     }
     t5_unit *unit = &units->units[i_unit];
-    if (unit->live.is_held) return read_held(unit, out, out_is_over, err);
+    if (unit->live.is_held) return read_held(unit, text, span, out, out_is_over, err);
     const size_t n_before = r->held.n_bytes;
     T5_TRY(t5_live_read(&r->reader, &unit->live, &r->held, out_is_over, err));
     if (r->held.n_bytes > n_before) t5_utf8_flatten(r->held.bytes + n_before, r->held.n_bytes - n_before);
-    T5_TRY(release_held(r, out, err));
+    T5_TRY(release_held(r, text, span, out, err));
 out:
     return status;
 }

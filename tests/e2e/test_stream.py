@@ -83,6 +83,7 @@ class Stream(unittest.TestCase):
                     name, last = events[-1]
                     self.assertIsNone(name)
                     usage, reason = last.pop("usage"), last.pop("finish_reason")
+                    self.assertEqual(whole.pop("finish_reason", "stop"), reason)
                     self.assertEqual(last, whole, options)
                     self.assertEqual(reason, "length" if "max_new_tokens" in options else "stop")
                     self.assertEqual(set(usage), {"source_tokens", "target_tokens"})
