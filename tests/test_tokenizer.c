@@ -166,6 +166,58 @@ static void broken_bytes_are_repaired(void **state)
     t5_tokenizer_close(pieces);
 }
 
+/* Spans of a text and of what its ids say, checked against the text of each piece. */
+static void check_spans(const t5_tokenizer *t, const char *text)
+{
+    int32_t ids[IDS_MAX], n_ids = 0;
+    t5_token_span source[IDS_MAX], target[IDS_MAX];
+    char *decoded = NULL;
+    size_t decoded_bytes = 0;
+    t5_error err = {0};
+    assert_int_equal(t5_tokenizer_encode(t, text, strlen(text), ids, IDS_MAX, &n_ids, &err), T5_OK);
+    assert_int_equal(t5_tokenizer_encode_spans(t, text, strlen(text), source, n_ids, &err), T5_OK);
+    assert_int_equal(t5_tokenizer_decode(t, ids, n_ids, &decoded, &decoded_bytes, &err), T5_OK);
+    assert_int_equal(t5_tokenizer_decode_spans(t, ids, n_ids, decoded_bytes, target, &err), T5_OK);
+    size_t source_end = 0, target_end = 0;
+    for (int32_t i = 0; i < n_ids; i++) {
+        assert_true(source[i].begin >= source_end && source[i].end >= source[i].begin);
+        assert_int_equal(target[i].begin, target_end);
+        source_end = source[i].end;
+        target_end = target[i].end;
+        const char *piece = t5_tokenizer_piece(t, ids[i]);
+        if (strncmp(piece, "▁", 3) == 0) piece += 3;
+        const size_t n = strlen(piece);
+        const bool is_text = i + 1 < n_ids && piece[0] != '<';
+        if (is_text && source_end >= n) assert_memory_equal(text + source_end - n, piece, n);
+        if (is_text) assert_memory_equal(decoded + target_end - n, piece, n);
+    }
+    assert_int_equal(source_end, strlen(text));
+    assert_int_equal(target_end, decoded_bytes);
+    free(decoded);
+}
+
+/* Claim: it is known which bytes a token stands for, in the source and in what a model said. Method: every kind of
+ * tokenizer; the piece's own text stands there; spans follow each other without gaps in what is decoded. */
+static void tokens_have_places(void **state)
+{
+    (void)state;
+    static const char *const folders[] = {"t5-v1.0", "mt5", "byt5", "madlad"};
+    for (size_t i = 0; i < T5_COUNT(folders); i++) {
+        t5_tokenizer *t = open_fixture(folders[i]);
+        check_spans(t, "");
+        check_spans(t, "The house is big, and 3.5 times as old.");
+        check_spans(t, "word");
+        t5_tokenizer_close(t);
+    }
+    t5_tokenizer *t = open_fixture("t5-v1.0");
+    static const int32_t ids[] = {0, 32000, 1, 0};
+    t5_token_span spans[4];
+    t5_error err = {0};
+    assert_int_equal(t5_tokenizer_decode_spans(t, ids, 4, 0, spans, &err), T5_OK);
+    assert_true(spans[3].begin == 0 && spans[3].end == 0);
+    t5_tokenizer_close(t);
+}
+
 /* Claim: ids have names, names have ids, and the sentinels count down. Method: the ends of each range. */
 static void pieces_have_names(void **state)
 {
@@ -337,6 +389,7 @@ int main(void)
         cmocka_unit_test(special_ids_are_dropped), cmocka_unit_test(broken_bytes_are_repaired),
         cmocka_unit_test(pieces_have_names),       cmocka_unit_test(odd_texts_are_handled),
         cmocka_unit_test(folders_are_searched),    cmocka_unit_test(extra_ids_are_counted),
+        cmocka_unit_test(tokens_have_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

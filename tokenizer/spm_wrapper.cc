@@ -31,6 +31,17 @@ template <typename Body> t5_status guarded(const char *what, t5_error *err, Body
     }
 }
 
+t5_status copy_spans(const sentencepiece::ImmutableSentencePieceText &text, const char *what, t5_token_span *out,
+                     size_t n_ids, t5_error *err)
+{
+    const auto pieces = text.pieces();
+    if (pieces.size() != n_ids)
+        return T5_FAIL(err, T5_ERR_ARG, "%s: the text has %zu pieces, not %zu", what, pieces.size(), n_ids);
+    for (size_t i = 0; i < n_ids; i++)
+        out[i] = {pieces[i].begin(), pieces[i].end()};
+    return T5_OK;
+}
+
 } // namespace
 
 t5_status t5_spm_open(const void *model, size_t n_bytes, const char *path, t5_spm **out, t5_error *err)
@@ -79,6 +90,27 @@ t5_status t5_spm_decode(const t5_spm *spm, const int32_t *ids, size_t n_ids, cha
         *out = copy;
         *out_bytes = text.size();
         return T5_OK;
+    });
+}
+
+t5_status t5_spm_encode_spans(const t5_spm *spm, const char *text, size_t n_bytes, t5_token_span *out, size_t n_ids,
+                              t5_error *err)
+{
+    return guarded("tokenize", err, [&] {
+        sentencepiece::ImmutableSentencePieceText pieces;
+        const auto done = spm->processor.Encode({text, n_bytes}, pieces.mutable_proto());
+        if (!done.ok()) return T5_FAIL(err, T5_ERR_ARG, "tokenize: %s", done.message());
+        return copy_spans(pieces, "tokenize", out, n_ids, err);
+    });
+}
+
+t5_status t5_spm_decode_spans(const t5_spm *spm, const int32_t *ids, size_t n_ids, t5_token_span *out, t5_error *err)
+{
+    return guarded("detokenize", err, [&] {
+        sentencepiece::ImmutableSentencePieceText pieces;
+        const auto done = spm->processor.Decode(std::vector<int>(ids, ids + n_ids), pieces.mutable_proto());
+        if (!done.ok()) return T5_FAIL(err, T5_ERR_ARG, "detokenize: %s", done.message());
+        return copy_spans(pieces, "detokenize", out, n_ids, err);
     });
 }
 

@@ -2,6 +2,7 @@
  * t5_spm_check(). Immutable after open: any thread may call any function. */
 #pragma once
 #include "tokenizer/spm_check.h"
+#include "tokenizer/tokenizer.h"
 
 T5_C_BEGIN
 
@@ -16,6 +17,12 @@ t5_status t5_spm_encode(const t5_spm *spm, const char *text, size_t n_bytes, siz
 /* Text of ids, each of them below t5_spm_n_pieces(), as a malloc'ed string; the caller frees it. */
 t5_status t5_spm_decode(const t5_spm *spm, const int32_t *ids, size_t n_ids, char **out, size_t *out_bytes,
                         t5_error *err);
+
+/* Which bytes of the text each of its ids stands for: out[n_ids], in order. T5_ERR_ARG when there are not n_ids. */
+t5_status t5_spm_encode_spans(const t5_spm *spm, const char *text, size_t n_bytes, t5_token_span *out, size_t n_ids,
+                              t5_error *err);
+/* Which bytes of what t5_spm_decode() gives each id stands for: out[n_ids], in order. */
+t5_status t5_spm_decode_spans(const t5_spm *spm, const int32_t *ids, size_t n_ids, t5_token_span *out, t5_error *err);
 
 int32_t t5_spm_n_pieces(const t5_spm *spm);
 const char *t5_spm_piece(const t5_spm *spm, int32_t id); /* of an id below n_pieces */

@@ -266,6 +266,59 @@ out:
     return status;
 }
 
+t5_status t5_tokenizer_encode_spans(const t5_tokenizer *t, const char *text, size_t n_bytes, t5_token_span *out,
+                                    int32_t n_ids, t5_error *err)
+{
+    T5_ASSERT(n_ids >= 1);
+    const size_t n_text = (size_t)n_ids - 1; /* without eos */
+    out[n_text] = (t5_token_span){(uint32_t)n_bytes, (uint32_t)n_bytes};
+    if (t->spm != NULL) return t5_spm_encode_spans(t->spm, text, n_bytes, out, n_text, err);
+    if (n_text != n_bytes)
+        return T5_FAIL(err, T5_ERR_ARG, "tokenize: the text has %zu bytes, not %zu", n_bytes, n_text);
+    for (size_t i = 0; i < n_text; i++)
+        out[i] = (t5_token_span){(uint32_t)i, (uint32_t)i + 1};
+    return T5_OK;
+}
+
+/* The spans of ordinary ids become those of all ids: the others stand where they are, and for nothing. */
+static void spread_spans(const t5_tokenizer *t, const int32_t *ids, int32_t n_ids, size_t n_bytes,
+                         const t5_token_span *ordinary, t5_token_span *out)
+{
+    const uint32_t end = (uint32_t)n_bytes;
+    t5_token_span last = {0, 0};
+    for (int32_t i = 0; i < n_ids; i++) {
+        const bool stands_for_text = is_ordinary(t, ids[i]);
+        if (stands_for_text) last = *ordinary++;
+        if (last.end > end) last.end = end;
+        if (last.begin > last.end) last.begin = last.end;
+        out[i] = stands_for_text ? last : (t5_token_span){last.end, last.end};
+    }
+}
+
+t5_status t5_tokenizer_decode_spans(const t5_tokenizer *t, const int32_t *ids, int32_t n_ids, size_t n_bytes,
+                                    t5_token_span *out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    size_t n_ordinary = 0;
+    T5_ASSERT(n_ids >= 0);
+    int32_t *ordinary = calloc((size_t)n_ids + 1, sizeof *ordinary);
+    t5_token_span *spans = malloc(((size_t)n_ids + 1) * sizeof *spans);
+    if (ordinary == NULL || spans == NULL) {
+        status = T5_FAIL(err, T5_ERR_NOMEM, "detokenize: %" PRId32 " ids", n_ids);
+        goto out;
+    }
+    for (int32_t i = 0; i < n_ids; i++)
+        if (is_ordinary(t, ids[i])) ordinary[n_ordinary++] = ids[i];
+    for (size_t i = 0; i < n_ordinary; i++) /* bytes, when that is what they are */
+        spans[i] = (t5_token_span){(uint32_t)i, (uint32_t)i + 1};
+    if (t->spm != NULL) T5_TRY(t5_spm_decode_spans(t->spm, ordinary, n_ordinary, spans, err));
+    spread_spans(t, ids, n_ids, n_bytes, spans, out);
+out:
+    free(ordinary);
+    free(spans);
+    return status;
+}
+
 t5_token_kind t5_tokenizer_token(const t5_tokenizer *t, int32_t id, uint8_t *out_byte)
 {
     if (!is_ordinary(t, id)) return T5_TOKEN_NOTHING;

@@ -34,6 +34,20 @@ t5_status t5_tokenizer_encode_alloc(const t5_tokenizer *t, const char *text, siz
 t5_status t5_tokenizer_decode(const t5_tokenizer *t, const int32_t *ids, int32_t n_ids, char **out_text,
                               size_t *out_bytes, t5_error *err);
 
+/* Bytes begin to end - 1 of a text; none for a token that stands for no text. */
+typedef struct {
+    uint32_t begin, end;
+} t5_token_span;
+
+/* Which bytes of a text its tokens stand for: out[n_ids], n_ids as t5_tokenizer_encode() gives for it, eos included. A
+ * character that becomes several byte tokens belongs to the first or to all of them. */
+t5_status t5_tokenizer_encode_spans(const t5_tokenizer *t, const char *text, size_t n_bytes, t5_token_span *out,
+                                    int32_t n_ids, t5_error *err);
+/* Which bytes of what t5_tokenizer_decode() gives the tokens stand for: out[n_ids]. They may be beside it where it had
+ * to be repaired, but never beyond n_bytes, its length. */
+t5_status t5_tokenizer_decode_spans(const t5_tokenizer *t, const int32_t *ids, int32_t n_ids, size_t n_bytes,
+                                    t5_token_span *out, t5_error *err);
+
 /* What an id adds to the text of t5_tokenizer_decode(): nothing (special tokens, sentinels, no piece), a piece of text,
  * or one byte of a character, which *out_byte is then. */
 typedef enum { T5_TOKEN_NOTHING, T5_TOKEN_TEXT, T5_TOKEN_BYTE } t5_token_kind;
