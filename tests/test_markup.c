@@ -127,6 +127,7 @@ static void tags_follow_words(void **state)
     check(&html, RIG_REVERSED, "a <b>red</b> <i>fast</i> car", "CAR <i>FAST</i> <b>RED</b> A");
     check(&html, RIG_REVERSED, "a <b>very <i>red</i></b> car", "CAR <b><i>RED</i> VERY</b> A");
     check(&html, RIG_REVERSED, "run <code>x</code> now please", "PLEASE NOW RUN <code>x</code>");
+    check(&html, RIG_REVERSED, "see <code>x</code>, now please", "PLEASE NOW, SEE <code>x</code>");
     check(&html, RIG_REVERSED, "see <img src=a>now please", "PLEASE <img src=a>NOW SEE");
     check(&html, RIG_REVERSED, "one <b>two. Three</b> four.", "<b>TWO ONE. FOUR THREE</b>.");
     check(&html, RIG_REVERSED, "un<b>believ</b>able story", "STORY <b>UNBELIEVABLE</b>");

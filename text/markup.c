@@ -64,13 +64,13 @@ static t5_status push_mark(builder *b, t5_mark mark, t5_error *err)
     return T5_OK;
 }
 
-/* The last visible mark knows now what follows it. */
-static void settle_visible(builder *b)
+/* The last visible mark knows now what follows it: `code`, or another mark. It leans on the word that it touches. */
+static void settle_visible(builder *b, uint32_t code)
 {
     if (b->i_visible < 0) return;
     t5_mark *mark = &b->out->marks[b->i_visible];
     mark->has_space_after = b->has_space;
-    mark->leans_right = mark->has_space_before && !mark->has_space_after;
+    mark->leans_right = mark->has_space_before && !mark->has_space_after && !is_closing(code);
     b->i_visible = -1;
 }
 
@@ -80,7 +80,7 @@ static t5_status push_sole(builder *b, size_t begin, size_t end, bool is_visible
     t5_mark mark = {
         .kind = T5_MARK_SOLE, .pair = -1, .is_visible = is_visible, .offset = begin, .n_bytes = end - begin};
     if (is_visible) {
-        settle_visible(b);
+        settle_visible(b, ' ');
         mark.has_space_before = b->has_space;
         b->has_space = false;
         b->has_visible = true;
@@ -149,7 +149,7 @@ static void add_text_code(builder *b, uint32_t code, size_t begin, size_t end)
         if (touches && !b->is_html && b->last_code == ' ') drop_space(b);
         if (is_of_word(b->last_code) && is_of_word(code)) needs_space = true;
     }
-    settle_visible(b);
+    settle_visible(b, code);
     if (needs_space) push_code(b, ' ', begin, begin);
     push_code(b, code, begin, end);
     b->wants_space = b->has_visible = b->has_space = false;

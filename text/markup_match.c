@@ -1,6 +1,7 @@
 /* text/markup_match.c: which tags belong together. A stack of open elements and, for each name, how many of them are on
  * it: so a closing tag without a partner is known at once, and one with a partner takes those above it from the stack
- * for good. Each lexeme goes on and off once, whatever the source looks like. */
+ * for good. Each lexeme goes on and off once, whatever the source looks like. End tags that HTML lets one leave out
+ * (</p>, </li>) are not missed: tags that end a sentence need no partner. */
 #include "base/assert.h"
 #include "text/markup_lex.h"
 
@@ -16,7 +17,6 @@ typedef struct {
     uint32_t n_buckets;
     int32_t *n_open; /* [n_names] elements of a name on the stack */
     int32_t *stack;  /* [n_tags] lexemes */
-    int32_t *blocks; /* [n_tags] for each place of the stack the highest one, up to it, that holds a block, or -1 */
     int32_t n_stack;
     int32_t *parents; /* [n_items] lexeme around it, or -1 */
     bool *has_text;   /* [1 + n_items] of its own; [0] is the text around all elements */
@@ -96,25 +96,9 @@ static void pop(matcher *m, int32_t i)
     m->n_open[x->name]--;
 }
 
-/* Elements of HTML whose end tag many leave out: the next of the same kind ends them. */
-static bool ends_itself(const matcher *m, const t5_lexeme *x)
-{
-    static const char *const names[] = {"p", "li", "dt", "dd", "td", "th", "tr", "option"};
-    for (size_t i = 0; i < T5_COUNT(names) && m->options->kind == T5_MARKUP_HTML; i++)
-        if (has_same_name(m, names[i], strlen(names[i]), x)) return true;
-    return false;
-}
-
 static void open_element(matcher *m, int32_t i)
 {
-    const t5_lexeme *x = &m->lexemes->items[i];
-    const int32_t block = m->n_stack > 0 ? m->blocks[m->n_stack - 1] : -1; /* only inline elements stand above it */
-    const bool has_twin = x->is_block && block >= 0 && m->lexemes->items[m->stack[block]].name == x->name;
-    if (has_twin && ends_itself(m, x))
-        while (m->n_stack > block)
-            pop(m, i);
-    m->n_open[x->name]++;
-    m->blocks[m->n_stack] = x->is_block ? m->n_stack : m->n_stack > 0 ? m->blocks[m->n_stack - 1] : -1;
+    m->n_open[m->lexemes->items[i].name]++;
     m->stack[m->n_stack++] = i;
 }
 
@@ -169,11 +153,9 @@ t5_status t5_lexemes_match(const char *source, const t5_markup_options *options,
     m.buckets = malloc(m.n_buckets * sizeof *m.buckets);
     m.n_open = calloc(n_tags + 1, sizeof *m.n_open);
     m.stack = malloc((n_tags + 1) * sizeof *m.stack);
-    m.blocks = malloc((n_tags + 1) * sizeof *m.blocks);
     m.parents = malloc((n_items + 1) * sizeof *m.parents);
     m.has_text = calloc(n_items + 1, sizeof *m.has_text);
-    if (m.buckets == NULL || m.n_open == NULL || m.stack == NULL || m.blocks == NULL || m.parents == NULL ||
-        m.has_text == NULL) {
+    if (m.buckets == NULL || m.n_open == NULL || m.stack == NULL || m.parents == NULL || m.has_text == NULL) {
         status = T5_FAIL(err, T5_ERR_NOMEM, "%zu tags", n_tags);
         goto out;
     }
@@ -186,7 +168,6 @@ out:
     free(m.buckets);
     free(m.n_open);
     free(m.stack);
-    free(m.blocks);
     free(m.parents);
     free(m.has_text);
     return status;

@@ -194,11 +194,23 @@ static int32_t find_border(placer *p, int32_t i_parent, int32_t i, bool is_right
     return border;
 }
 
+/* A border for what is no part of the runs at it. The end of the sentence is within a pair that goes on behind it, its
+ * start within one that began before. */
+static int32_t leave_runs(const placer *p, const t5_place *parent, int32_t border, bool is_right)
+{
+    const int32_t left = border > parent->begin ? p->taken[border - 1] : NOBODY;
+    const int32_t right = border < parent->end ? p->taken[border] : NOBODY;
+    if (left != NOBODY && p->places[left].close < 0) return p->places[left].begin;
+    if (right != NOBODY && p->places[right].open < 0) return p->places[right].end;
+    if (left == NOBODY || left != right) return border;
+    return is_right ? p->places[left].begin : p->places[left].end;
+}
+
 /* No word speaks for the pair: it takes the nearest that nobody else has, since an empty link is no link. */
 static void choose_nearest(placer *p, int32_t i_parent, t5_place *x)
 {
     const t5_place *parent = &p->places[i_parent];
-    const int32_t border = find_border(p, i_parent, x->source_begin, false);
+    const int32_t border = leave_runs(p, parent, find_border(p, i_parent, x->source_begin, false), false);
     x->begin = x->end = border;
     for (int32_t k = 0; k < parent->end - parent->begin; k++) {
         const int32_t candidates[] = {border + k, border - 1 - k};
@@ -229,6 +241,7 @@ static void place_pair(placer *p, int32_t child)
         x->begin = parent->begin;
         x->end = parent->end;
     } else if (x->open < 0 || x->close < 0) {
+        x->leans_right = x->close < 0; /* when it gets no word: all else stands before it, or behind */
         choose_border_run(p, parent, child, x->close < 0, x);
     } else if (!choose_run(p, parent, child, x)) {
         choose_nearest(p, x->parent, x);
@@ -241,16 +254,11 @@ static void place_between(placer *p, int32_t child)
 {
     t5_place *x = &p->places[child];
     const t5_place *parent = &p->places[x->parent];
-    if (x->source_begin <= parent->source_begin)
-        x->leans_right = true;
-    else if (x->source_begin >= parent->source_end)
-        x->leans_right = false;
-    int32_t border = find_border(p, x->parent, x->source_begin, x->leans_right);
-    const bool is_within = border > parent->begin && border < parent->end && p->taken[border] != NOBODY &&
-                           p->taken[border - 1] == p->taken[border];
-    if (is_within && x->leans_right) border = p->places[p->taken[border]].begin;
-    if (is_within && !x->leans_right) border = p->places[p->taken[border]].end;
-    x->begin = x->end = border;
+    const bool is_first = x->source_begin <= parent->source_begin, is_last = x->source_begin >= parent->source_end;
+    if (is_first || is_last) x->leans_right = is_first;
+    if (x->open < 0 || x->close < 0) x->leans_right = x->open >= 0; /* what goes on behind the sentence is last */
+    const int32_t border = find_border(p, x->parent, x->source_begin, x->leans_right);
+    x->begin = x->end = leave_runs(p, parent, border, x->leans_right);
 }
 
 static bool has_words(const t5_place *parent, const t5_place *x)

@@ -157,15 +157,19 @@ static int32_t end_of_run(const spelled *sorted, int32_t n, int32_t i)
     return end;
 }
 
-/* Words that stand once on both sides, and signs that stand equally often, in their order. */
-static void anchor(const spelled *source, int32_t n_source, const spelled *target, int32_t n_target, int32_t *out)
+/* Words that stand once on both sides, and signs that stand equally often, in their order. Marks these words of the
+ * source in `is_anchored`. */
+static void anchor(const spelled *source, int32_t n_source, const spelled *target, int32_t n_target, int32_t *out,
+                   bool *is_anchored)
 {
     for (int32_t i = 0, j = 0; i < n_source && j < n_target;) {
         const int order = compare_texts(&source[i], &target[j]);
         const int32_t i_end = end_of_run(source, n_source, i), j_end = end_of_run(target, n_target, j);
         const bool is_equal = order == 0 && i_end - i == j_end - j && (i_end - i == 1 || source[i].is_sign);
-        for (int32_t k = 0; is_equal && k < i_end - i; k++)
+        for (int32_t k = 0; is_equal && k < i_end - i; k++) {
             out[target[j + k].i_word] = source[i + k].i_word;
+            is_anchored[source[i + k].i_word] = true;
+        }
         if (order <= 0) i = i_end;
         if (order >= 0) j = j_end;
     }
@@ -189,10 +193,10 @@ static int32_t linked_word(const t5_words *source, const t5_text_link *link)
     return best;
 }
 
-/* Each link votes for its source word with the bytes that it has of a target word; the first of the best wins. Votes
- * are all 0 before and after. */
+/* Each link votes for its source word with the bytes that it has of a target word; the first of the best wins. A word
+ * that has its partner already is nobody else's. Votes are all 0 before and after. */
 static void vote(const t5_words *source, const t5_words *target, const t5_text_link *links, size_t n_links,
-                 uint32_t *votes, int32_t *out)
+                 const bool *is_anchored, uint32_t *votes, int32_t *out)
 {
     size_t first = 0;
     for (int32_t j = 0; j < target->n_items; j++) {
@@ -208,7 +212,7 @@ static void vote(const t5_words *source, const t5_words *target, const t5_text_l
             votes[i] += end - begin;
             if (best < 0 || votes[i] > votes[best]) best = i;
         }
-        if (out[j] < 0) out[j] = best;
+        if (out[j] < 0 && best >= 0 && !is_anchored[best]) out[j] = best;
         for (size_t k = first; k < n_links && links[k].target_begin < w->end; k++) {
             const int32_t i = linked_word(source, &links[k]);
             if (i >= 0) votes[i] = 0;
@@ -246,7 +250,8 @@ t5_status t5_words_align(const t5_words *source, const t5_words *target, const t
     const size_t n_source = (size_t)source->n_items, n_target = (size_t)target->n_items;
     spelled *sorted = malloc((n_source + n_target + 1) * sizeof *sorted);
     uint32_t *votes = calloc(n_source + 1, sizeof *votes);
-    if (sorted == NULL || votes == NULL) {
+    bool *is_anchored = calloc(n_source + 1, sizeof *is_anchored);
+    if (sorted == NULL || votes == NULL || is_anchored == NULL) {
         status = T5_FAIL(err, T5_ERR_NOMEM, "%zu words", n_source + n_target);
         goto out;
     }
@@ -254,11 +259,12 @@ t5_status t5_words_align(const t5_words *source, const t5_words *target, const t
         out[j] = -1;
     spell(source, sorted);
     spell(target, sorted + n_source);
-    anchor(sorted, source->n_items, sorted + n_source, target->n_items, out);
-    if (n_links > 0) vote(source, target, links, n_links, votes, out);
+    anchor(sorted, source->n_items, sorted + n_source, target->n_items, out, is_anchored);
+    if (n_links > 0) vote(source, target, links, n_links, is_anchored, votes, out);
     if (n_links == 0 && n_source > 0) spread(source, target, out);
 out:
     free(sorted);
     free(votes);
+    free(is_anchored);
     return status;
 }
