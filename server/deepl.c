@@ -74,17 +74,19 @@ void t5_deepl_release(void *p)
 {
     deepl_state *state = p;
     t5_translation_destroy(state->translation);
-    t5_params_deinit(&state->params.common);
+    t5_deepl_params_deinit(&state->params);
     free(state);
 }
 
-static json_t *describe(bool wants_model_type, const t5_text *text, const t5_translated *result, size_t n_chars)
+static json_t *describe(const t5_deepl_params *p, const t5_text *text, const t5_translated *result, size_t n_chars)
 {
     char source[T5_LANGCODE_BYTES];
     t5_deepl_base_code(result->detected != NULL ? result->detected : text->source, source);
     json_t *value = json_pack("{s:s, s:o, s:I}", "detected_source_language", source, "text",
                               json_stringn(result->text, result->n_bytes), "billed_characters", (json_int_t)n_chars);
-    if (value != NULL && wants_model_type)
+    if (value != NULL && p->tags.is_marked)
+        json_object_set_new(value, "tag_handling_version", json_string(p->tags.version));
+    if (value != NULL && p->wants_model_type)
         json_object_set_new(value, "model_type_used", json_string("latency_optimized"));
     return value;
 }
@@ -106,8 +108,8 @@ void t5_deepl_finish(t5_exchange *x, void *server)
     json_t *translations = json_array();
     for (int32_t i = 0; i < p->n_texts; i++) {
         size_t n_chars = t5_utf8_count(p->texts[i].text, p->texts[i].n_bytes);
-        json_array_append_new(translations, describe(state->params.wants_model_type, &p->texts[i],
-                                                     t5_translation_get(state->translation, i), n_chars));
+        json_array_append_new(
+            translations, describe(&state->params, &p->texts[i], t5_translation_get(state->translation, i), n_chars));
         n_chars_all += (int64_t)n_chars;
     }
     bool is_complete = json_array_size(translations) == (size_t)p->n_texts;

@@ -17,7 +17,6 @@ static const struct {
     {"glossary_ids", {NULL}},
     {"style_id", {NULL}},
     {"translation_memory_id", {NULL}},
-    {"tag_handling", {NULL}},
     {"formality", {"default", "prefer_more", "prefer_less", "more", "less", NULL}}, /* see check_formality() */
 };
 
@@ -109,10 +108,19 @@ t5_status t5_deepl_params_read(const json_t *fields, const t5_params_rules *rule
     T5_TRY(check_formality(fields, out->common.target, err));
     if (!t5_params_read_split(fields, &out->common.split))
         T5_TRY(T5_FAIL(err, T5_ERR_ARG, "Value for '%s' not supported.", "split_sentences"));
+    T5_TRY(t5_deepl_tags_read(fields, &out->tags, err));
     T5_TRY(t5_params_copy_texts(texts, false, &out->common, err));
+    for (int32_t i = 0; i < out->common.n_texts && out->tags.is_marked; i++)
+        out->common.texts[i].markup = &out->tags.options;
 out:
-    if (status != T5_OK) t5_params_deinit(&out->common);
+    if (status != T5_OK) t5_deepl_params_deinit(out);
     return status;
+}
+
+void t5_deepl_params_deinit(t5_deepl_params *p)
+{
+    t5_params_deinit(&p->common);
+    t5_deepl_tags_deinit(&p->tags);
 }
 
 void t5_deepl_base_code(const char *public_code, char out[T5_LANGCODE_BYTES])

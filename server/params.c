@@ -10,6 +10,8 @@
 
 #define ECHO_BYTES_MAX 32 /* of a client's value in an error text */
 
+static const t5_markup_options html = {.kind = T5_MARKUP_HTML};
+
 typedef char echo_text[ECHO_BYTES_MAX + 1];
 
 /* Copies at most ECHO_BYTES_MAX bytes of valid UTF-8 without cutting a character. */
@@ -134,12 +136,13 @@ static t5_status check_texts(const t5_params *p, const t5_params_rules *rules, t
     return status;
 }
 
-static t5_status check_format(const json_t *fields, t5_error *err)
+static t5_status read_format(const json_t *fields, bool *out_is_html, t5_error *err)
 {
     echo_text shown;
     const char *format = NULL;
     t5_status status = optional_string(fields, "format", &format, err);
-    if (status != T5_OK || format == NULL || strcmp(format, "text") == 0) return status;
+    *out_is_html = format != NULL && strcmp(format, "html") == 0;
+    if (status != T5_OK || format == NULL || *out_is_html || strcmp(format, "text") == 0) return status;
     return T5_FAIL(err, T5_ERR_ARG, "%s format is not supported", echo(shown, format));
 }
 
@@ -163,7 +166,7 @@ static t5_status read_languages(const json_t *fields, const char *source, const 
     if (is_auto) snprintf(p->source, sizeof p->source, "auto");
     if (!is_auto) T5_TRY(read_language(source, rules, p->source, err));
     T5_TRY(read_language(target, rules, p->target, err));
-    T5_TRY(check_format(fields, err));
+    T5_TRY(read_format(fields, &p->is_html, err));
     if (!is_auto) T5_TRY(t5_route_pair(rules->profile, p->source, p->target, &pair, err));
 out:
     return status;
@@ -256,6 +259,8 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
     T5_TRY(t5_params_copy_texts(q, is_form, out, err));
     T5_TRY(check_texts(out, rules, err));
     T5_TRY(read_languages(fields, source, target, rules, out, err));
+    for (int32_t i = 0; i < out->n_texts && out->is_html; i++)
+        out->texts[i].markup = &html;
     if (!t5_params_read_split(fields, &out->split))
         T5_TRY(T5_FAIL(err, T5_ERR_ARG, "Invalid request: split_sentences must be 0, 1 or nonewlines"));
     T5_TRY(t5_params_read_decoding(fields, is_form, &out->decoding, &out->has_max_new_tokens, err));

@@ -17,6 +17,7 @@ typedef struct {
     char source[T5_LANGCODE_BYTES], target[T5_LANGCODE_BYTES]; /* public codes; source may be "auto" */
     t5_text *texts;                                            /* texts[i].source and .target point into this struct */
     int32_t n_texts;
+    bool is_html;   /* the texts have tags */
     bool is_batch;  /* q was an array: the reply has arrays, also for one text */
     t5_split split; /* where sentences end */
     int32_t n_alternatives;

@@ -195,7 +195,7 @@ static void strange_text_adds_up(void **state)
     static const char zh[] = "你好。世界很大！我们走吧。";
     (void)state;
     t5_translator *t = open_model(FIXTURES_DIR "madlad");
-    const t5_text texts[] = {{zh, sizeof zh - 1, "en", "de"}, {"How? Why.", 9, "en", "fr"}};
+    const t5_text texts[] = {{zh, sizeof zh - 1, "en", "de", NULL}, {"How? Why.", 9, "en", "fr", NULL}};
     for (int32_t beams = 1; beams <= 4; beams += 3) {
         t5_translation_request request = {
             .texts = texts, .n_texts = 2, .decoding = t5_translator_profile(t)->defaults, .has_max_new_tokens = true};

@@ -4,6 +4,7 @@
 #include "translate/join.h"
 
 #include "base/utf8.h"
+#include "translate/marked.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,11 +56,27 @@ static const t5_result *result_of(const t5_unit *unit, int32_t i_result)
     return &unit->results[i_result < unit->n_results ? i_result : unit->n_results - 1];
 }
 
+/* Markup has one translation; i_result does not matter. */
+static t5_status join_marked(const t5_plan *plan, const t5_units *units, char **out, size_t *out_bytes, t5_error *err)
+{
+    t5_buffer joined = {0};
+    t5_status status = t5_marked_join(plan, units, &joined, err);
+    if (status == T5_OK) status = t5_buffer_append(&joined, "", 1, err);
+    if (status != T5_OK) {
+        t5_buffer_deinit(&joined);
+        return status;
+    }
+    *out = joined.bytes;
+    *out_bytes = joined.n_bytes - 1;
+    return T5_OK;
+}
+
 t5_status t5_join(const t5_text *text, const t5_plan *plan, const t5_units *units, int32_t i_result, char **out,
                   size_t *out_bytes, t5_error *err)
 {
     char *joined = NULL;
     size_t n_bytes = 0;
+    if (plan->markup != NULL) return join_marked(plan, units, out, out_bytes, err);
     FILE *stream = open_memstream(&joined, &n_bytes);
     if (stream == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "a translation of %zu bytes", text->n_bytes);
     for (size_t i = 0; i < plan->sentences.n_spans; i++) {

@@ -4,6 +4,7 @@
 
 #include "base/utf8.h"
 #include "text/placeholders.h"
+#include "translate/marked.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -97,6 +98,12 @@ static t5_status explain_too_long(t5_units *units, const t5_pair *pair, t5_error
     return T5_FAIL(err, T5_ERR_ARG, "the text has a character of more than %d tokens", units->ids_max);
 }
 
+static t5_status split_text(const t5_text *text, t5_split split, t5_plan *plan, t5_error *err)
+{
+    if (plan->markup != NULL) return t5_marked_split(plan, split, err);
+    return t5_sentences_split(text->text, text->n_bytes, plan->route.source, split, &plan->sentences, err);
+}
+
 static void use_unit(t5_unit *unit)
 {
     t5_placeholder first;
@@ -109,18 +116,20 @@ t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_split spl
 {
     t5_status status = T5_OK;
     bool all_fit = true;
+    t5_text plain = *text;
     *out = (t5_plan){0};
     const size_t n_valid = t5_utf8_valid_prefix(text->text, text->n_bytes);
     if (n_valid < text->n_bytes) return T5_FAIL(err, T5_ERR_ARG, "the text is not valid UTF-8 at byte %zu", n_valid);
-    T5_TRY(t5_route_find(t, text, &out->route, err));
+    if (text->markup != NULL) T5_TRY(t5_marked_open(text, out, &plain, err));
+    T5_TRY(t5_route_find(t, &plain, &out->route, err));
     if (out->route.pair == NULL) goto out;
 
-    T5_TRY(t5_sentences_split(text->text, text->n_bytes, out->route.source, split, &out->sentences, err));
-    T5_TRY(set_apart(text, units, out, err));
-    T5_TRY(link_units(text, units, out, &all_fit, err));
+    T5_TRY(split_text(&plain, split, out, err));
+    T5_TRY(set_apart(&plain, units, out, err));
+    T5_TRY(link_units(&plain, units, out, &all_fit, err));
     if (!all_fit) {
-        T5_TRY(cut_sentences(text, units, out, err));
-        T5_TRY(link_units(text, units, out, &all_fit, err));
+        T5_TRY(cut_sentences(&plain, units, out, err));
+        T5_TRY(link_units(&plain, units, out, &all_fit, err));
     }
     if (!all_fit) {
         status = explain_too_long(units, out->route.pair, err);
@@ -128,12 +137,15 @@ t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_split spl
     }
     for (size_t i = 0; i < out->sentences.n_spans; i++)
         if (out->units[i] >= 0) use_unit(&units->units[out->units[i]]);
+    if (out->markup != NULL) status = t5_marked_locate(out, units, err);
 out:
     return status;
 }
 
 void t5_plan_deinit(t5_plan *plan)
 {
+    if (plan->markup != NULL) t5_markup_deinit(plan->markup);
+    free(plan->markup);
     t5_sentences_deinit(&plan->sentences);
     free(plan->units);
     *plan = (t5_plan){0};

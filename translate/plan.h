@@ -1,12 +1,14 @@
 /* translate/plan.h: what is to be done with one text of a request: its spans in order, each either a sentence to
  * translate (a unit) or copied as it is. Any thread. */
 #pragma once
+#include "text/markup.h"
 #include "text/sentences.h"
 #include "translate/route.h"
 #include "translate/units.h"
 
 typedef struct {
     t5_route route;
+    t5_markup *markup;      /* NULL: plain text. Else what follows is about its plain text */
     t5_sentences sentences; /* no spans: the text comes back as it is */
     int32_t *units;         /* [sentences.n_spans] index in the request's units, or -1: copied */
 } t5_plan;

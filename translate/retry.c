@@ -48,6 +48,9 @@ t5_status t5_retry_whole(const t5_retry_context *c, t5_unit *unit, t5_error *err
     if (status != T5_OK) return status;
     t5_sequence *seq = &unit->retry->seqs[0];
     t5_translation_fill(c->translator, c->request, unit->ids, unit->n_ids, seq);
+    seq->wants_alignment = unit->live.seq.wants_alignment;
+    seq->align_begin = unit->live.seq.align_begin;
+    seq->align_end = unit->live.seq.align_end;
     const bool is_bytes = t5_tokenizer_is_bytes(c->translator->tokenizer);
     t5_decoding *d = &seq->decoding;
     d->do_sample = false;

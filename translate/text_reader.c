@@ -3,6 +3,7 @@
 
 #include "base/utf8.h"
 #include "translate/join.h"
+#include "translate/marked.h"
 
 void t5_text_reader_deinit(t5_text_reader *r)
 {
@@ -69,12 +70,21 @@ out:
     return status;
 }
 
+/* A tag may stand anywhere in its sentence until that is whole; and nothing is taken back. */
+static t5_status read_marked(const t5_plan *plan, const t5_units *units, t5_buffer *out, bool *out_is_over,
+                             t5_error *err)
+{
+    *out_is_over = t5_marked_is_over(plan, units);
+    return *out_is_over ? t5_marked_join(plan, units, out, err) : T5_OK;
+}
+
 t5_status t5_text_read(t5_text_reader *r, const t5_text *text, const t5_plan *plan, t5_units *units, t5_buffer *out,
                        bool *out_is_over, t5_error *err)
 {
     const size_t n_spans = plan->sentences.n_spans;
     *out_is_over = true;
     if (n_spans == 0) return t5_buffer_append(out, text->text, text->n_bytes, err);
+    if (plan->markup != NULL) return read_marked(plan, units, out, out_is_over, err);
     while (r->i_span < n_spans) {
         const t5_status status = read_span(r, text, plan, units, out, out_is_over, err);
         if (status != T5_OK || !*out_is_over) return status;

@@ -1,7 +1,7 @@
 /* translate/text_reader.h: one text of a request, read while its sentences are translated. The sentence that comes
  * first is read as its tokens become certain, those behind it, and any with placeholders, when it is over; what stands
- * between them is copied. All
- * that is read, put together, is what t5_join() gives in the end. One thread at a time. */
+ * between them is copied. A text with markup is read when all of it is over. All that is read, put together, is what
+ * t5_join() gives in the end. One thread at a time. */
 #pragma once
 #include "translate/live.h"
 #include "translate/plan.h"

@@ -10,6 +10,7 @@
 #pragma once
 #include "device/device.h"
 #include "engine/engine.h"
+#include "text/markup.h"
 #include "text/sentences.h"
 #include "translate/profile.h"
 
@@ -58,6 +59,9 @@ typedef struct {
     size_t n_bytes;
     const char *source; /* public code, or "auto" */
     const char *target; /* public code; same as source: the text comes back as it is */
+    /* NULL: plain text. Else it has tags, which the translation gets too; alternatives have to do without, so there are
+     * none. Borrowed like the text. */
+    const t5_markup_options *markup;
 } t5_text;
 
 typedef struct {

@@ -21,6 +21,7 @@ void t5_units_deinit(t5_units *u)
         t5_retry_destroy(unit->retry);
         t5_sequence_deinit(&unit->live.seq);
         free(unit->ids);
+        free(unit->spans);
     }
     free(u->units);
     free(u->buckets);
@@ -74,8 +75,8 @@ static t5_status make_room(t5_units *u, t5_error *err)
     return T5_OK;
 }
 
-t5_status t5_units_encode(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t **out,
-                          int32_t *out_n, t5_error *err)
+/* u->prompted = prompt + sentence. */
+static t5_status put_prompt(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, t5_error *err)
 {
     const size_t prompt_bytes = strlen(pair->prompt);
     const size_t needed_bytes = prompt_bytes + n_bytes;
@@ -87,7 +88,38 @@ t5_status t5_units_encode(t5_units *u, const t5_pair *pair, const char *text, si
     }
     memcpy(u->prompted, pair->prompt, prompt_bytes);
     memcpy(u->prompted + prompt_bytes, text, n_bytes);
-    return t5_tokenizer_encode_alloc(u->tokenizer, u->prompted, needed_bytes, INT32_MAX, out, out_n, err);
+    return T5_OK;
+}
+
+t5_status t5_units_encode(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t **out,
+                          int32_t *out_n, t5_error *err)
+{
+    const t5_status status = put_prompt(u, pair, text, n_bytes, err);
+    if (status != T5_OK) return status;
+    return t5_tokenizer_encode_alloc(u->tokenizer, u->prompted, strlen(pair->prompt) + n_bytes, INT32_MAX, out, out_n,
+                                     err);
+}
+
+t5_status t5_units_locate(t5_units *u, int32_t i_unit, t5_error *err)
+{
+    t5_unit *unit = &u->units[i_unit];
+    const size_t prompt_bytes = strlen(unit->pair->prompt);
+    t5_sequence *seq = &unit->live.seq;
+    T5_ASSERT(unit->ids != NULL);
+    if (unit->spans != NULL) return T5_OK;
+    t5_token_span *spans = malloc((size_t)unit->n_ids * sizeof *spans);
+    if (spans == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d tokens", unit->n_ids);
+    unit->spans = spans;
+    t5_status status = put_prompt(u, unit->pair, unit->text, unit->n_bytes, err);
+    if (status != T5_OK) return status;
+    status =
+        t5_tokenizer_encode_spans(u->tokenizer, u->prompted, prompt_bytes + unit->n_bytes, spans, unit->n_ids, err);
+    seq->wants_alignment = true;
+    seq->align_end = unit->n_ids - 1; /* without eos */
+    while (seq->align_begin < seq->align_end && spans[seq->align_begin].end <= prompt_bytes)
+        seq->align_begin++;
+    if (seq->align_begin == seq->align_end) seq->align_begin = 0;
+    return status;
 }
 
 t5_status t5_units_get(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t *out_index,

@@ -25,6 +25,8 @@ struct t5_unit {
     bool is_too_long; /* more than ids_max tokens */
     bool is_used;     /* some text contains it; else it was only tried and then cut */
     bool has_placeholders;
+    /* Unless NULL: its tokens will be aligned. [n_ids] what they stand for in prompt + sentence. */
+    t5_token_span *spans;
     t5_live_sequence live;
 
     /* Results, once translated, best first. */
@@ -53,6 +55,8 @@ void t5_units_deinit(t5_units *u); /* accepts a zeroed one */
  * valid until the next call. */
 t5_status t5_units_get(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t *out_index,
                        t5_error *err);
+/* Fills the spans of a unit that has ids, and asks for its alignment to the tokens behind the prompt. */
+t5_status t5_units_locate(t5_units *u, int32_t i_unit, t5_error *err);
 /* Number of tokens of a sentence with its prompt and eos, without keeping it. */
 t5_status t5_units_count(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t *out_n,
                          t5_error *err);

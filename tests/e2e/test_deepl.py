@@ -96,7 +96,7 @@ class DeepL(unittest.TestCase):
         self.refused("Value for 'source_lang' not supported.", source_lang="XX")
         self.refused("Target language 'DE' doesn't support formality.", formality="more")
         self.refused("Value for 'formality' not supported.", formality="rude")
-        self.refused("Value for 'tag_handling' not supported.", tag_handling="xml")
+        self.refused("Value for 'tag_handling' not supported.", tag_handling="sgml")
         self.refused("Value for 'glossary_id' not supported.", glossary_id="6b1ab3f8")
         self.refused("Value for 'split_sentences' not supported.", split_sentences="2")
         self.refused("A text has 3001 characters, at most 3000 are taken", text=["a" * 3001])

@@ -116,7 +116,7 @@ CASES = [
     (200, "", "region and case", js({"source": "en_US", "target": "DE-at"})),
     (400, "English (en) is not available as a target language from German (de)", "no such pair",
      js({"source": "de", "target": "en"})),
-    (400, "html format is not supported", "html", js({"format": "html"})),
+    (400, "xml format is not supported", "xml", js({"format": "xml"})),
     (400, "xml format is not supported", "xml", js({"format": "xml"})),
     (400, "is not supported", "language with quotes and newline", js({"target": 'a"\n<b>'})),
     (400, "is not supported", "language of 10 kB", js({"target": "ä" * 10000})),
