@@ -40,7 +40,7 @@ typedef struct {
     int32_t slots[SOURCES_MAX];
 } bench;
 
-static const char *const type_names[] = {"auto", "float32", "float16", "bfloat16", "int8"};
+static const char *const type_names[] = {"auto", "float32", "float16", "bfloat16", "int8", "int4"};
 
 static t5_status parse(int argc, char **argv, options *opt, t5_error *err)
 {

@@ -71,7 +71,8 @@ static const struct {
 } storages[] = {{"float32", T5_COMPUTE_F32, 4.0},
                 {"float16", T5_COMPUTE_F16, 2.0},
                 {"bfloat16", T5_COMPUTE_BF16, 2.0},
-                {"int8", T5_COMPUTE_INT8, 1.0}};
+                {"int8", T5_COMPUTE_INT8, 1.0},
+                {"int4", T5_COMPUTE_INT4, 0.5625}};
 
 int main(int argc, char **argv)
 {

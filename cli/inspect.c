@@ -110,18 +110,29 @@ static json_t *decoding_json(const t5_decoding *d)
     return object;
 }
 
+/* Absent from the report of weights that are not quantised. */
+static json_t *quantization_json(const t5_weights_summary *summary)
+{
+    if (!t5_dtype_is_quantized(summary->dtype)) return NULL;
+    json_t *how = json_pack("{s:i, s:s}", "bits", summary->dtype == T5_I8 ? 8 : 4, "scale_for_each",
+                            summary->dtype == T5_I8 ? "row" : "group of a row");
+    if (summary->dtype == T5_I4) json_object_set_new(how, "group", json_integer(T5_INT4_GROUP));
+    return how;
+}
+
 static json_t *report_json(const folder *f)
 {
     t5_weights_summary summary;
     t5_weights_summarize(f->weights, &summary);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:o, s:{s:i, s:i, s:i}, s:{s:s, s:i}, s:o, s:o, s:o, s:o}",
-                     "name", f->profile.name, "family", family_name(f), "model_type", f->hp.family, "format",
-                     summary.format, "dtype", t5_dtype_name(summary.dtype), "n_params", (json_int_t)summary.n_params,
-                     "n_tensors", summary.n_tensors, "sizes", sizes_json(&f->hp), "special_ids", "pad", f->hp.pad_id,
-                     "eos", f->hp.eos_id, "start", f->hp.start_id, "tokenizer", "kind", t5_tokenizer_kind(f->tokenizer),
-                     "n_pieces", t5_tokenizer_vocab_live(f->tokenizer), "memory", memory_json(&f->hp, &summary),
-                     "languages", languages_json(&f->profile), "pairs", pairs_json(&f->profile), "decoding",
-                     decoding_json(&f->profile.defaults));
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:o*, s:I, s:i, s:o, s:{s:i, s:i, s:i}, s:{s:s, s:i}, s:o, s:o, s:o, s:o}", "name",
+        f->profile.name, "family", family_name(f), "model_type", f->hp.family, "format", summary.format, "dtype",
+        t5_dtype_name(summary.dtype), "quantization", quantization_json(&summary), "n_params",
+        (json_int_t)summary.n_params, "n_tensors", summary.n_tensors, "sizes", sizes_json(&f->hp), "special_ids", "pad",
+        f->hp.pad_id, "eos", f->hp.eos_id, "start", f->hp.start_id, "tokenizer", "kind",
+        t5_tokenizer_kind(f->tokenizer), "n_pieces", t5_tokenizer_vocab_live(f->tokenizer), "memory",
+        memory_json(&f->hp, &summary), "languages", languages_json(&f->profile), "pairs", pairs_json(&f->profile),
+        "decoding", decoding_json(&f->profile.defaults));
 }
 
 static void print_scalar(const json_t *value)

@@ -14,6 +14,7 @@ static const struct {
     {"score", t5_command_score, "log-probability of given targets"},
     {"tokenize", t5_command_tokenize, "text to token ids, and back"},
     {"inspect", t5_command_inspect, "what a model folder holds"},
+    {"quantize", t5_command_quantize, "write a model folder with weights of 8 or 4 bits"},
     {"bench", t5_command_bench, "measure the speed of a model on this machine"},
 };
 

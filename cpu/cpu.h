@@ -7,7 +7,14 @@ T5_C_BEGIN
 /* Plain C, one thread, readable: the definition of right. Other backends are compared with it. */
 t5_status t5_cpu_ref_create(t5_backend **out, t5_error *err);
 
-typedef enum { T5_COMPUTE_AUTO, T5_COMPUTE_F32, T5_COMPUTE_F16, T5_COMPUTE_BF16, T5_COMPUTE_INT8 } t5_compute_type;
+typedef enum {
+    T5_COMPUTE_AUTO,
+    T5_COMPUTE_F32,
+    T5_COMPUTE_F16,
+    T5_COMPUTE_BF16,
+    T5_COMPUTE_INT8,
+    T5_COMPUTE_INT4
+} t5_compute_type;
 
 typedef struct {
     int32_t n_threads;            /* 0: one per core */

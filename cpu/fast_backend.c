@@ -46,6 +46,7 @@ static void fast_destroy(t5_backend *b)
     free(f->normed);
     free(f->rows8);
     free(f->row_scales);
+    free(f->group_sums);
     free(f->thread_scratch);
     free(f);
 }
@@ -185,6 +186,7 @@ typedef struct {
     uint8_t *rows8; /* NULL: float32 */
     size_t rows8_stride;
     float *row_scales;
+    int32_t *group_sums; /* NULL: int8 */
 } preparation;
 
 static void prepare_rows(void *ctx, int32_t i_task, int32_t i_thread)
@@ -200,8 +202,11 @@ static void prepare_rows(void *ctx, int32_t i_task, int32_t i_thread)
             p->kernels->norm_row(x, p->gain, p->eps, p->d, y);
             x = y;
         }
-        if (p->rows8 != NULL)
-            p->row_scales[r] = p->kernels->quantize_row(x, p->d, p->rows8 + (size_t)r * p->rows8_stride);
+        if (p->rows8 == NULL) continue;
+        uint8_t *q = p->rows8 + (size_t)r * p->rows8_stride;
+        p->row_scales[r] = p->kernels->quantize_row(x, p->d, q);
+        if (p->group_sums != NULL)
+            p->kernels->center_row(q, p->d, p->group_sums + (size_t)r * (p->rows8_stride / T5_INT4_GROUP));
     }
 }
 
@@ -210,7 +215,7 @@ static t5_status prepare(t5_fast *f, const t5_linear_args *args, t5_gemm *g, t5_
 {
     t5_status status = T5_OK;
     const size_t n_rows = (size_t)args->n_rows;
-    const bool is_int8 = g->w.storage == T5_STORE_INT8;
+    const bool is_int4 = g->w.storage == T5_STORE_INT4, is_int8 = is_int4 || g->w.storage == T5_STORE_INT8;
     g->x = args->x;
     if (args->norm_gain == NULL && !is_int8) return T5_OK;
     preparation p = {.kernels = f->kernels,
@@ -224,13 +229,19 @@ static t5_status prepare(t5_fast *f, const t5_linear_args *args, t5_gemm *g, t5_
         g->x = p.normed = f->normed;
     }
     if (is_int8) {
-        p.rows8_stride = ((size_t)g->d_in + T5_QUAD - 1) / T5_QUAD * T5_QUAD;
+        const size_t step = is_int4 ? T5_INT4_GROUP : T5_QUAD;
         const size_t n_rows8 = (n_rows + T5_ROWS8_STEP - 1) / T5_ROWS8_STEP * T5_ROWS8_STEP;
+        p.rows8_stride = ((size_t)g->d_in + step - 1) / step * step;
         T5_TRY(grow((void **)&f->rows8, &f->rows8_bytes, n_rows8 * p.rows8_stride, err));
         T5_TRY(grow((void **)&f->row_scales, &f->row_scales_bytes, n_rows * sizeof(float), err));
         p.rows8 = f->rows8;
         p.row_scales = f->row_scales;
         g->x8 = (t5_rows8){.q = f->rows8, .stride = p.rows8_stride, .scales = f->row_scales};
+    }
+    if (is_int4) {
+        const size_t n_sums = n_rows * (p.rows8_stride / T5_INT4_GROUP);
+        T5_TRY(grow((void **)&f->group_sums, &f->group_sums_bytes, n_sums * sizeof(int32_t), err));
+        g->x8.group_sums = p.group_sums = f->group_sums;
     }
     t5_threads_run(f->threads, (args->n_rows + COPY_ROWS_PER_TASK - 1) / COPY_ROWS_PER_TASK, prepare_rows, &p);
 out:
@@ -336,7 +347,7 @@ static const char *type_name(t5_compute_type type)
 {
     static const char *const names[] = {
         [T5_COMPUTE_AUTO] = "weights as stored", [T5_COMPUTE_F32] = "float32", [T5_COMPUTE_F16] = "float16",
-        [T5_COMPUTE_BF16] = "bfloat16",          [T5_COMPUTE_INT8] = "int8",
+        [T5_COMPUTE_BF16] = "bfloat16",          [T5_COMPUTE_INT8] = "int8",   [T5_COMPUTE_INT4] = "int4",
     };
     return names[type];
 }

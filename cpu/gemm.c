@@ -192,11 +192,31 @@ static void run_tile8(const t5_gemm *g, const t5_panels *w, const place *at, flo
     tile_int8(&t, at->n_rows, at->n_panels);
 }
 
+static void run_tile4(const t5_gemm *g, const t5_panels *w, const place *at, float *out, size_t out_stride)
+{
+    const size_t n_groups = g->x8.stride / T5_INT4_GROUP, group_bytes = T5_INT4_GROUP_BYTES(PANEL);
+    t5_tile4 t = {.x = g->x8.q + (size_t)at->i_row * g->x8.stride,
+                  .x_stride = g->x8.stride,
+                  .x_scales = g->x8.scales + at->i_row,
+                  .x_sums = g->x8.group_sums + (size_t)at->i_row * n_groups,
+                  .w = (const uint8_t *)w->panels + (size_t)at->i_panel * n_groups * group_bytes,
+                  .n_groups = (int32_t)n_groups,
+                  .out = out,
+                  .out_stride = out_stride};
+    const size_t steps = INT4_BLOCKS * AHEAD_STEP; /* of a group: look_ahead() thinks in rows */
+    look_ahead(at, t.w, n_groups * steps, group_bytes / steps, &t.ahead, &t.ahead_lines);
+    tile_int4(&t, at->n_rows, at->n_panels);
+}
+
 /* out[n_rows][n_panels * PANEL of out_stride] = x w^T, unscaled. */
 static void run_tile(const t5_gemm *g, const t5_panels *w, const place *at, float *out, size_t out_stride)
 {
     if (w->storage == T5_STORE_INT8) {
         run_tile8(g, w, at, out, out_stride);
+        return;
+    }
+    if (w->storage == T5_STORE_INT4) {
+        run_tile4(g, w, at, out, out_stride);
         return;
     }
     const size_t n_k = (size_t)g->d_in;

@@ -61,6 +61,7 @@ const t5_kernels T5_ISA_NAME(t5_kernels) = {
     .gemm = kernel_gemm,
     .norm_row = kernel_norm_row,
     .quantize_row = kernel_quantize_row,
+    .center_row = kernel_center_row,
     .attend = kernel_attend,
     .attend_source = kernel_attend_source,
     .attend_source_scratch = kernel_attend_source_scratch,

@@ -7,11 +7,15 @@
  * batch. */
 #pragma once
 #include "model/backend.h"
+#include "model/quantize.h"
 
 /* How the elements of a packed matrix are stored. */
-typedef enum { T5_STORE_F32, T5_STORE_F16, T5_STORE_BF16, T5_STORE_INT8 } t5_storage;
+typedef enum { T5_STORE_F32, T5_STORE_F16, T5_STORE_BF16, T5_STORE_INT8, T5_STORE_INT4 } t5_storage;
 
-/* int8 panels are [n_panels][d_in / 4][panel][4], d_in rounded up to T5_QUAD: four products of one column side by side,
+/* int4 panels are [n_panels][groups of d_in]: bfloat16 scales [panel], then [T5_INT4_GROUP / 8][panel][4] bytes: byte j
+ * of a block holds weight j of a column in its low half and weight 4 + j in its high half, each with 8 added.
+ *
+ * int8 panels are [n_panels][d_in / 4][panel][4], d_in rounded up to T5_QUAD: four products of one column side by side,
  * as the machine's instruction adds them. Column c stands for its integers times column_scales[c]. */
 typedef struct {
     const void *panels;
@@ -23,19 +27,21 @@ typedef struct {
 
 #define T5_QUAD 4        /* d_in of int8 rows is a multiple */
 #define T5_ROWS8_STEP 16 /* memory of int8 rows is whole steps: a kernel may read rows past the last, for nothing */
+#define T5_INT4_GROUP_BYTES(panel) ((size_t)(panel) * (sizeof(uint16_t) + T5_INT4_GROUP / 2))
 #define T5_LINE_BYTES 64 /* of the cache; areas start at a line */
 
-/* Rows in 8 bits: x = (q - 128) * scale of the row. */
+/* Rows in 8 bits: x = (q - 128) * scale of the row; for int4 weights q is a signed byte, x = q * scale. */
 typedef struct {
-    const uint8_t *q;    /* [n_rows][stride] */
-    size_t stride;       /* d_in rounded up to T5_QUAD */
-    const float *scales; /* [n_rows] */
+    const uint8_t *q;          /* [n_rows][stride] */
+    size_t stride;             /* d_in rounded up to T5_QUAD; for int4 to T5_INT4_GROUP */
+    const float *scales;       /* [n_rows] */
+    const int32_t *group_sums; /* int4: [n_rows][groups of d_in] */
 } t5_rows8;
 
 /* y[r] = act(x[r] w^T) [* (x[r] w_up^T)] [+ y[r]]. */
 typedef struct {
     const float *x; /* [n_rows][d_in] */
-    t5_rows8 x8;    /* the same for int8 weights */
+    t5_rows8 x8;    /* the same for int8 and int4 weights */
     float *y;       /* [n_rows][d_out] */
     int32_t d_in, d_out;
     t5_panels w;
@@ -87,6 +93,8 @@ typedef struct {
     /* q[i] = 128 + round(x[i] / scale) with scale = max |x| / 127, 128 up to the next T5_QUAD. Returns the scale: NaN
      * when a value is not finite, so that the products are NaN. */
     float (*quantize_row)(const float *x, int32_t d, uint8_t *q);
+    /* Makes that row one for int4 weights: takes the 128 off, fills the last group with zeros, adds up each group. */
+    void (*center_row)(uint8_t *q, int32_t d, int32_t *sums);
     void (*attend)(const t5_attend *a);
     void (*attend_source)(const t5_attend_source *a);
     size_t (*attend_source_scratch)(int32_t len, int32_t d_kv);

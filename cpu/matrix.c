@@ -2,6 +2,7 @@
 #include "cpu/matrix.h"
 
 #include "base/assert.h"
+#include "model/quantize.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -22,7 +23,9 @@ typedef struct {
     size_t panel_bytes;
     float *column_scales; /* int8 only, as in t5_panels */
     int32_t *column_sums;
-    float *rows;               /* [n_threads][d_in] */
+    float *rows;   /* [n_threads][d_in] */
+    int8_t *rows8; /* [n_threads][rows8_bytes] a row's integers, and the scales of its groups */
+    size_t rows8_bytes;
     _Atomic bool is_too_large; /* a weight that float16 can't hold */
 } packing;
 
@@ -37,9 +40,11 @@ static size_t column_bytes(t5_storage storage, int32_t d_in)
     case T5_STORE_BF16:
         return n * sizeof(uint16_t);
     case T5_STORE_INT8:
+        return (n + T5_QUAD - 1) / T5_QUAD * T5_QUAD;
+    case T5_STORE_INT4:
         break;
     }
-    return (n + T5_QUAD - 1) / T5_QUAD * T5_QUAD;
+    return (n + T5_INT4_GROUP - 1) / T5_INT4_GROUP * T5_INT4_GROUP_BYTES(1);
 }
 
 static t5_dtype dtype_of_all(const t5_tensor *parts, int32_t n_parts)
@@ -52,21 +57,29 @@ static t5_dtype dtype_of_all(const t5_tensor *parts, int32_t n_parts)
 
 static t5_storage choose_storage(const t5_kernels *kernels, t5_compute_type type, t5_dtype dtype)
 {
-    if (type == T5_COMPUTE_INT8) return T5_STORE_INT8;
+    if (type == T5_COMPUTE_INT8 || (type == T5_COMPUTE_AUTO && dtype == T5_I8)) return T5_STORE_INT8;
+    if (type == T5_COMPUTE_INT4 || (type == T5_COMPUTE_AUTO && dtype == T5_I4)) return T5_STORE_INT4;
     const bool is_f16 = type == T5_COMPUTE_F16 || (type == T5_COMPUTE_AUTO && dtype == T5_F16);
     const bool is_bf16 = type == T5_COMPUTE_BF16 || (type == T5_COMPUTE_AUTO && dtype == T5_BF16);
     if (is_f16 && kernels->has_f16) return T5_STORE_F16;
     return is_bf16 ? T5_STORE_BF16 : T5_STORE_F32;
 }
 
+/* Makes `i_row` a row of the part that is returned. */
+static const t5_tensor *find_part(const packing *p, int32_t *inout_row)
+{
+    const t5_tensor *part = p->parts;
+    while (*inout_row >= part->n_rows) {
+        *inout_row -= part->n_rows;
+        part++;
+    }
+    return part;
+}
+
 /* Row `i_row` of the stacked parts, rounded to the type that was asked for. */
 static void read_row(packing *p, int32_t i_row, float *row)
 {
-    const t5_tensor *part = p->parts;
-    while (i_row >= part->n_rows) {
-        i_row -= part->n_rows;
-        part++;
-    }
+    const t5_tensor *part = find_part(p, &i_row);
     t5_tensor_row_f32(part, i_row, row);
     if (p->type != T5_COMPUTE_F16) return;
     for (int32_t k = 0; k < p->d_in; k++) {
@@ -76,24 +89,27 @@ static void read_row(packing *p, int32_t i_row, float *row)
     }
 }
 
-/* Column c of the panel in 8 bits: round(row / scale) with scale = max |row| / 127. `column` counts over all panels. */
-static void put_column_int8(packing *p, char *panel, int32_t c, size_t column, const float *row)
+/* The same as integers, those of the file where it has them. Returns their scale. */
+static float read_row_int8(packing *p, int32_t i_row, float *row, int8_t *q)
 {
-    float max = 0.0f;
-    float zero = 0.0f; /* NaN once a weight is not finite, which a maximum would pass over */
-    for (int32_t k = 0; k < p->d_in; k++) {
-        max = fmaxf(max, fabsf(row[k]));
-        zero += 0.0f * row[k];
+    const t5_tensor *part = find_part(p, &i_row);
+    if (part->dtype == T5_I8) {
+        memcpy(q, (const int8_t *)part->data + (size_t)i_row * (size_t)p->d_in, (size_t)p->d_in);
+        return t5_tensor_row_scale(part, i_row);
     }
-    const float inverse = max > 0.0f ? 127.0f / max : 0.0f;
+    t5_tensor_row_f32(part, i_row, row);
+    return t5_quantize_int8(row, p->d_in, q);
+}
+
+/* Column c of the panel; `column` counts over all panels. */
+static void put_column_int8(packing *p, char *panel, int32_t c, size_t column, const int8_t *q)
+{
     int32_t sum = 0;
     for (int32_t k = 0; k < p->d_in; k++) {
-        const int32_t q = (int32_t)lrintf(row[k] * inverse);
         const size_t quad = (size_t)(k / T5_QUAD) * (size_t)p->panel + (size_t)c;
-        panel[quad * T5_QUAD + (size_t)(k % T5_QUAD)] = (char)q;
-        sum += q;
+        panel[quad * T5_QUAD + (size_t)(k % T5_QUAD)] = (char)q[k];
+        sum += q[k];
     }
-    p->column_scales[column] = (max / 127.0f + zero) * p->scale;
     p->column_sums[column] = sum;
 }
 
@@ -114,8 +130,70 @@ static void put_column(const packing *p, char *panel, int32_t c, const float *ro
             u16[k * step] = t5_f32_to_bf16(row[k]);
             break;
         case T5_STORE_INT8:
+        case T5_STORE_INT4:
             break;
         }
+    }
+}
+
+static void pack_panel_int8(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    packing *p = ctx;
+    float *row = p->rows + (size_t)i_thread * (size_t)p->d_in;
+    int8_t *q = p->rows8 + (size_t)i_thread * p->rows8_bytes;
+    char *panel = p->panels + (size_t)i_task * p->panel_bytes;
+    memset(panel, 0, p->panel_bytes);
+    for (int32_t c = 0; c < p->panel; c++) {
+        const int32_t i_row = i_task * p->panel + c;
+        if (i_row >= p->d_out) break; /* scales and sums are 0 */
+        p->column_scales[i_row] = read_row_int8(p, i_row, row, q) * p->scale;
+        put_column_int8(p, panel, c, (size_t)i_row, q);
+    }
+}
+
+/* Row `i_row` of the stacked parts in 4 bits, a byte each, those of the file where it has them. */
+static void read_row_int4(packing *p, int32_t i_row, float *row, uint8_t *q, uint16_t *scales)
+{
+    const t5_tensor *part = find_part(p, &i_row);
+    if (part->dtype != T5_I4) {
+        t5_tensor_row_f32(part, i_row, row);
+        t5_quantize_int4(row, p->d_in, q, scales);
+        return;
+    }
+    const size_t n_bytes = t5_tensor_row_bytes(part), n_groups = (size_t)t5_tensor_groups(part);
+    const uint8_t *packed = (const uint8_t *)part->data + (size_t)i_row * n_bytes;
+    for (size_t i = 0; i < n_bytes; i++) {
+        q[2 * i] = packed[i] & 15;
+        q[2 * i + 1] = packed[i] >> 4;
+    }
+    memcpy(scales, (const char *)part->scales + (size_t)i_row * n_groups * sizeof *scales, n_groups * sizeof *scales);
+}
+
+/* Column c of one group of a panel. */
+static void put_group_int4(const packing *p, uint8_t *group, int32_t c, const uint8_t *q, uint16_t scale)
+{
+    uint8_t *block = group + (size_t)p->panel * sizeof scale + (size_t)c * T5_QUAD;
+    memcpy(group + (size_t)c * sizeof scale, &scale, sizeof scale);
+    for (int32_t i = 0; i < T5_INT4_GROUP; i += 2 * T5_QUAD, block += (size_t)p->panel * T5_QUAD) {
+        for (int32_t j = 0; j < T5_QUAD; j++)
+            block[j] = (uint8_t)(q[i + j] | q[i + T5_QUAD + j] << 4);
+    }
+}
+
+static void pack_panel_int4(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    packing *p = ctx;
+    const int32_t n_groups = (p->d_in + T5_INT4_GROUP - 1) / T5_INT4_GROUP;
+    const size_t group_bytes = T5_INT4_GROUP_BYTES(p->panel);
+    float *row = p->rows + (size_t)i_thread * (size_t)p->d_in;
+    uint8_t *q = (uint8_t *)p->rows8 + (size_t)i_thread * p->rows8_bytes;
+    uint16_t *scales = (uint16_t *)(void *)(q + (size_t)n_groups * T5_INT4_GROUP);
+    uint8_t *panel = (uint8_t *)p->panels + (size_t)i_task * p->panel_bytes;
+    memset(panel, 0, p->panel_bytes);
+    for (int32_t c = 0; c < p->panel && i_task * p->panel + c < p->d_out; c++) {
+        read_row_int4(p, i_task * p->panel + c, row, q, scales);
+        for (int32_t g = 0; g < n_groups; g++)
+            put_group_int4(p, panel + (size_t)g * group_bytes, c, q + (size_t)g * T5_INT4_GROUP, scales[g]);
     }
 }
 
@@ -124,7 +202,6 @@ static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
     packing *p = ctx;
     float *row = p->rows + (size_t)i_thread * (size_t)p->d_in;
     char *panel = p->panels + (size_t)i_task * p->panel_bytes;
-    if (p->storage == T5_STORE_INT8) memset(panel, 0, p->panel_bytes);
     for (int32_t c = 0; c < p->panel; c++) {
         const int32_t i_row = i_task * p->panel + c;
         if (i_row < p->d_out) {
@@ -132,11 +209,7 @@ static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
         } else {
             memset(row, 0, (size_t)p->d_in * sizeof *row);
         }
-        if (p->storage == T5_STORE_INT8) {
-            put_column_int8(p, panel, c, (size_t)i_row, row);
-        } else {
-            put_column(p, panel, c, row);
-        }
+        put_column(p, panel, c, row);
     }
 }
 
@@ -151,10 +224,18 @@ static void *alloc_panels(size_t n_bytes)
 
 static t5_status fill(packing *p, t5_threads *threads, int32_t n_panels, t5_error *err)
 {
-    p->rows = malloc((size_t)t5_threads_count(threads) * (size_t)p->d_in * sizeof *p->rows);
-    if (p->rows == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: rows of %d columns", p->d_in);
-    t5_threads_run(threads, n_panels, pack_panel, p);
+    const size_t n_threads = (size_t)t5_threads_count(threads), n_groups = (size_t)p->d_in / T5_INT4_GROUP + 1;
+    p->rows8_bytes = n_groups * (T5_INT4_GROUP + sizeof(uint16_t));
+    p->rows = malloc(n_threads * (size_t)p->d_in * sizeof *p->rows);
+    p->rows8 = malloc(n_threads * p->rows8_bytes);
+    const bool has_rows = p->rows != NULL && p->rows8 != NULL;
+    void (*pack)(void *ctx, int32_t i_task, int32_t i_thread) = pack_panel;
+    if (p->storage == T5_STORE_INT8) pack = pack_panel_int8;
+    if (p->storage == T5_STORE_INT4) pack = pack_panel_int4;
+    if (has_rows) t5_threads_run(threads, n_panels, pack, p);
     free(p->rows);
+    free(p->rows8);
+    if (!has_rows) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: rows of %d columns", p->d_in);
     if (atomic_load(&p->is_too_large))
         return T5_FAIL(err, T5_ERR_ARG, "compute type float16 can't hold a weight of this model: use bfloat16");
     return T5_OK;
@@ -222,7 +303,7 @@ t5_status t5_matrix_borrow(const t5_tensor *table, t5_matrix **out, t5_error *er
     m->table = *table;
     m->d_out = table->n_rows;
     m->d_in = table->n_cols;
-    m->n_bytes = (size_t)m->d_out * (size_t)m->d_in * t5_dtype_bytes(table->dtype);
+    m->n_bytes = t5_tensor_bytes(table);
     *out = m;
     return T5_OK;
 }

@@ -51,7 +51,7 @@ static t5_status ref_table_create(t5_backend *b, const t5_tensor *table, t5_matr
     t5_matrix *m = calloc(1, sizeof *m);
     if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "table: %zu bytes", sizeof *m);
     m->tensor = *table;
-    b->weights_bytes += (size_t)table->n_rows * (size_t)table->n_cols * t5_dtype_bytes(table->dtype);
+    b->weights_bytes += t5_tensor_bytes(table);
     *out = m;
     return T5_OK;
 }

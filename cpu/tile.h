@@ -71,12 +71,30 @@ void amx_begin(void);
 void amx_end(void);
 #endif
 
+/* The same with 4-bit weights: rows without 128 added, in groups of T5_INT4_GROUP, and each group's sum. */
+typedef struct {
+    const uint8_t *x; /* signed bytes */
+    size_t x_stride;
+    const float *x_scales;
+    const int32_t *x_sums; /* [n_rows][n_groups] */
+    const uint8_t *w;
+    int32_t n_groups;
+    float *out;
+    size_t out_stride;
+    const char *ahead;
+    int32_t ahead_lines; /* for each block of a group */
+} t5_tile4;
+#define INT4_BLOCKS (T5_INT4_GROUP / (2 * T5_QUAD)) /* of a group: two quads in each byte */
+#define tile_int4 T5_ISA_NAME(t5_tile_int4)
+void tile_int4(const t5_tile4 *t, int32_t n_rows, int32_t n_panels);
+
 #define AHEAD_STEP 4 /* rows of a panel between two looks ahead */
 
 /* Kernels by file, gathered in kernels.c. */
 #define kernel_gemm T5_ISA_NAME(t5_kernel_gemm)
 #define kernel_norm_row T5_ISA_NAME(t5_kernel_norm_row)
 #define kernel_quantize_row T5_ISA_NAME(t5_kernel_quantize_row)
+#define kernel_center_row T5_ISA_NAME(t5_kernel_center_row)
 #define kernel_attend T5_ISA_NAME(t5_kernel_attend)
 #define kernel_attend_source T5_ISA_NAME(t5_kernel_attend_source)
 #define kernel_attend_source_scratch T5_ISA_NAME(t5_kernel_attend_source_scratch)
@@ -86,6 +104,7 @@ void amx_end(void);
 void kernel_gemm(const t5_gemm *g, const t5_gemm_part *part);
 void kernel_norm_row(const float *x, const float *gain, float eps, int32_t d, float *y);
 float kernel_quantize_row(const float *x, int32_t d, uint8_t *q);
+void kernel_center_row(uint8_t *q, int32_t d, int32_t *sums);
 void kernel_attend(const t5_attend *a);
 void kernel_attend_source(const t5_attend_source *a);
 size_t kernel_attend_source_scratch(int32_t len, int32_t d_kv);

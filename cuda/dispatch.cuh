@@ -14,6 +14,9 @@ static inline cudaError_t t5_dispatch(t5_dtype type, const A &args, t5_cuda_stre
         return launcher<half>::run(args, stream);
     case T5_BF16:
         return launcher<__nv_bfloat16>::run(args, stream);
+    case T5_I8:
+    case T5_I4:
+        break; /* weights only, expanded when they are loaded */
     }
     return cudaErrorInvalidValue;
 }

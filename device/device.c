@@ -24,11 +24,8 @@
 static const struct {
     const char *name;
     t5_compute_type type;
-} compute_types[] = {{"auto", T5_COMPUTE_AUTO},
-                     {"float32", T5_COMPUTE_F32},
-                     {"float16", T5_COMPUTE_F16},
-                     {"bfloat16", T5_COMPUTE_BF16},
-                     {"int8", T5_COMPUTE_INT8}};
+} compute_types[] = {{"auto", T5_COMPUTE_AUTO},     {"float32", T5_COMPUTE_F32}, {"float16", T5_COMPUTE_F16},
+                     {"bfloat16", T5_COMPUTE_BF16}, {"int8", T5_COMPUTE_INT8},   {"int4", T5_COMPUTE_INT4}};
 
 static t5_status parse_compute_type(const char *name, t5_compute_type *out, t5_error *err)
 {
@@ -38,7 +35,7 @@ static t5_status parse_compute_type(const char *name, t5_compute_type *out, t5_e
         return T5_OK;
     }
     char quoted[64];
-    return T5_FAIL(err, T5_ERR_ARG, "compute type %s is not one of auto, float32, float16, bfloat16, int8",
+    return T5_FAIL(err, T5_ERR_ARG, "compute type %s is not one of auto, float32, float16, bfloat16, int8, int4",
                    t5_log_quote(quoted, sizeof quoted, name));
 }
 

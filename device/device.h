@@ -6,7 +6,7 @@ T5_C_BEGIN
 
 typedef struct {
     const char *device;       /* "auto", "cpu", "cuda", "cuda:N", and for tests "cpu-ref"; t5_devices_open: a list */
-    const char *compute_type; /* "auto", "float32", "float16", "bfloat16", "int8" */
+    const char *compute_type; /* "auto", "float32", "float16", "bfloat16", "int8", "int4" */
     int32_t n_threads;        /* CPU; 0: one per core */
 } t5_device_options;
 

@@ -6,16 +6,16 @@
 #pragma once
 #include "model/backend.h"
 
-/* Raised whenever the layout or the meaning of anything in model/backend.h, search.h or decoding.h changes. A plug-in
- * of another version is refused. */
-#define T5_CUDA_PLUGIN_ABI 6
+/* Raised whenever the layout or the meaning of anything in model/backend.h, search.h, decoding.h or tensor.h changes. A
+ * plug-in of another version is refused. */
+#define T5_CUDA_PLUGIN_ABI 7
 
 #define T5_CUDA_PLUGIN_FILE "libt5cuda.so"
 #define T5_CUDA_PLUGIN_ABI_SYMBOL "t5_cuda_plugin_abi"
 #define T5_CUDA_PLUGIN_CREATE_SYMBOL "t5_cuda_plugin_create"
 
-/* Device number, and "auto", "float32", "float16", "bfloat16" or "int8". T5_ERR_DEVICE says why the device cannot be
- * used: no driver, no such device, no cuBLAS. The backend is destroyed through its ops. */
+/* Device number, and "auto", "float32", "float16", "bfloat16", "int8" or "int4". T5_ERR_DEVICE says why the device
+ * cannot be used: no driver, no such device, no cuBLAS. The backend is destroyed through its ops. */
 typedef t5_status (*t5_cuda_plugin_create_fn)(int device, const char *compute_type, t5_backend **out, t5_error *err);
 
 T5_C_BEGIN

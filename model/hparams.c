@@ -232,6 +232,18 @@ out:
     return status;
 }
 
+/* Other methods keep their weights in layouts of their own, which would look like missing tensors. */
+static t5_status check_quantization(const config_file *file, t5_error *err)
+{
+    const json_t *how = get(file, "quantization_config");
+    if (how == NULL) return T5_OK;
+    const json_t *method = json_object_get(how, "quant_method"), *bits = json_object_get(how, "bits");
+    if (!json_is_string(method) || strcmp(json_string_value(method), "t5serve") != 0)
+        return fail_value(file, "quantization_config.quant_method", method, "\"t5serve\" (made by t5 quantize)", err);
+    if (json_is_integer(bits) && (json_integer_value(bits) == 8 || json_integer_value(bits) == 4)) return T5_OK;
+    return fail_value(file, "quantization_config.bits", bits, "8 or 4", err);
+}
+
 static t5_status read_all(const config_file *file, t5_hparams *hp, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -245,6 +257,7 @@ static t5_status read_all(const config_file *file, t5_hparams *hp, t5_error *err
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: is_encoder_decoder is false: a T5 without decoder cannot generate",
                        file->path);
     }
+    T5_TRY(check_quantization(file, err));
     T5_TRY(read_sizes(file, hp, err));
     T5_TRY(read_buckets(file, hp, err));
     T5_TRY(read_eps(file, hp, err));

@@ -202,6 +202,15 @@ static t5_status load_stack(t5_model *m, bool is_encoder, float out_scale, t5_la
     return status == T5_OK ? load_gain(&l, &t, l.out_scale, out_norm) : status;
 }
 
+/* A quantised folder of a tied model has its head beside the table, which keeps its precision for the look-up; a
+ * backend that multiplies with the table has no use for it. */
+static bool has_own_head(const t5_model *m)
+{
+    const t5_tensor *head = t5_weights_find(m->weights, "lm_head.weight");
+    if (head == NULL || !m->hp.is_tied) return head != NULL;
+    return t5_dtype_is_quantized(head->dtype) && !m->backend->ops->multiplies_tables;
+}
+
 /* shared.weight serves both stacks; some files name it by one of its uses only. *out_scale is what is left to do for
  * the decoder's output: a head that is the table itself cannot be scaled. */
 static t5_status load_embeddings(t5_model *m, float *out_scale, t5_error *err)
@@ -218,7 +227,7 @@ static t5_status load_embeddings(t5_model *m, float *out_scale, t5_error *err)
     t5_status status = t5_weights_get(m->weights, names[i], hp->vocab_size, hp->d_model, &shared, err);
     if (status != T5_OK) return status;
     head = shared;
-    if (!hp->is_tied && t5_weights_find(m->weights, "lm_head.weight") != NULL) {
+    if (has_own_head(m)) {
         status = t5_weights_get(m->weights, "lm_head.weight", hp->vocab_size, hp->d_model, &head, err);
         if (status != T5_OK) return status;
     }

@@ -34,13 +34,13 @@ typedef struct {
 typedef struct {
     const char *name;
     int32_t n_bits;
-    int32_t dtype; /* t5_dtype, or -1 when we do not compute with it */
+    int32_t dtype; /* t5_dtype, or -1 when we do not compute with it. U8 holds T5_I4, two in a byte */
 } dtype_row;
 
 static const dtype_row dtypes[] = {
     {"F32", 32, T5_F32}, {"F16", 16, T5_F16}, {"BF16", 16, T5_BF16}, {"F64", 64, -1},    {"I64", 64, -1},
-    {"I32", 32, -1},     {"I16", 16, -1},     {"I8", 8, -1},         {"U64", 64, -1},    {"U32", 32, -1},
-    {"U16", 16, -1},     {"U8", 8, -1},       {"BOOL", 8, -1},       {"F8_E4M3", 8, -1}, {"F8_E5M2", 8, -1},
+    {"I32", 32, -1},     {"I16", 16, -1},     {"I8", 8, T5_I8},      {"U64", 64, -1},    {"U32", 32, -1},
+    {"U16", 16, -1},     {"U8", 8, T5_I4},    {"BOOL", 8, -1},       {"F8_E4M3", 8, -1}, {"F8_E5M2", 8, -1},
     {"F8_E8M0", 8, -1},  {"C64", 64, -1},     {"F4", 4, -1},         {"F6_E2M3", 6, -1}, {"F6_E3M2", 6, -1},
 };
 
@@ -114,8 +114,8 @@ static t5_status read_tensor(const reader *r, const char *name, const json_t *va
     }
 
     t5_tensor_decl decl = {.name = name, .n_name = strlen(name), .dtype_name = dtype->name};
-    decl.is_float = dtype->dtype >= 0;
-    if (decl.is_float) decl.dtype = (t5_dtype)dtype->dtype;
+    decl.is_read = dtype->dtype >= 0;
+    if (decl.is_read) decl.dtype = (t5_dtype)dtype->dtype;
     int64_t count = 0, n_bits = 0;
     t5_status status = T5_OK;
     T5_TRY(read_shape(r, name, json_object_get(value, "shape"), &decl, &count, err));

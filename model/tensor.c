@@ -24,12 +24,14 @@ static float float_of(uint32_t bits)
 
 size_t t5_dtype_bytes(t5_dtype dtype)
 {
-    return dtype == T5_F32 ? 4 : 2;
+    static const size_t n_bytes[] = {[T5_F32] = 4, [T5_F16] = 2, [T5_BF16] = 2, [T5_I8] = 1};
+    T5_ASSERT((size_t)dtype < T5_COUNT(n_bytes));
+    return n_bytes[dtype];
 }
 
 const char *t5_dtype_name(t5_dtype dtype)
 {
-    static const char *const names[] = {"float32", "float16", "bfloat16"};
+    static const char *const names[] = {"float32", "float16", "bfloat16", "int8", "int4"};
     T5_ASSERT((size_t)dtype < T5_COUNT(names));
     return names[dtype];
 }
@@ -76,18 +78,84 @@ uint16_t t5_f32_to_bf16(float x)
     return (uint16_t)((bits + 0x7fffu + odd) >> 16);
 }
 
-void t5_tensor_row_f32(const t5_tensor *t, int32_t i_row, float *out)
+bool t5_dtype_is_quantized(t5_dtype dtype)
 {
-    T5_ASSERT(i_row >= 0 && i_row < t->n_rows);
-    size_t n_cols = (size_t)t->n_cols;
-    const unsigned char *row = (const unsigned char *)t->data + (size_t)i_row * n_cols * t5_dtype_bytes(t->dtype);
-    if (t->dtype == T5_F32) {
-        memcpy(out, row, n_cols * sizeof *out);
-        return;
-    }
-    for (size_t i = 0; i < n_cols; i++) {
+    return dtype == T5_I8 || dtype == T5_I4;
+}
+
+int32_t t5_tensor_groups(const t5_tensor *t)
+{
+    T5_ASSERT(t->dtype == T5_I4);
+    return t->n_cols / T5_INT4_GROUP + (t->n_cols % T5_INT4_GROUP != 0);
+}
+
+size_t t5_tensor_row_bytes(const t5_tensor *t)
+{
+    if (t->dtype == T5_I4) return (size_t)t5_tensor_groups(t) * T5_INT4_GROUP / 2;
+    return (size_t)t->n_cols * t5_dtype_bytes(t->dtype);
+}
+
+size_t t5_tensor_bytes(const t5_tensor *t)
+{
+    size_t n_bytes = t5_tensor_row_bytes(t);
+    if (t->dtype == T5_I8) n_bytes += sizeof(float);
+    if (t->dtype == T5_I4) n_bytes += (size_t)t5_tensor_groups(t) * sizeof(uint16_t);
+    return (size_t)t->n_rows * n_bytes;
+}
+
+float t5_tensor_row_scale(const t5_tensor *t, int32_t i_row)
+{
+    T5_ASSERT(t->dtype == T5_I8 && i_row >= 0 && i_row < t->n_rows);
+    float scale = 0.0f;
+    memcpy(&scale, (const unsigned char *)t->scales + (size_t)i_row * sizeof scale, sizeof scale);
+    return scale;
+}
+
+static void row_of_halves(const t5_tensor *t, const unsigned char *row, float *out)
+{
+    for (size_t i = 0; i < (size_t)t->n_cols; i++) {
         uint16_t h;
         memcpy(&h, row + 2 * i, sizeof h); /* the file aligns to one byte only */
         out[i] = t->dtype == T5_F16 ? t5_f16_to_f32(h) : t5_bf16_to_f32(h);
+    }
+}
+
+static void row_of_int8(const t5_tensor *t, int32_t i_row, const unsigned char *row, float *out)
+{
+    const float scale = t5_tensor_row_scale(t, i_row);
+    for (int32_t i = 0; i < t->n_cols; i++)
+        out[i] = (float)(int8_t)row[i] * scale;
+}
+
+static void row_of_int4(const t5_tensor *t, int32_t i_row, const unsigned char *row, float *out)
+{
+    const unsigned char *scales =
+        (const unsigned char *)t->scales + (size_t)i_row * (size_t)t5_tensor_groups(t) * sizeof(uint16_t);
+    for (int32_t i = 0; i < t->n_cols; i++) {
+        uint16_t scale;
+        memcpy(&scale, scales + (size_t)(i / T5_INT4_GROUP) * sizeof scale, sizeof scale);
+        const int32_t q = (row[i / 2] >> (i % 2 * 4)) & 15;
+        out[i] = (float)(q - 8) * t5_bf16_to_f32(scale);
+    }
+}
+
+void t5_tensor_row_f32(const t5_tensor *t, int32_t i_row, float *out)
+{
+    T5_ASSERT(i_row >= 0 && i_row < t->n_rows);
+    const unsigned char *row = (const unsigned char *)t->data + (size_t)i_row * t5_tensor_row_bytes(t);
+    switch (t->dtype) {
+    case T5_F32:
+        memcpy(out, row, (size_t)t->n_cols * sizeof *out);
+        break;
+    case T5_F16:
+    case T5_BF16:
+        row_of_halves(t, row, out);
+        break;
+    case T5_I8:
+        row_of_int8(t, i_row, row, out);
+        break;
+    case T5_I4:
+        row_of_int4(t, i_row, row, out);
+        break;
     }
 }

@@ -37,15 +37,16 @@ static bool has_problem(const t5_tensor_decl *decl, char *out, size_t out_bytes)
 {
     if (decl->layout_problem != NULL) {
         snprintf(out, out_bytes, "%s", decl->layout_problem);
-    } else if (!decl->is_float) {
+    } else if (!decl->is_read) {
         snprintf(out, out_bytes, "has dtype %s; float32, float16 and bfloat16 are read", decl->dtype_name);
     } else if (decl->n_dims < 1 || decl->n_dims > 2) {
         snprintf(out, out_bytes, "has %d dimensions; 1 or 2 are read", decl->n_dims);
     } else {
+        const int64_t dim_max = decl->dtype == T5_I4 ? INT32_MAX / 2 : INT32_MAX; /* two elements in a byte */
         for (int32_t i = 0; i < decl->n_dims; i++) {
-            if (decl->dims[i] >= 1 && decl->dims[i] <= INT32_MAX) continue;
-            snprintf(out, out_bytes, "has %lld as dimension %d; 1 to %d is read", (long long)decl->dims[i], i,
-                     INT32_MAX);
+            if (decl->dims[i] >= 1 && decl->dims[i] <= dim_max) continue;
+            snprintf(out, out_bytes, "has %lld as dimension %d; 1 to %lld is read", (long long)decl->dims[i], i,
+                     (long long)dim_max);
             return true;
         }
         return false;
@@ -72,7 +73,7 @@ t5_status t5_tensor_list_add(t5_tensor_list *list, int32_t i_file, const t5_tens
     *entry = (t5_tensor_entry){.name = name_copy, .problem = problem_copy, .i_file = i_file};
     if (!is_bad) {
         int32_t n_rows = decl->n_dims == 2 ? (int32_t)decl->dims[0] : 1;
-        int32_t n_cols = (int32_t)decl->dims[decl->n_dims - 1];
+        int32_t n_cols = (int32_t)decl->dims[decl->n_dims - 1] * (decl->dtype == T5_I4 ? 2 : 1);
         entry->tensor = (t5_tensor){.data = decl->data, .dtype = decl->dtype, .n_rows = n_rows, .n_cols = n_cols};
     }
     return T5_OK;
@@ -113,6 +114,15 @@ static void free_entry(t5_tensor_entry *entry)
 {
     free(entry->name);
     free(entry->problem);
+}
+
+bool t5_tensor_entry_set_problem(t5_tensor_entry *entry, const char *problem)
+{
+    char *copy = copy_text(problem, strlen(problem));
+    if (copy == NULL) return false;
+    free(entry->problem);
+    entry->problem = copy;
+    return true;
 }
 
 void t5_tensor_list_keep_indexed(t5_tensor_list *list)

@@ -23,6 +23,7 @@ typedef struct {
     char *problem; /* why the tensor cannot be used, or NULL */
     t5_tensor tensor;
     int32_t i_file;  /* which of the folder's files holds it */
+    bool is_scale;   /* belongs to a quantised tensor */
     bool is_indexed; /* the folder's index names it for this file */
 } t5_tensor_entry;
 
@@ -35,8 +36,8 @@ typedef struct {
 typedef struct {
     const char *name; /* n_name bytes, not NUL-terminated */
     size_t n_name;
-    bool is_float;          /* `dtype` holds */
-    t5_dtype dtype;         /* of the elements */
+    bool is_read;           /* `dtype` holds */
+    t5_dtype dtype;         /* of the elements; T5_I8 and T5_I4 need scales beside them (weights.c) */
     const char *dtype_name; /* as the file calls it */
     int32_t n_dims;
     int64_t dims[T5_TENSOR_DIMS_MAX]; /* not negative; the product fits the file */
@@ -50,6 +51,8 @@ t5_status t5_tensor_list_add(t5_tensor_list *list, int32_t i_file, const t5_tens
 void t5_tensor_list_sort(t5_tensor_list *list);
 /* The entry called `name` in file i_file, or in any file when i_file is negative. NULL when there is none. */
 t5_tensor_entry *t5_tensor_list_find(const t5_tensor_list *list, const char *name, int32_t i_file);
+/* From now on the entry cannot be used because of `problem`, which is copied. False: no memory. */
+bool t5_tensor_entry_set_problem(t5_tensor_entry *entry, const char *problem);
 /* Drops the entries that are not is_indexed. */
 void t5_tensor_list_keep_indexed(t5_tensor_list *list);
 void t5_tensor_list_deinit(t5_tensor_list *list);

@@ -72,7 +72,7 @@ static t5_status add_tensor(const reader *r, const t5_pickle_item *item, t5_erro
         return fail_tensor(r, item, __LINE__, err, "reaches beyond its storage");
     }
     t5_tensor_decl decl = {.name = item->name, .n_name = item->n_name, .n_dims = tensor->n_dims};
-    decl.is_float = storage->type->is_float;
+    decl.is_read = storage->type->is_float;
     decl.dtype = storage->type->dtype;
     decl.dtype_name = storage->type->name;
     decl.data = r->storage_bytes[tensor->i_storage] + tensor->offset * storage->type->n_bytes;

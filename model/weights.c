@@ -19,6 +19,8 @@
 #include <unistd.h>
 
 #define SHARDS_MAX 256
+#define SCALE_SUFFIX "_scale" /* of the tensor that holds the scales of a quantised one */
+#define NAME_BYTES_MAX 256    /* of a quantised tensor's name */
 
 typedef struct {
     char *name; /* inside the folder; NULL for a model in one file */
@@ -200,6 +202,46 @@ out:
     return status;
 }
 
+/* The scales of a quantised tensor; NULL and a text when they are not there or do not fit. */
+static t5_tensor_entry *find_scales(const t5_weights *w, const t5_tensor_entry *entry, char *problem, size_t n_problem)
+{
+    const t5_tensor *t = &entry->tensor;
+    const t5_dtype dtype = t->dtype == T5_I8 ? T5_F32 : T5_BF16;
+    char name[NAME_BYTES_MAX + sizeof SCALE_SUFFIX];
+    snprintf(name, sizeof name, "%.*s" SCALE_SUFFIX, NAME_BYTES_MAX, entry->name);
+    t5_tensor_entry *scales = t5_tensor_list_find(&w->list, name, -1);
+    if (scales == NULL || scales->problem != NULL) {
+        snprintf(problem, n_problem, "is %s without scales (\"%.80s\")", t5_dtype_name(t->dtype), name);
+        return NULL;
+    }
+    const t5_tensor *s = &scales->tensor;
+    const bool fits = t->dtype == T5_I8 ? s->n_rows == 1 && s->n_cols == t->n_rows
+                                        : s->n_rows == t->n_rows && t->n_cols == (int64_t)s->n_cols * T5_INT4_GROUP;
+    if (s->dtype == dtype && fits) return scales;
+    snprintf(problem, n_problem, "is %s [%d, %d], but its scales are %s [%d, %d]", t5_dtype_name(t->dtype), t->n_rows,
+             t->n_cols, t5_dtype_name(s->dtype), s->n_rows, s->n_cols);
+    return NULL;
+}
+
+/* Gives each quantised tensor its scales. One without can't be used, as a tensor of any other foreign type. */
+static t5_status attach_scales(t5_weights *w, t5_error *err)
+{
+    for (int32_t i = 0; i < w->list.n_entries; i++) {
+        t5_tensor_entry *entry = &w->list.entries[i];
+        t5_tensor *t = &entry->tensor;
+        char problem[256];
+        if (entry->problem != NULL || !t5_dtype_is_quantized(t->dtype)) continue;
+        t5_tensor_entry *scales = find_scales(w, entry, problem, sizeof problem);
+        if (scales != NULL) {
+            scales->is_scale = true;
+            t->scales = scales->tensor.data;
+        } else if (!t5_tensor_entry_set_problem(entry, problem)) {
+            return T5_FAIL(err, T5_ERR_NOMEM, "%s: list of tensors", w->path);
+        }
+    }
+    return T5_OK;
+}
+
 t5_status t5_weights_open(const char *dir, t5_weights **out, t5_error *err)
 {
     t5_weights *w = calloc(1, sizeof *w);
@@ -210,6 +252,7 @@ t5_status t5_weights_open(const char *dir, t5_weights **out, t5_error *err)
         status = T5_FAIL(err, T5_ERR_FORMAT, "%s: holds no tensors", w->path);
         goto out;
     }
+    T5_TRY(attach_scales(w, err));
     *out = w;
     w = NULL; /* handed to the caller */
 out:
@@ -235,6 +278,13 @@ const t5_tensor *t5_weights_find(const t5_weights *w, const char *name)
     return entry != NULL && entry->problem == NULL ? &entry->tensor : NULL;
 }
 
+/* Of int4 only the groups are stored, so that any number of columns which fills them fits. */
+static bool has_cols(const t5_tensor *t, int32_t n_cols)
+{
+    if (t->dtype != T5_I4) return t->n_cols == n_cols;
+    return n_cols <= t->n_cols && t->n_cols - n_cols < T5_INT4_GROUP;
+}
+
 t5_status t5_weights_get(const t5_weights *w, const char *name, int32_t n_rows, int32_t n_cols, t5_tensor *out,
                          t5_error *err)
 {
@@ -243,28 +293,45 @@ t5_status t5_weights_get(const t5_weights *w, const char *name, int32_t n_rows, 
     if (entry->problem != NULL) {
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: tensor \"%s\" %s", w->path, name, entry->problem);
     }
-    if (entry->tensor.n_rows != n_rows || entry->tensor.n_cols != n_cols) {
+    if (entry->tensor.n_rows != n_rows || !has_cols(&entry->tensor, n_cols)) {
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: tensor \"%s\" has shape [%d, %d], config.json wants [%d, %d]", w->path,
                        name, entry->tensor.n_rows, entry->tensor.n_cols, n_rows, n_cols);
     }
+    if (entry->tensor.dtype == T5_I8 && memchr(entry->tensor.data, 0x80, (size_t)n_rows * (size_t)n_cols) != NULL) {
+        return T5_FAIL(err, T5_ERR_FORMAT, "%s: tensor \"%s\" holds -128; int8 is -127 to 127", w->path, name);
+    }
     *out = entry->tensor;
+    out->n_cols = n_cols;
     return T5_OK;
+}
+
+const t5_tensor *t5_weights_next(const t5_weights *w, int32_t *inout_i, const char **out_name)
+{
+    while (*inout_i < w->list.n_entries) {
+        const t5_tensor_entry *entry = &w->list.entries[(*inout_i)++];
+        if (entry->problem != NULL || entry->is_scale) continue;
+        *out_name = entry->name;
+        return &entry->tensor;
+    }
+    return NULL;
 }
 
 void t5_weights_summarize(const t5_weights *w, t5_weights_summary *out)
 {
-    int64_t bytes_of[T5_BF16 + 1] = {0};
+    int64_t bytes_of[T5_I4 + 1] = {0};
+    const char *name = NULL;
+    const t5_tensor *t = NULL;
     *out = (t5_weights_summary){.n_tensors = w->list.n_entries};
-    for (int32_t i = 0; i < w->list.n_entries; i++) {
-        const t5_tensor_entry *entry = &w->list.entries[i];
-        if (entry->problem != NULL) continue;
-        int64_t n_params = (int64_t)entry->tensor.n_rows * entry->tensor.n_cols;
-        int64_t n_bytes = n_params * (int64_t)t5_dtype_bytes(entry->tensor.dtype);
-        out->n_params += n_params;
+    for (int32_t i = 0; (t = t5_weights_next(w, &i, &name)) != NULL;) {
+        const int64_t n_bytes = (int64_t)t5_tensor_bytes(t);
+        out->n_params += (int64_t)t->n_rows * t->n_cols;
         out->n_bytes += n_bytes;
-        bytes_of[entry->tensor.dtype] += n_bytes;
+        bytes_of[t->dtype] += n_bytes;
     }
-    for (int32_t dtype = T5_F32; dtype <= T5_BF16; dtype++) {
+    /* What is multiplied with counts, not the embedding table beside it. */
+    const bool is_quantized = bytes_of[T5_I8] + bytes_of[T5_I4] > 0;
+    if (is_quantized) out->dtype = T5_I8;
+    for (int32_t dtype = out->dtype; dtype <= T5_I4; dtype++) {
         if (bytes_of[dtype] > bytes_of[out->dtype]) out->dtype = (t5_dtype)dtype;
     }
     if (w->files[0].name == NULL) {

@@ -1,7 +1,13 @@
 /* model/weights.h: the weights of a Hugging Face folder: model.safetensors, its shards with an index, pytorch_model.bin
  * or its shards. Files are mapped read-only; tensors borrow from the map. Every header, offset, shape and dtype is
  * checked before use: the file is hostile until then. The pickle reader knows the few opcodes that a state_dict of
- * tensors needs and refuses everything else; it never executes anything. */
+ * tensors needs and refuses everything else; it never executes anything.
+ *
+ * A quantised weight of a safetensors file is two tensors (made by quantize_folder.h): "X", and its scales "X_scale".
+ *   int8   X I8 [rows, cols], -127 .. 127    X_scale F32  [rows]
+ *   int4   X U8 [rows, groups * 16]          X_scale BF16 [rows, groups]    groups of 32 columns
+ * An int4 byte holds column 2i in its low half and column 2i + 1 in its high half, each with 8 added. Groups are
+ * rounded up; the last one is filled with zeros. */
 #pragma once
 #include "model/tensor.h"
 
@@ -12,13 +18,18 @@ typedef struct t5_weights t5_weights;
 /* Opens the weights in `dir`, safetensors first. Errors name the file and the tensor. Close with t5_weights_close(). */
 t5_status t5_weights_open(const char *dir, t5_weights **out, t5_error *err);
 void t5_weights_close(t5_weights *w); /* accepts NULL; invalidates every tensor */
-/* NULL when the file has no such tensor. A vector has n_rows 1. Immutable after open: any thread. */
+/* NULL when the file has no such tensor. A vector has n_rows 1. Of int4, n_cols counts what fills the last group.
+ * Immutable after open: any thread. */
 const t5_tensor *t5_weights_find(const t5_weights *w, const char *name);
 /* Finds `name` and checks its shape ([n_cols] when n_rows is 1, else [n_rows, n_cols]). T5_ERR_FORMAT names both
  * shapes. */
 t5_status t5_weights_get(const t5_weights *w, const char *name, int32_t n_rows, int32_t n_cols, t5_tensor *out,
                          t5_error *err);
-/* For `t5 inspect`: number of tensors and bytes, and the dtype that holds most bytes. */
+/* The next tensor that can be used, in the order of names, scales left out; NULL after the last. *inout_i begins at 0.
+ */
+const t5_tensor *t5_weights_next(const t5_weights *w, int32_t *inout_i, const char **out_name);
+/* For `t5 inspect`: number of tensors and bytes, and the dtype that holds most bytes, a quantised one if there is any.
+ */
 typedef struct {
     int32_t n_tensors;
     int64_t n_params;

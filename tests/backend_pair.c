@@ -211,6 +211,8 @@ double pair_tolerance(const backend_pair *pair)
     case T5_BF16:
         return 1.6e-2;
     case T5_F32:
+    case T5_I8:
+    case T5_I4:
         break;
     }
     return 2e-5;

@@ -186,6 +186,49 @@ static void bad_indices(void **state)
     expect_bad_weights(*state, T5_ERR_FORMAT, "over 256 shards");
 }
 
+/* Claim: a quantised tensor whose scales are missing or do not fit is refused when the model asks for it, and so is the
+ * one value that int8 has no use for. Method: tensors "a" of 2 rows of 32 columns; safetensors_write() counts up. */
+static void bad_quantized_tensors(void **state)
+{
+#define INT8 TENSOR("a", "I8", "[2,32]", "[0,64]")
+#define INT4 TENSOR("a", "U8", "[2,16]", "[0,32]")
+    static const struct {
+        const char *header;
+        size_t n_data;
+        int32_t n_cols;
+        const char *text;
+    } rows[] = {
+        {"{" INT8 "}", 64, 32, "tensor \"a\" is int8 without scales (\"a_scale\")"},
+        {"{" INT8 "," TENSOR("a_scale", "I64", "[2]", "[64,80]") "}", 80, 32, "is int8 without scales"},
+        {"{" INT8 "," TENSOR("a_scale", "F16", "[2]", "[64,68]") "}", 68, 32, "its scales are float16 [1, 2]"},
+        {"{" INT8 "," TENSOR("a_scale", "F32", "[3]", "[64,76]") "}", 76, 32,
+         "is int8 [2, 32], but its scales are float32 [1, 3]"},
+        {"{" INT8 "," TENSOR("a_scale", "F32", "[2,1]", "[64,72]") "}", 72, 32, "its scales are float32 [2, 1]"},
+        {"{" INT8 "," TENSOR("a_scale", "F32", "[2]", "[64,72]") "}", 72, 31, "config.json wants [2, 31]"},
+        {"{" TENSOR("a", "I8", "[2,66]", "[0,132]") "," TENSOR("a_scale", "F32", "[2]", "[132,140]") "}", 140, 66,
+         "tensor \"a\" holds -128"},
+        {"{" INT4 "}", 32, 32, "tensor \"a\" is int4 without scales"},
+        {"{" INT4 "," TENSOR("a_scale", "F32", "[2,1]", "[32,40]") "}", 40, 32, "its scales are float32 [2, 1]"},
+        {"{" INT4 "," TENSOR("a_scale", "BF16", "[2,2]", "[32,40]") "}", 40, 32,
+         "is int4 [2, 32], but its scales are bfloat16 [2, 2]"},
+        {"{" INT4 "," TENSOR("a_scale", "BF16", "[2,3]", "[32,44]") "}", 44, 32, "its scales are bfloat16 [2, 3]"},
+        {"{" INT4 "," TENSOR("a_scale", "BF16", "[1,1]", "[32,34]") "}", 34, 32, "its scales are bfloat16 [1, 1]"},
+        {"{" INT4 "," TENSOR("a_scale", "BF16", "[2,1]", "[32,36]") "}", 36, 33, "config.json wants [2, 33]"},
+        {"{" TENSOR("a", "U8", "[2,64]", "[0,128]") "," TENSOR("a_scale", "BF16", "[2,4]", "[128,144]") "}", 144, 64,
+         "tensor \"a\" has shape [2, 128], config.json wants [2, 64]"},
+    };
+    for (size_t i = 0; i < T5_COUNT(rows); i++) {
+        t5_error err = {0};
+        t5_weights *w = NULL;
+        t5_tensor t;
+        safetensors_write(*state, "model.safetensors", rows[i].header, rows[i].n_data);
+        assert_int_equal(t5_weights_open(*state, &w, &err), T5_OK);
+        assert_int_equal(t5_weights_get(w, "a", 2, rows[i].n_cols, &t, &err), T5_ERR_FORMAT);
+        check_text(*state, &err, rows[i].text);
+        t5_weights_close(w);
+    }
+}
+
 static const float values[4] = {1, 2, 3, 4};
 
 /* A file as torch.save() writes it, with this pickle and one storage of four float32. */
@@ -542,6 +585,7 @@ int main(void)
         IN_FOLDER(bad_safetensors_headers),
         IN_FOLDER(bad_safetensors_files),
         IN_FOLDER(bad_indices),
+        IN_FOLDER(bad_quantized_tensors),
         IN_FOLDER(bad_pickles),
         IN_FOLDER(bad_torch_tensors),
         IN_FOLDER(bad_zips),

@@ -190,6 +190,11 @@ static void absurd_values_are_named(void **state)
         {"eos_token_id", "[]", "eos_token_id is missing"},
         {"eos_token_id", "[\"</s>\"]", "eos_token_id: \"</s>\""},
         {"decoder_start_token_id", "1e3", "decoder_start_token_id: 1000"},
+        {"quantization_config", "8", "quantization_config.quant_method is missing"},
+        {"quantization_config", "{}", "quantization_config.quant_method is missing, allowed is \"t5serve\""},
+        {"quantization_config", "{\"quant_method\":\"gptq\"}", "quantization_config.quant_method: \"gptq\""},
+        {"quantization_config", "{\"quant_method\":\"t5serve\",\"bits\":2}", "quantization_config.bits: 2"},
+        {"quantization_config", "{\"quant_method\":\"t5serve\"}", "quantization_config.bits is missing"},
     };
     for (size_t i = 0; i < T5_COUNT(rows); i++) {
         char text[512];

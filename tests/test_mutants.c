@@ -3,6 +3,7 @@
  * failure can be repeated; the sanitizers watch for reads outside the files. */
 #include "model/decoding.h"
 #include "model/hparams.h"
+#include "model/quantize_folder.h"
 #include "model/weights.h"
 #include "tests/model_files.h"
 
@@ -244,13 +245,30 @@ static void damaged_torch_files(void **state)
     run_lengths(*state, shard, 100);
 }
 
+/* Claim: damaged folders of quantised weights do no harm. Method: the header, settings, and lengths of int8 and int4.
+ */
+static void damaged_quantized(void **state)
+{
+    static const t5_dtype types[] = {T5_I8, T5_I4};
+    char from[512];
+    snprintf(from, sizeof from, "%s/tests/fixtures/silu-buckets", T5_SOURCE_DIR);
+    for (size_t i = 0; i < T5_COUNT(types); i++) {
+        t5_error err = {0};
+        t5_quantize_report report;
+        folder_clear(*state);
+        const t5_quantize_args args = {.dir = from, .out_dir = *state, .type = types[i]};
+        if (t5_quantize_folder(&args, &report, &err) != T5_OK) fail_msg("%s", err.text);
+        assert_true(run_binary(*state, "model.safetensors", 8, 5000, 300) > 150);
+        assert_true(run_json(*state, "config.json", 200) > 80);
+        run_lengths(*state, "model.safetensors", 20);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(damaged_settings),
-        IN_FOLDER(damaged_safetensors),
-        IN_FOLDER(damaged_index),
-        IN_FOLDER(damaged_torch_files),
+        IN_FOLDER(damaged_settings),    IN_FOLDER(damaged_safetensors), IN_FOLDER(damaged_index),
+        IN_FOLDER(damaged_torch_files), IN_FOLDER(damaged_quantized),
     };
     int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     printf("%d mutants, %d refused\n", n_mutants, n_refused);

@@ -4,8 +4,8 @@
  * pool run once alone;
  * then they come and go at random in a batch that never empties, some are released half-way, and whatever ends must
  * equal its lone run bit for bit. A batch here is a set of sequences that make a step together: each time somebody
- * comes or goes it is another one. 10 000 and more in all, over all model families, float32 and int8, on the fast
- * backend. T5_TEST_SEED repeats a run; under a sanitizer there are fewer. */
+ * comes or goes it is another one. 10 000 and more in all, over all model families, float32, int8 and int4, on the
+ * fast backend. T5_TEST_SEED repeats a run; under a sanitizer there are fewer. */
 #include "cpu/cpu.h"
 #include "tests/fixture.h"
 
@@ -238,6 +238,7 @@ static void tokens_do_not_depend_on_neighbours(void **state)
     for (size_t i = 0; i < T5_COUNT(families); i++) {
         n_batches += run_family(families[i], T5_COMPUTE_F32, &n_checked);
         n_batches += run_family(families[i], T5_COMPUTE_INT8, &n_checked);
+        n_batches += run_family(families[i], T5_COMPUTE_INT4, &n_checked);
     }
     print_message("%d batches, %d results equal their lone runs\n", n_batches, n_checked);
     assert_true(n_checked > n_batches / 4);

@@ -16,7 +16,7 @@ from pathlib import Path
 
 PROGRAM = ""
 SOURCE = Path()
-COMMANDS = ["translate", "generate", "score", "tokenize", "inspect", "bench"]
+COMMANDS = ["translate", "generate", "score", "tokenize", "inspect", "quantize", "bench"]
 
 
 def t5(*arguments, stdin="", expect=0):
@@ -76,6 +76,9 @@ class UsageTest(unittest.TestCase):
                 (["translate", "--target", "de", "--source", ""], "--source"),
                 (["translate", "--target="], "--target"),
                 (["generate", "--json=1"], "--json"),
+                (["quantize", "out"], "--to is missing"),
+                (["quantize", "--to", "int8"], "OUT is missing"),
+                (["quantize", "--to", "int3", "out"], "--to"),
                 (["bench", "--batch", "x"], "--batch")]:
             self.assertIn(named, t5(*arguments, expect=2)[1])
 
@@ -372,6 +375,31 @@ class InspectTest(unittest.TestCase):
         report = json.loads(t5("inspect", "--json"))
         self.assertIn("en", report["languages"])
         self.assertIn({"source": "en", "target": "de", "prompt": "translate English to German: "}, report["pairs"])
+
+
+class QuantizeTest(unittest.TestCase):
+    def test_folder_translates_as_at_load(self):
+        lines = "How are you?\nI do not know what to say.\nThe train leaves at eight.\n"
+        flags = ["--source", "en", "--target", "de"]
+        with tempfile.TemporaryDirectory() as work:
+            out = f"{work}/int8"
+            said = t5("quantize", "--to", "int8", out)
+            self.assertRegex(said, r"^.*/int8: \d+ weights in int8, [\d.]+ MB instead of [\d.]+ MB\n$")
+            self.assertIn("instead", said)
+            at_load = t5("translate", "--compute-type", "int8", *flags, stdin=lines)
+            self.assertEqual(t5("translate", "--model", out, *flags, stdin=lines), at_load)
+            report = json.loads(t5("inspect", "--json", out))
+            self.assertEqual(report["dtype"], "int8")
+            self.assertLess(report["memory"]["weight_file_bytes"],
+                            json.loads(t5("inspect", "--json"))["memory"]["weight_file_bytes"])
+            self.assertIn("not empty", t5("quantize", "--to", "int4", out, expect=1)[1])
+            self.assertIn("already", t5("quantize", "--model", out, "--to", "int8", f"{work}/twice", expect=1)[1])
+
+    def test_inspect_tells_int4(self):
+        with tempfile.TemporaryDirectory() as work:
+            t5("quantize", "--model", fixture("t5-v1.1"), "--to", "int4", f"{work}/out")
+            report = json.loads(t5("inspect", "--json", f"{work}/out"))
+            self.assertEqual((report["dtype"], report["quantization"]["group"]), ("int4", 32))
 
 
 class BenchTest(unittest.TestCase):

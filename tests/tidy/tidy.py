@@ -31,7 +31,8 @@ MAY_INCLUDE = {
     "translate": ["base", "text", "tokenizer", "model", "engine", "device"],
     "server": ["base", "config", "text", "engine", "device", "translate", "tokenizer/tokenizer.h", "model/decoding.h"],
     "cli": ["base", "config", "text", "engine", "device", "translate", "tokenizer/tokenizer.h",
-            "model/decoding.h", "model/decoding.def", "model/hparams.h", "model/weights.h"],
+            "model/decoding.h", "model/decoding.def", "model/hparams.h", "model/quantize_folder.h",
+            "model/weights.h"],
 }
 # Which folders may include the headers of an outside library.
 LIBRARIES = {

@@ -1,0 +1,327 @@
+/* tests/test_quantize.c: weights of 8 and 4 bits: how a row is rounded, what `t5 quantize` writes, and that a quantised
+ * folder computes what its original computes when it is quantised at load.
+ * T5_TEST_DEVICE and T5_CUDA_PLUGIN: another device than the reference reads the folders. */
+#include "cpu/cpu.h"
+#include "device/device.h"
+#include "model/batch.h"
+#include "model/quantize.h"
+#include "model/quantize_folder.h"
+#include "tests/model_files.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define N_MAX 200
+
+static void ok(t5_status status, const t5_error *err)
+{
+    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
+}
+
+static float next_random(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return (float)(*seed >> 40) / (float)(1 << 23) - 1.0f;
+}
+
+static void random_row(float *row, int32_t n, uint64_t seed)
+{
+    for (int32_t i = 0; i < n; i++)
+        row[i] = next_random(&seed) * next_random(&seed) * next_random(&seed);
+}
+
+/* ---- rows ---- */
+
+/* Claim: int8 is the nearest multiple of max / 127, and rows that have none become 0 or NaN. */
+static void int8_rounds_to_nearest(void **state)
+{
+    (void)state;
+    float row[N_MAX];
+    int8_t q[N_MAX];
+    for (int32_t n = 1; n <= N_MAX; n += 33) {
+        random_row(row, n, (uint64_t)n);
+        const float scale = t5_quantize_int8(row, n, q);
+        int32_t largest = 0;
+        for (int32_t i = 0; i < n; i++) {
+            assert_true(fabsf((float)q[i] * scale - row[i]) <= 0.501f * scale);
+            if (abs(q[i]) > largest) largest = abs(q[i]);
+        }
+        assert_int_equal(largest, 127);
+    }
+    static const float odd[][2] = {{0, 0}, {1e-45f, 0}, {NAN, 1}, {1, INFINITY}, {-INFINITY, NAN}};
+    for (size_t i = 0; i < T5_COUNT(odd); i++) {
+        const float scale = t5_quantize_int8(odd[i], 2, q);
+        assert_true(isnan(scale) == (i >= 2));
+        assert_int_equal(q[0], 0);
+        assert_int_equal(q[1], 0);
+    }
+}
+
+static double squared_error(const float *row, const uint8_t *q, const uint16_t *scales, int32_t n)
+{
+    double sum = 0.0;
+    for (int32_t i = 0; i < n; i++) {
+        const double error =
+            (double)(q[i] - T5_INT4_ZERO) * (double)t5_bf16_to_f32(scales[i / T5_INT4_GROUP]) - (double)row[i];
+        sum += error * error;
+    }
+    return sum;
+}
+
+/* The same of the plain way: steps of max / 7. */
+static double plain_error(const float *row, int32_t n)
+{
+    double sum = 0.0;
+    for (int32_t begin = 0; begin < n; begin += T5_INT4_GROUP) {
+        const int32_t n_own = n - begin < T5_INT4_GROUP ? n - begin : T5_INT4_GROUP;
+        float max = 0.0f;
+        for (int32_t i = 0; i < n_own; i++)
+            max = fmaxf(max, fabsf(row[begin + i]));
+        for (int32_t i = 0; i < n_own; i++) {
+            const double step = (double)max / 7.0;
+            const double error = step * rint((double)row[begin + i] / step) - (double)row[begin + i];
+            sum += error * error;
+        }
+    }
+    return sum;
+}
+
+/* Claim: int4 is better than steps of max / 7, also in a group that is not full. Method: squared errors. */
+static void int4_beats_the_plain_way(void **state)
+{
+    (void)state;
+    float row[N_MAX];
+    uint8_t q[N_MAX + T5_INT4_GROUP];
+    uint16_t scales[N_MAX];
+    double error = 0.0, plain = 0.0;
+    for (int32_t n = 20; n <= N_MAX; n += 20) {
+        memset(q, 77, sizeof q);
+        random_row(row, n, (uint64_t)n);
+        t5_quantize_int4(row, n, q, scales);
+        error += squared_error(row, q, scales, n);
+        plain += plain_error(row, n);
+        const int32_t n_filled = (n + T5_INT4_GROUP - 1) / T5_INT4_GROUP * T5_INT4_GROUP;
+        for (int32_t i = 0; i < n_filled; i++)
+            assert_true(q[i] < 16 && (i < n || q[i] == T5_INT4_ZERO));
+        if (n_filled < (int32_t)sizeof q) assert_int_equal(q[n_filled], 77);
+    }
+    assert_true(error < 0.8 * plain);
+}
+
+/* Claim: a weight that is not finite makes its group NaN and no other; zeros stay zeros. */
+static void int4_passes_nan_on(void **state)
+{
+    (void)state;
+    float row[96] = {0};
+    uint8_t q[96];
+    uint16_t scales[3];
+    row[40] = INFINITY;
+    row[95] = 1e-44f;
+    t5_quantize_int4(row, 96, q, scales);
+    assert_true(t5_bf16_to_f32(scales[0]) == 0.0f);
+    assert_true(isnan(t5_bf16_to_f32(scales[1])));
+    assert_true(isfinite(t5_bf16_to_f32(scales[2])));
+    for (int32_t i = 0; i < 95; i++)
+        assert_int_equal(q[i], T5_INT4_ZERO);
+}
+
+/* ---- folders ---- */
+
+static const char *const families[] = {"t5-v1.0", "t5-v1.1", "flan-small-shape", "mt5",
+                                       "umt5",    "byt5",    "madlad",           "silu-buckets"};
+
+static void fixture_dir(const char *family, char *out, size_t out_bytes)
+{
+    snprintf(out, out_bytes, "%s/tests/fixtures/%s", T5_SOURCE_DIR, family);
+}
+
+/* Quantises a fixture into the empty folder `out`. */
+static t5_quantize_report quantize(const char *family, const char *out, t5_dtype type)
+{
+    char dir[512];
+    t5_error err = {0};
+    t5_quantize_report report;
+    fixture_dir(family, dir, sizeof dir);
+    const t5_quantize_args args = {.dir = dir, .out_dir = out, .type = type};
+    ok(t5_quantize_folder(&args, &report, &err), &err);
+    return report;
+}
+
+#define N_IDS 20
+
+/* Encoder states and logits of one sentence, all in one array. The caller frees it. */
+static float *run_model(const char *dir, t5_backend *backend, size_t *out_n)
+{
+    t5_error err = {0};
+    t5_model *model = NULL;
+    t5_batch *batch = NULL;
+    const t5_batch_limits limits = {
+        .n_rows_max = T5_BEAMS_MAX, .src_len_max = 32, .tgt_len_max = 32, .enc_tokens_max = 32};
+    int32_t source[N_IDS], target[N_IDS];
+    ok(t5_model_open(dir, backend, limits.src_len_max, limits.tgt_len_max, &model, &err), &err);
+    ok(t5_batch_create(model, &limits, &batch, &err), &err);
+    for (int32_t i = 0; i < N_IDS; i++) {
+        source[i] = 3 + i * 7 % (model->hp.vocab_size - 3);
+        target[i] = i == 0 ? model->hp.start_id : 3 + i * 11 % (model->hp.vocab_size - 3);
+    }
+    const size_t n_states = N_IDS * (size_t)model->hp.d_model, n_logits = N_IDS * (size_t)model->hp.vocab_size;
+    float *out = malloc((n_states + n_logits) * sizeof *out);
+    assert_non_null(out);
+    ok(t5_batch_probe(batch, source, N_IDS, target, N_IDS, out, out + n_states, &err), &err);
+    t5_batch_destroy(batch);
+    t5_model_close(model);
+    backend->ops->destroy(backend);
+    *out_n = n_states + n_logits;
+    return out;
+}
+
+static t5_backend *fast(t5_compute_type type)
+{
+    t5_error err = {0};
+    t5_backend *b = NULL;
+    const t5_cpu_options options = {.n_threads = 2, .compute_type = type};
+    ok(t5_cpu_create(&options, &b, &err), &err);
+    return b;
+}
+
+/* Claim: a quantised folder gives the bits that its original gives when it is quantised at load. Method: encoder states
+ * and logits of each family's fixture: tied and untied heads, gates, shards, files of torch.save(). */
+static void folder_equals_quantizing_at_load(void **state)
+{
+    static const struct {
+        t5_dtype dtype;
+        t5_compute_type at_load;
+    } rows[] = {{T5_I8, T5_COMPUTE_INT8}, {T5_I4, T5_COMPUTE_INT4}};
+    for (size_t i = 0; i < T5_COUNT(families) * T5_COUNT(rows); i++) {
+        const char *family = families[i / T5_COUNT(rows)];
+        char dir[512];
+        size_t n = 0, n_folder = 0;
+        fixture_dir(family, dir, sizeof dir);
+        folder_clear(*state);
+        const t5_quantize_report report = quantize(family, *state, rows[i % T5_COUNT(rows)].dtype);
+        assert_true(report.n_quantized > 10);
+        float *want = run_model(dir, fast(rows[i % T5_COUNT(rows)].at_load), &n);
+        float *got = run_model(*state, fast(T5_COMPUTE_AUTO), &n_folder);
+        assert_int_equal(n, n_folder);
+        if (memcmp(want, got, n * sizeof *want) != 0) fail_msg("%s, row %zu: other bits", family, i);
+        free(want);
+        free(got);
+    }
+}
+
+static double max_error(const float *got, const float *want, size_t n)
+{
+    double largest = 0.0, worst = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(got[i])) return INFINITY;
+        largest = fmax(largest, fabs((double)want[i]));
+        worst = fmax(worst, fabs((double)got[i] - (double)want[i]));
+    }
+    return worst / largest;
+}
+
+/* Claim: every backend reads quantised folders; those without such products expand the weights. Method: the device
+ * against the fast backend in float32, which expands too. A device that multiplies with the table of a tied model does
+ * not look at its quantised head, so its logits are nearer to the original's. */
+static void any_device_expands_a_folder(void **state)
+{
+    const char *name = getenv("T5_TEST_DEVICE");
+    const t5_device_options options = {
+        .device = name != NULL ? name : "cpu-ref", .compute_type = "float32", .n_threads = 1};
+    static const struct {
+        const char *family;
+        t5_dtype type;
+        double error_max;
+    } rows[] = {{"t5-v1.1", T5_I8, 1e-4}, {"madlad", T5_I4, 1e-4}, {"t5-v1.0", T5_I8, 2e-2}};
+    for (size_t i = 0; i < T5_COUNT(rows); i++) {
+        t5_error err = {0};
+        t5_backend *device = NULL;
+        size_t n = 0;
+        folder_clear(*state);
+        quantize(rows[i].family, *state, rows[i].type);
+        ok(t5_device_open(&options, &device, &err), &err);
+        float *got = run_model(*state, device, &n);
+        float *want = run_model(*state, fast(T5_COMPUTE_F32), &n);
+        assert_true(max_error(got, want, n) < rows[i].error_max);
+        free(got);
+        free(want);
+    }
+}
+
+/* Claim: the file holds each weight within half a step, everything else unchanged, and nothing twice. Method: both
+ * files read back. */
+static void file_holds_the_weights(void **state)
+{
+    char dir[512];
+    t5_error err = {0};
+    t5_weights *from = NULL, *to = NULL;
+    fixture_dir("t5-v1.0", dir, sizeof dir);
+    quantize("t5-v1.0", *state, T5_I8);
+    ok(t5_weights_open(dir, &from, &err), &err);
+    ok(t5_weights_open(*state, &to, &err), &err);
+    const t5_tensor *t = NULL;
+    const char *name = NULL;
+    int32_t n_quantized = 0, n_same = 0;
+    for (int32_t i = 0; (t = t5_weights_next(to, &i, &name)) != NULL;) {
+        const t5_tensor *original = t5_weights_find(from, strcmp(name, "lm_head.weight") == 0 ? "shared.weight" : name);
+        assert_non_null(original);
+        float *want = malloc((size_t)t->n_cols * sizeof *want), *got = malloc((size_t)t->n_cols * sizeof *got);
+        for (int32_t r = 0; r < t->n_rows; r++) {
+            t5_tensor_row_f32(original, r, want);
+            t5_tensor_row_f32(t, r, got);
+            const float step = t->dtype == T5_I8 ? t5_tensor_row_scale(t, r) : 0.0f;
+            for (int32_t k = 0; k < t->n_cols; k++)
+                assert_true(fabsf(got[k] - want[k]) <= 0.501f * step);
+        }
+        n_quantized += t->dtype == T5_I8;
+        n_same += t->dtype != T5_I8;
+        free(want);
+        free(got);
+    }
+    assert_true(n_quantized > 20 && n_same > 10);
+    t5_weights_close(from);
+    t5_weights_close(to);
+}
+
+/* Claim: nothing is overwritten, and nothing is quantised twice. */
+static void folders_are_not_overwritten(void **state)
+{
+    char dir[512], inside[600];
+    t5_error err = {0};
+    t5_quantize_report report;
+    fixture_dir("t5-v1.0", dir, sizeof dir);
+    quantize("t5-v1.0", *state, T5_I8);
+    t5_quantize_args args = {.dir = dir, .out_dir = *state, .type = T5_I8};
+    assert_int_equal(t5_quantize_folder(&args, &report, &err), T5_ERR_ARG);
+    assert_non_null(strstr(err.text, "is there already and not empty"));
+    t5_error_clear(&err);
+    snprintf(inside, sizeof inside, "%s/again", (const char *)*state);
+    args = (t5_quantize_args){.dir = *state, .out_dir = inside, .type = T5_I8};
+    assert_int_equal(t5_quantize_folder(&args, &report, &err), T5_ERR_ARG);
+    assert_non_null(strstr(err.text, "is int8 already; quantise the original"));
+    assert_int_not_equal(access(inside, F_OK), 0);
+    t5_error_clear(&err);
+    args = (t5_quantize_args){.dir = dir, .out_dir = "/nowhere/at/all", .type = T5_I8};
+    assert_int_equal(t5_quantize_folder(&args, &report, &err), T5_ERR_IO);
+    assert_non_null(strstr(err.text, "/nowhere/at/all"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(int8_rounds_to_nearest), cmocka_unit_test(int4_beats_the_plain_way),
+        cmocka_unit_test(int4_passes_nan_on),     IN_FOLDER(folder_equals_quantizing_at_load),
+        IN_FOLDER(any_device_expands_a_folder),   IN_FOLDER(file_holds_the_weights),
+        IN_FOLDER(folders_are_not_overwritten),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
