@@ -1,5 +1,6 @@
 /* tests/test_cpu_int4.c: products with 4-bit weights: for every instruction set of this machine the bits of the
  * definition below, whatever the number of rows and threads. */
+#include "cpu/kernels.h"
 #include "cpu_rig.h"
 #include "model/quantize.h"
 
@@ -59,8 +60,8 @@ static void check_shape(int32_t d_in, int32_t d_out)
         t5_tensor_row_f32(&w.tensor, (int32_t)(i % (size_t)d_out), row);
         want[i] = definition(x + i / (size_t)d_out * (size_t)d_in, row, d_in);
     }
-    for (size_t i = 0; i < 2 * RIG_ISAS; i++) {
-        t5_backend *b = rig_create(rig_isas[i / 2], i % 2 == 0 ? 1 : 3, T5_COMPUTE_INT4);
+    for (size_t i = 0; t5_kernel_tables[i / 2] != NULL; i++) {
+        t5_backend *b = rig_create(t5_kernel_tables[i / 2]->name, i % 2 == 0 ? 1 : 3, T5_COMPUTE_INT4);
         if (b == NULL) continue;
         for (int32_t n_rows = 1; n_rows <= N_ROWS; n_rows += n_rows < 7 ? 1 : 7) {
             for (int32_t begin = 0; begin + n_rows <= N_ROWS; begin += n_rows)
@@ -100,8 +101,8 @@ static void epilogues_match_reference(void **state)
     for (int32_t i = 0; i < N_ROWS * D_IN; i++)
         x[i] = i % D_IN == 0 ? 127.0f : (float)(rig_random_below(255) - 127);
     t5_backend *exact = rig_create("generic", 1, T5_COMPUTE_F32);
-    for (size_t i = 0; i < RIG_ISAS; i++) {
-        t5_backend *b = rig_create(rig_isas[i], 1, T5_COMPUTE_INT4);
+    for (size_t i = 0; t5_kernel_tables[i] != NULL; i++) {
+        t5_backend *b = rig_create(t5_kernel_tables[i]->name, 1, T5_COMPUTE_INT4);
         if (b == NULL) continue;
         rig_weight rounded[2];
         for (int32_t k = 0; k < 2; k++) {
@@ -156,8 +157,8 @@ static void nan_is_passed_on(void **state)
     float y[N_ROWS * D_OUT];
     x[D_IN + 69] = NAN;
     memcpy(w.memory + 1 + (size_t)(66 * D_IN + 40) * 4, &(float){INFINITY}, 4);
-    for (size_t i = 0; i < RIG_ISAS; i++) {
-        t5_backend *b = rig_create(rig_isas[i], 1, T5_COMPUTE_INT4);
+    for (size_t i = 0; t5_kernel_tables[i] != NULL; i++) {
+        t5_backend *b = rig_create(t5_kernel_tables[i]->name, 1, T5_COMPUTE_INT4);
         if (b == NULL) continue;
         run(b, &w, x, N_ROWS, y);
         for (int32_t k = 0; k < N_ROWS * D_OUT; k++)
