@@ -18,6 +18,7 @@
 #define MODEL_DIR T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr"
 #define PROMPT "translate English to German: "
 #define ANSWERS_MAX 4
+#define BROKEN "!" /* what follows ends in half a character */
 #define LOOP "ja ja ja ja ja ja ja ja ja ja ja ja ja ja ja ja"
 
 /* ---- the script ---- */
@@ -49,6 +50,10 @@ static const struct {
      false,
      {"Es ist so, wie es ist, und wie es war, so wird es wieder sein, wenn es erst so ist, wie es sei."}},
     {"It is.", true, {"Es ist so."}},
+    {"Come in.", false, {BROKEN "Komm"}},
+    {"Come in.", true, {BROKEN "Komm", "Kommen Sie herein."}},
+    {"Come out.", false, {BROKEN LOOP}},
+    {"Come out.", true, {BROKEN LOOP, BROKEN "Kommen", BROKEN "Komm", LOOP}},
     {"Good.", false, {"Gut."}},
 };
 
@@ -95,16 +100,19 @@ static void answer(t5_sequence *seq)
 {
     enum { IDS_MAX = 256 };
     const char *const *answers = answers_of(seq);
+    const t5_tokenizer *tokenizer = t5_translator_tokenizer(stage.translator);
     const int32_t n_wanted = seq->decoding.num_return_sequences;
     t5_error err = {0};
     t5_output *outputs = calloc(1, ANSWERS_MAX * (sizeof *outputs + IDS_MAX * sizeof(int32_t)));
     assert_non_null(outputs);
     int32_t *ids = (int32_t *)(outputs + ANSWERS_MAX);
     for (int32_t i = 0; i < n_wanted && i < ANSWERS_MAX && answers[i] != NULL; i++, ids += IDS_MAX) {
+        const bool is_broken = answers[i][0] == BROKEN[0];
         outputs[i].ids = ids;
-        assert_int_equal(t5_tokenizer_encode(t5_translator_tokenizer(stage.translator), answers[i], strlen(answers[i]),
-                                             ids, IDS_MAX, &outputs[i].n_ids, &err),
+        assert_int_equal(t5_tokenizer_encode(tokenizer, answers[i] + is_broken, strlen(answers[i] + is_broken), ids,
+                                             IDS_MAX, &outputs[i].n_ids, &err),
                          T5_OK);
+        if (is_broken) ids[outputs[i].n_ids++] = t5_tokenizer_find(tokenizer, "<0xE4>");
         seq->n_outputs = i + 1;
     }
     seq->outputs = outputs;
@@ -280,8 +288,9 @@ static void alternatives_keep_placeholders(void **state)
     }
 }
 
-/* Claim: a loop, a text out of proportion and an echo are translated again, and the first better result is taken; when
- * none is better the first translation stays. Loops and echoes of the source itself are fine. Method: one of each. */
+/* Claim: a loop, a text out of proportion, broken characters and an echo are translated again, and the first better
+ * result is taken; when none is better the first translation stays. Loops and echoes of the source itself are fine.
+ * Method: one of each. */
 static void flaws_are_searched_again(void **state)
 {
     (void)state;
@@ -289,6 +298,8 @@ static void flaws_are_searched_again(void **state)
     check_text("Tell me less.", "Sag " LOOP, 2);
     check_text("It costs %s today.", "Es kostet heute %s.", 2);
     check_text("It is.", "Es ist so.", 2);
+    check_text("Come out.", "Kommen\xEF\xBF\xBD", 2);
+    check_text("Come in.", "Kommen Sie herein.", 2);
     check_text("Where are my keys now?", "Wo ist mein Schlüssel?", 2);
     check_text("Wo sind denn nur meine Schlüssel?", "Wo sind denn nur meine Schlüssel?", 1);
     check_text("New York", "New York", 1);
@@ -422,6 +433,9 @@ static void checks(void **state)
     assert_true(t5_check_is_too_long("Yes", 3, "Aber ja doch, mein lieber Freund, das ist es ja gerade!", 54));
     assert_false(t5_check_is_too_long("我们明天再来看看这个", 30,
                                       "We will come back tomorrow to take another look at this one.", 60));
+    assert_true(t5_check_is_broken("a", 1, "b\xEF\xBF\xBD", 4));
+    assert_false(t5_check_is_broken("a\xEF\xBF\xBD", 4, "b\xEF\xBF\xBD", 4));
+    assert_false(t5_check_is_broken("a", 1, "b", 1));
     assert_true(t5_check_is_echo("one two three", 13, "one two three", 13));
     assert_false(t5_check_is_echo("one two three", 13, "one two Three", 13));
     assert_false(t5_check_is_echo("one two", 7, "one two", 7));

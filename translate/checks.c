@@ -43,6 +43,21 @@ bool t5_check_is_too_long(const char *source, size_t source_bytes, const char *t
     return width_of(text, n_bytes) > WIDTH_RATIO_MAX * width_of(source, source_bytes) + WIDTH_EXTRA;
 }
 
+static bool has_replacement(const char *text, size_t n_bytes)
+{
+    uint32_t code;
+    for (size_t pos = 0; pos < n_bytes;) {
+        pos += t5_utf8_next(text + pos, n_bytes - pos, &code);
+        if (code == T5_UTF8_REPLACEMENT) return true;
+    }
+    return false;
+}
+
+bool t5_check_is_broken(const char *source, size_t source_bytes, const char *text, size_t n_bytes)
+{
+    return has_replacement(text, n_bytes) && !has_replacement(source, source_bytes);
+}
+
 /* The next run of bytes between ASCII white space at or after *pos, which moves behind it. 0: none is left. */
 static size_t next_word(const char *text, size_t n_bytes, size_t *pos, const char **out)
 {

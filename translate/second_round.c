@@ -8,6 +8,7 @@
 #include "translate/checks.h"
 #include "translate/translator_internal.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,18 +41,27 @@ static bool is_like_source(const t5_unit *unit, const t5_output *output)
            memcmp(output->ids, unit->ids + unit->n_ids - n, (size_t)n * sizeof *output->ids) == 0;
 }
 
-static bool is_suspect(const t5_unit *unit)
+/* A model of pieces spells rare characters in bytes, and may spell none at all. */
+static bool spells(const t5_tokenizer *tokenizer, const t5_output *output)
+{
+    uint8_t byte;
+    for (int32_t i = 0; i < output->n_ids && !t5_tokenizer_is_bytes(tokenizer); i++)
+        if (t5_tokenizer_token(tokenizer, output->ids[i], &byte) == T5_TOKEN_BYTE) return true;
+    return false;
+}
+
+static bool is_suspect(const t5_second_round *r, const t5_unit *unit)
 {
     const t5_output *output = &unit->live.seq.outputs[0];
     return output->is_truncated || output->n_ids > OUT_OF_PROPORTION * unit->n_ids || is_like_source(unit, output) ||
-           repeats(unit, output);
+           repeats(unit, output) || spells(r->context.translator->tokenizer, output);
 }
 
 bool t5_second_round_takes(t5_live_sequence *s, void *round)
 {
     t5_second_round *r = round;
     t5_unit *unit = (t5_unit *)((char *)s - offsetof(t5_unit, live));
-    if (!unit->has_placeholders && !(r->may_search_again && is_suspect(unit))) return false;
+    if (!unit->has_placeholders && !(r->may_search_again && is_suspect(r, unit))) return false;
     unit->next = NULL;
     pthread_mutex_lock(&r->mutex);
     *(r->waiting != NULL ? &r->waiting_last->next : &r->waiting) = unit;
@@ -91,10 +101,12 @@ static void keep_agreeing(t5_unit *unit)
     unit->n_results = n_kept;
 }
 
-static bool is_lost(const t5_unit *unit, const t5_result *result)
+/* Of the ways in which a search goes wrong; 0: none. */
+static int n_flaws(const t5_unit *unit, const t5_result *result)
 {
-    return result->is_truncated || repeats(unit, result->output) ||
-           t5_check_is_too_long(unit->text, unit->n_bytes, result->text, result->n_bytes);
+    return result->is_truncated + repeats(unit, result->output) +
+           t5_check_is_too_long(unit->text, unit->n_bytes, result->text, result->n_bytes) +
+           t5_check_is_broken(unit->text, unit->n_bytes, result->text, result->n_bytes);
 }
 
 /* True for an echo of a sentence that is not in the target language already. */
@@ -105,13 +117,6 @@ static bool is_echo(const t5_second_round *r, const t5_unit *unit, const t5_resu
     if (!t5_check_is_echo(unit->text, unit->n_bytes, result->text, result->n_bytes)) return false;
     const int32_t n = t5_detect(unit->text, unit->n_bytes, t->languages, t->n_languages, found);
     return n == 0 || strcmp(found[0].code, unit->pair->target) != 0;
-}
-
-/* A result of the second search that is better than a flawed first one. */
-static bool is_better(const t5_unit *unit, const t5_result *result)
-{
-    return result->n_bytes > 0 && !is_lost(unit, result) && agrees(unit, result) &&
-           t5_check_likeness(unit->text, unit->n_bytes, result->text, result->n_bytes) < LIKENESS_MAX;
 }
 
 /* True when unit->retry is there to be submitted. An error ends the unit with it, but not where the first translation
@@ -128,33 +133,57 @@ static bool judge(const t5_second_round *r, t5_unit *unit)
     if (!r->may_search_again) return false;
     if (t5_unit_decode(r->context.translator->tokenizer, unit, &ignored) != T5_OK) return false;
     const t5_result *first = &unit->results[0];
-    return (is_lost(unit, first) || is_echo(r, unit, first)) && t5_retry_whole(&r->context, unit, &ignored) == T5_OK;
+    return (n_flaws(unit, first) > 0 || is_echo(r, unit, first)) &&
+           t5_retry_whole(&r->context, unit, &ignored) == T5_OK;
 }
 
-/* Moves those results of the second search that are better, as many as are wanted, into the place of the first ones.
- * Without any, and when memory runs out, the first ones stay. */
+/* The flaws of a result of the second search; INT_MAX for one that is out of the question. */
+static int n_flaws_again(const t5_unit *unit, const t5_result *result)
+{
+    if (result->n_bytes == 0 || !agrees(unit, result)) return INT_MAX;
+    const double likeness = t5_check_likeness(unit->text, unit->n_bytes, result->text, result->n_bytes);
+    return n_flaws(unit, result) + (likeness >= LIKENESS_MAX);
+}
+
+/* Keeps those of the results, up to `n_max`, that have the fewest flaws, if these are fewer than `n_flaws_max`; frees
+ * the others. Returns how many. */
+static int32_t keep_best(const t5_unit *unit, t5_result *results, int32_t n_results, int32_t n_max, int n_flaws_max)
+{
+    int fewest = n_flaws_max;
+    int32_t n_kept = 0;
+    for (int32_t i = 0; i < n_results; i++) {
+        const int n = n_flaws_again(unit, &results[i]);
+        if (n < fewest) fewest = n;
+    }
+    for (int32_t i = 0; i < n_results; i++) {
+        const bool is_kept = fewest < n_flaws_max && n_kept < n_max && n_flaws_again(unit, &results[i]) == fewest;
+        if (is_kept)
+            results[n_kept++] = results[i];
+        else
+            free(results[i].text);
+    }
+    return n_kept;
+}
+
+/* The best results of the second search take the place of the first ones. Without any that is better, and when memory
+ * runs out, the first ones stay. */
 static void choose(const t5_second_round *r, t5_unit *unit)
 {
     t5_error ignored = {0};
+    t5_result *results = NULL;
     const t5_sequence *seq = &unit->retry->seqs[0];
+    const t5_tokenizer *tokenizer = r->context.translator->tokenizer;
+    if (t5_results_decode(tokenizer, seq->outputs, seq->n_outputs, &results, &ignored) != T5_OK) return;
+    const int n_first = n_flaws(unit, &unit->results[0]) + is_echo(r, unit, &unit->results[0]);
     const int32_t n_wanted = unit->live.seq.decoding.num_return_sequences;
-    t5_result *better = calloc((size_t)n_wanted, sizeof *better);
-    int32_t n_better = 0;
-    for (int32_t i = 0; better != NULL && n_better < n_wanted && i < seq->n_outputs; i++) {
-        t5_result result;
-        if (t5_result_decode(r->context.translator->tokenizer, &seq->outputs[i], &result, &ignored) != T5_OK) break;
-        if (is_better(unit, &result))
-            better[n_better++] = result;
-        else
-            free(result.text);
-    }
-    if (n_better == 0) {
-        free(better);
+    const int32_t n_kept = keep_best(unit, results, seq->n_outputs, n_wanted, n_first);
+    if (n_kept == 0) {
+        free(results);
         return;
     }
     t5_unit_clear_results(unit);
-    unit->results = better;
-    unit->n_results = n_better;
+    unit->results = results;
+    unit->n_results = n_kept;
 }
 
 /* The second translation of a unit is over. */

@@ -174,6 +174,24 @@ t5_status t5_result_decode(const t5_tokenizer *tokenizer, const t5_output *outpu
     return T5_OK;
 }
 
+t5_status t5_results_decode(const t5_tokenizer *tokenizer, const t5_output *outputs, int32_t n_outputs, t5_result **out,
+                            t5_error *err)
+{
+    T5_ASSERT(n_outputs > 0);
+    t5_result *results = calloc((size_t)n_outputs, sizeof *results);
+    if (results == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d results", n_outputs);
+    for (int32_t i = 0; i < n_outputs; i++) {
+        const t5_status status = t5_result_decode(tokenizer, &outputs[i], &results[i], err);
+        if (status == T5_OK) continue;
+        while (i > 0)
+            free(results[--i].text);
+        free(results);
+        return status;
+    }
+    *out = results;
+    return T5_OK;
+}
+
 t5_status t5_unit_decode(const t5_tokenizer *tokenizer, t5_unit *unit, t5_error *err)
 {
     const t5_sequence *seq = &unit->live.seq;
@@ -182,19 +200,9 @@ t5_status t5_unit_decode(const t5_tokenizer *tokenizer, t5_unit *unit, t5_error 
         return err->status;
     }
     if (unit->results != NULL) return T5_OK;
-    T5_ASSERT(seq->n_outputs > 0);
-    t5_result *results = calloc((size_t)seq->n_outputs, sizeof *results);
-    if (results == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d results", seq->n_outputs);
-    unit->results = results;
-    for (int32_t i = 0; i < seq->n_outputs; i++) {
-        const t5_status status = t5_result_decode(tokenizer, &seq->outputs[i], &results[i], err);
-        if (status != T5_OK) {
-            t5_unit_clear_results(unit);
-            return status;
-        }
-        unit->n_results = i + 1;
-    }
-    return T5_OK;
+    const t5_status status = t5_results_decode(tokenizer, seq->outputs, seq->n_outputs, &unit->results, err);
+    if (status == T5_OK) unit->n_results = seq->n_outputs;
+    return status;
 }
 
 void t5_unit_clear_results(t5_unit *unit)

@@ -67,6 +67,9 @@ t5_status t5_units_encode(t5_units *u, const t5_pair *pair, const char *text, si
 /* Text of one output, without white space around it: the source's own is put back by the join. A sentence is part of a
  * line, so a line end in it is a space. */
 t5_status t5_result_decode(const t5_tokenizer *tokenizer, const t5_output *output, t5_result *out, t5_error *err);
+/* The same of all outputs of a sequence, malloc'ed as their texts are. */
+t5_status t5_results_decode(const t5_tokenizer *tokenizer, const t5_output *outputs, int32_t n_outputs, t5_result **out,
+                            t5_error *err);
 /* Fills the results of a unit that is over, unless they are there. Its error is its sequence's, if that has one. */
 t5_status t5_unit_decode(const t5_tokenizer *tokenizer, t5_unit *unit, t5_error *err);
 void t5_unit_clear_results(t5_unit *unit);
