@@ -251,7 +251,7 @@ static t5_translation *translate(const random_text *texts, int32_t n_texts)
     t5_text *list = calloc((size_t)n_texts, sizeof *list);
     assert_non_null(list);
     for (int32_t i = 0; i < n_texts; i++)
-        list[i] = (t5_text){texts[i].bytes, texts[i].n_bytes, "en", "ja"};
+        list[i] = (t5_text){.text = texts[i].bytes, .n_bytes = texts[i].n_bytes, .source = "en", .target = "ja"};
     t5_translation_request r = {.texts = list,
                                 .n_texts = n_texts,
                                 .decoding = t5_translator_profile(translator)->defaults,
