@@ -1,5 +1,5 @@
-/* text/placeholders.c: see placeholders.h. A table names for each kind the characters that it can begin with and the
- * function that measures it. Each function reads a bounded number of bytes beyond what it accepts, or begins only where
+/* text/placeholders.c: see placeholders.h. A table names for each character the function that measures what
+ * begins with it. Each function reads a bounded number of bytes beyond what it accepts, or begins only where
  * no word has begun before, so a walk takes linear time.
  *
  * A mistake costs little: what is taken for a placeholder is copied, and most such words would be copied anyway. So
@@ -84,6 +84,8 @@ static bool is_in_word(const view *v, size_t pos)
     uint32_t code;
     size_t start = pos;
     if (pos == 0) return false;
+    const unsigned char last = (unsigned char)v->text[pos - 1];
+    if (last < 0x80) return is_letter(last) || is_digit(last);
     while (start > 0 && pos - start < 4 && ((unsigned char)v->text[--start] & 0xC0) == 0x80) {
     }
     t5_utf8_next(v->text + start, pos - start, &code);
@@ -338,6 +340,7 @@ static size_t match_word(const view *v, size_t pos)
         const size_t n_host = domain_bytes(v, pos + n + 1, false);
         return n_host > 0 ? n + 1 + n_host : 0;
     }
+    if (memchr(v->text + pos, '.', n) == NULL) return 0;
     const bool is_www = n > 4 && memcmp(v->text + pos, "www.", 4) == 0;
     const size_t n_host = domain_bytes(v, pos, !is_www);
     if (n_host == 0) return 0;
@@ -365,24 +368,20 @@ static size_t match_path(const view *v, size_t pos)
 
 /* ---- the table ---- */
 
-static const struct {
-    const char *first; /* characters that it may begin with; NULL: a letter or a digit */
-    size_t (*match)(const view *v, size_t pos);
-} kinds[] = {
-    {"%", match_percent}, {"{", match_brace},  {"$", match_dollar}, {"\\", match_backslash},
-    {"<", match_tag},     {"&", match_entity}, {"#", match_hash},   {"@", match_at},
-    {":", match_colon},   {"/.~", match_path}, {NULL, match_word},
+/* By the character that they begin with; letters and digits have match_word. */
+static size_t (*const matchers[128])(const view *v, size_t pos) = {
+    ['%'] = match_percent, ['{'] = match_brace,  ['$'] = match_dollar, ['\\'] = match_backslash,
+    ['<'] = match_tag,     ['&'] = match_entity, ['#'] = match_hash,   ['@'] = match_at,
+    [':'] = match_colon,   ['/'] = match_path,   ['.'] = match_path,   ['~'] = match_path,
 };
 
 size_t t5_placeholder_at(const char *text, size_t n_bytes, size_t pos)
 {
     const view v = {text, n_bytes};
     const unsigned char c = at(&v, pos);
-    for (size_t i = 0; i < T5_COUNT(kinds); i++) {
-        const bool is_meant = kinds[i].first == NULL ? is_letter(c) || is_digit(c) : is_one_of(kinds[i].first, c);
-        if (is_meant) return kinds[i].match(&v, pos);
-    }
-    return 0;
+    if (c >= T5_COUNT(matchers)) return 0;
+    if (is_letter(c) || is_digit(c)) return match_word(&v, pos);
+    return matchers[c] != NULL ? matchers[c](&v, pos) : 0;
 }
 
 bool t5_placeholder_next(const char *text, size_t n_bytes, size_t from, t5_placeholder *out)
