@@ -72,6 +72,10 @@ check same_language 200 '^\{"translatedText":"Hello"\}$' "$url/translate" -d "q=
 check lines 200 '"translatedText":"[^"\\]+\\n\\n[^"\\]+"' "$url/translate" -H "$json" -d "{\"q\":\"Good.\\n\\nBad.\",$pair}"
 check missing 400 '^\{"error":"Invalid request: missing q parameter"\}$' "$url/translate" -d "$form"
 check unknown 400 '^\{"error":"zz is not supported"\}$' "$url/translate" -d "q=Hi&source=$source&target=zz"
+check html 200 '"translatedText":"<p>[^"<]*<b>[^"]*</b>[^"]*</p>"' "$url/translate" -H "$json" \
+    -d "{\"q\":\"<p>Hi &amp; <b>bye</b></p>\",$pair,\"format\":\"html\"}"
+check html_entity 200 '&amp;' "$url/translate" -H "$json" \
+    -d "{\"q\":\"<p>Hi &amp; <b>bye</b></p>\",$pair,\"format\":\"html\"}"
 check format 400 '^\{"error":"xml format is not supported"\}$' "$url/translate" -d "q=Hi&$form&format=xml"
 check bad_json 400 '^\{"error":' "$url/translate" -H "$json" -d '{bad'
 check not_object 400 '^\{"error":"Invalid JSON format"\}$' "$url/translate" -H "$json" -d '[1]'

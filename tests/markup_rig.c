@@ -79,6 +79,12 @@ static bool fits(const char *part, size_t n_bytes, void *ctx)
     return n_bytes <= SENTENCE_BYTES_MAX;
 }
 
+static bool is_said(const char *character, size_t n_bytes, void *ctx)
+{
+    (void)ctx;
+    return n_bytes == 1 && strchr("&<>{}", character[0]) == NULL;
+}
+
 /* Begin of the first sentence behind span `i`. */
 static size_t next_sentence(const t5_sentences *s, size_t i, size_t plain_bytes)
 {
@@ -88,12 +94,14 @@ static size_t next_sentence(const t5_sentences *s, size_t i, size_t plain_bytes)
 }
 
 t5_status t5_rig_translate(const char *source, size_t n_bytes, const t5_markup_options *options, t5_rig_mode mode,
-                           t5_buffer *out, t5_error *err)
+                           bool is_poor, t5_buffer *out, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_markup m = {0};
     t5_sentences s = {0};
+    const t5_alphabet poor = {is_said, NULL};
     T5_TRY(t5_markup_parse(source, n_bytes, options, &m, err));
+    if (is_poor) T5_TRY(t5_markup_keep(&m, &poor, err));
     T5_TRY(t5_sentences_split(m.plain, m.plain_bytes, "en", T5_SPLIT_LINES, &s, err));
     T5_TRY(t5_sentences_cut(m.plain, fits, NULL, &s, err));
     t5_markup_writer w = {.markup = &m, .out = out};

@@ -12,6 +12,7 @@ typedef enum {
     RIG_N_MODES,
 } t5_rig_mode;
 
-/* Appends the translation to `out`. Errors are those of the parser. */
+/* Appends the translation to `out`. With `is_poor` the stand-in cannot say & < > { } and what is not ASCII, if that is
+ * no letter. Errors are those of the parser. */
 t5_status t5_rig_translate(const char *source, size_t n_bytes, const t5_markup_options *options, t5_rig_mode mode,
-                           t5_buffer *out, t5_error *err);
+                           bool is_poor, t5_buffer *out, t5_error *err);

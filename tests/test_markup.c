@@ -20,13 +20,18 @@
 static const t5_markup_options html = {.kind = T5_MARKUP_HTML};
 static const t5_markup_options xml = {.kind = T5_MARKUP_XML};
 
-static char *translate(const t5_markup_options *options, const char *source, t5_rig_mode mode)
+static char *translate_as(const t5_markup_options *options, const char *source, t5_rig_mode mode, bool is_poor)
 {
     t5_buffer out = {0};
     t5_error err = {0};
-    if (t5_rig_translate(source, strlen(source), options, mode, &out, &err) != T5_OK) fail_msg("%s", err.text);
+    if (t5_rig_translate(source, strlen(source), options, mode, is_poor, &out, &err) != T5_OK) fail_msg("%s", err.text);
     assert_int_equal(t5_buffer_append(&out, "", 1, &err), T5_OK);
     return out.bytes;
+}
+
+static char *translate(const t5_markup_options *options, const char *source, t5_rig_mode mode)
+{
+    return translate_as(options, source, mode, false);
 }
 
 static void check(const t5_markup_options *options, t5_rig_mode mode, const char *source, const char *want)
@@ -140,6 +145,34 @@ static void tags_have_a_place_without_links(void **state)
     check(&html, RIG_UNLINKED, "one two <b>three</b> four.", "ONE TWO <b>THREE</b> FOUR.");
     check(&html, RIG_OTHER, "ab cd <b>ef</b> gh.", "zz zz <b>zz</b> zz.");
     check(&html, RIG_OTHER, "ab <b>cd</b> <i>ef</i> gh 7 <u>ij</u>.", "zz <b>zz</b> <i>zz</i> zz 7 <u>zz</u>.");
+}
+
+static void check_poor(t5_rig_mode mode, const char *source, const char *want)
+{
+    char *got = translate_as(&html, source, mode, true);
+    if (strcmp(got, want) != 0) fail_msg("%s\n  is %s\n  want %s", source, got, want);
+    free(got);
+}
+
+/* Claim: signs that the model cannot say are neither lost nor shown to it, and are never read as tags. Method: reversed
+ * sentences of a stand-in that drops nothing, so what it was shown has moved, and in upper case. */
+static void strange_signs_are_kept(void **state)
+{
+    (void)state;
+    check_poor(RIG_REVERSED, "salt &amp; pepper", "PEPPER SALT &amp;");
+    check_poor(RIG_REVERSED, "one & two", "TWO ONE &amp;");
+    check_poor(RIG_REVERSED, "one < two", "TWO ONE &lt;");
+    check_poor(RIG_REVERSED, "one &lt;\u00FDes two", "TWO &lt;\u00FDES ONE");
+    check_poor(RIG_REVERSED, "see AT&amp;T today", "TODAY SEE AT&amp;T");
+    check_poor(RIG_REVERSED, "see R&D <b>x</b> today", "TODAY <b>X</b> SEE R&amp;D");
+    check_poor(RIG_SAME, "call (x&y), now", "CALL (x&amp;y), NOW");
+    check_poor(RIG_SAME, "hello {{ name }} there", "HELLO {{ NAME }} THERE");
+    check_poor(RIG_REVERSED, "good \U0001F600\U0001F44D\U0001F3FD day", "DAY GOOD \U0001F600\U0001F44D\U0001F3FD");
+    check_poor(RIG_REVERSED, "don\u2019t go", "GO DON\u2019T");
+    check_poor(RIG_SAME, "\u201Cgo home\u201D he said", "\u201CGO HOME\u201D HE SAID");
+    check_poor(RIG_REVERSED, "<b>a &amp; b</b> c", "C <b>B A &amp;</b>");
+    check_poor(RIG_REVERSED, "&amp; a", "&amp; A");
+    check_poor(RIG_SAME, "\u4F60\u597D&\u4E16\u754C", "\u4F60\u597D&amp;\u4E16\u754C");
 }
 
 /* Claim: the caller's lists are obeyed, and XML's outline is found. */
@@ -304,8 +337,9 @@ static void balanced_texts_stay_balanced(void **state)
         append(&source, "");
         t5_error err = {0};
         assert_int_equal(t5_buffer_append(&source, "", 1, &err), T5_OK);
-        char *first = translate(i % 5 == 0 ? &xml : &html, source.bytes, (t5_rig_mode)(i % RIG_N_MODES));
-        char *second = translate(i % 5 == 0 ? &xml : &html, source.bytes, (t5_rig_mode)(i % RIG_N_MODES));
+        const t5_markup_options *options = i % 5 == 0 ? &xml : &html;
+        char *first = translate_as(options, source.bytes, (t5_rig_mode)(i % RIG_N_MODES), i % 3 == 0);
+        char *second = translate_as(options, source.bytes, (t5_rig_mode)(i % RIG_N_MODES), i % 3 == 0);
         assert_string_equal(first, second);
         check_same_tags(source.bytes, first);
         free(first);
@@ -336,7 +370,8 @@ static void broken_texts_lose_nothing(void **state)
         if (out.n_bytes > 0) assert_memory_equal(out.bytes, source.bytes, out.n_bytes);
         out.n_bytes = 0;
         assert_int_equal(
-            t5_rig_translate(source.bytes, source.n_bytes, options, (t5_rig_mode)(i % RIG_N_MODES), &out, &err), T5_OK);
+            t5_rig_translate(source.bytes, source.n_bytes, options, (t5_rig_mode)(i % RIG_N_MODES), false, &out, &err),
+            T5_OK);
         for (int32_t k = 0; k < m.n_marks; k++)
             assert_non_null(memmem(out.bytes, out.n_bytes, source.bytes + m.marks[k].offset, m.marks[k].n_bytes));
         t5_markup_deinit(&m);
@@ -406,7 +441,7 @@ static int64_t time_of(const char *part, size_t n_times)
     t5_buffer source = repeat(part, n_times), out = {0};
     t5_error err = {0};
     const int64_t start_ns = cpu_ns();
-    const t5_status status = t5_rig_translate(source.bytes, source.n_bytes, &html, RIG_SAME, &out, &err);
+    const t5_status status = t5_rig_translate(source.bytes, source.n_bytes, &html, RIG_SAME, true, &out, &err);
     assert_true(status == T5_OK || status == T5_ERR_ARG);
     t5_buffer_deinit(&source);
     t5_buffer_deinit(&out);
@@ -436,6 +471,7 @@ int main(void)
         cmocka_unit_test(tags_stay_with_words_in_order),
         cmocka_unit_test(tags_follow_words),
         cmocka_unit_test(tags_have_a_place_without_links),
+        cmocka_unit_test(strange_signs_are_kept),
         cmocka_unit_test(options_are_obeyed),
         cmocka_unit_test(entities_are_read),
         cmocka_unit_test(balanced_texts_stay_balanced),

@@ -52,6 +52,7 @@ typedef struct {
     bool is_visible;                        /* SOLE: a reader sees something there, so spaces around it matter */
     bool has_space_before, has_space_after; /* of a visible one */
     bool leans_right;                       /* SOLE: belongs to the word after it */
+    bool is_text;                           /* SOLE: no tag but characters of the text, see t5_markup_keep() */
     int32_t pair;                           /* index of the partner of OPEN and CLOSE, else -1 */
     size_t offset, n_bytes;                 /* of the source */
     size_t at;                              /* it stands before this byte of the plain text */
@@ -72,6 +73,17 @@ typedef struct {
 t5_status t5_markup_parse(const char *source, size_t n_bytes, const t5_markup_options *options, t5_markup *out,
                           t5_error *err);
 void t5_markup_deinit(t5_markup *m); /* accepts a zeroed one */
+
+/* Whether the model can say a character. */
+typedef struct {
+    bool (*has)(const char *character, size_t n_bytes, void *ctx);
+    void *ctx;
+} t5_alphabet;
+
+/* Makes marks of the signs that the model cannot say, as T5 cannot say "<" or an emoji: what it never saw cannot be
+ * lost. A word with such a sign within, "AT&T", is one mark. Letters and placeholders are left alone. T5_ERR_ARG: too
+ * many marks. */
+t5_status t5_markup_keep(t5_markup *m, const t5_alphabet *alphabet, t5_error *err);
 
 /* Index of the first mark at or behind a byte of the source. */
 int32_t t5_markup_find(const t5_markup *m, size_t offset);

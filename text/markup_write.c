@@ -3,6 +3,7 @@
 #include "text/markup_write.h"
 #include "base/assert.h"
 #include "base/utf8.h"
+#include "text/entities.h"
 #include "text/markup_place.h"
 
 #include <stdlib.h>
@@ -53,6 +54,23 @@ out:
     return status;
 }
 
+/* Characters of the source as they are written there, but those that would now be read as markup. */
+static t5_status write_text(t5_markup_writer *w, const t5_mark *mark, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const char *text = w->markup->source + mark->offset;
+    for (size_t i = 0, length; i < mark->n_bytes; i += length) {
+        uint32_t code;
+        length = text[i] == '&' ? t5_entity_read(text + i, mark->n_bytes - i, T5_MARKUP_HTML, &code) : 0;
+        const bool is_entity = length > 0;
+        if (!is_entity) length = 1;
+        if (is_entity) T5_TRY(write(w, text + i, length, err));
+        if (!is_entity) T5_TRY(write_escaped(w, text + i, length, err));
+    }
+out:
+    return status;
+}
+
 /* ---- within a sentence ---- */
 
 /* The target up to byte `end`, with the space that a mark before it asks for. */
@@ -93,7 +111,7 @@ static t5_status weave_sole(weaver *v, int32_t i_mark, t5_error *err)
     const t5_markup *m = v->writer->markup;
     const t5_mark *mark = &m->marks[i_mark];
     T5_TRY(weave_space(v, mark, err));
-    T5_TRY(write_mark(v->writer, i_mark, err));
+    T5_TRY(mark->is_text ? write_text(v->writer, mark, err) : write_mark(v->writer, i_mark, err));
     if (!mark->is_visible) goto out;
     const bool had_space = mark->has_space_before || mark->has_space_after;
     v->ends_blank = false;

@@ -9,12 +9,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-t5_status t5_marked_open(const t5_text *text, t5_plan *plan, t5_text *out_plain, t5_error *err)
+typedef struct {
+    const t5_units *units;
+    t5_status status; /* the first failure */
+    t5_error *err;
+} say_ctx;
+
+/* Models hardly ever learn to copy what they have to spell in bytes. */
+static bool can_say(const char *character, size_t n_bytes, void *ctx)
+{
+    say_ctx *say = ctx;
+    bool is_said = true, is_spelled = false;
+    if (say->status == T5_OK) say->status = t5_units_can_say(say->units, character, n_bytes, &is_said, say->err);
+    if (say->status == T5_OK) say->status = t5_units_must_spell(say->units, character, n_bytes, &is_spelled, say->err);
+    return is_said && !is_spelled;
+}
+
+t5_status t5_marked_open(const t5_text *text, const t5_units *units, t5_plan *plan, t5_text *out_plain, t5_error *err)
 {
     t5_markup *m = calloc(1, sizeof *m);
     if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "markup: %zu bytes", sizeof *m);
     plan->markup = m; /* released with the plan */
-    const t5_status status = t5_markup_parse(text->text, text->n_bytes, text->markup, m, err);
+    say_ctx say = {.units = units, .err = err};
+    const t5_alphabet alphabet = {can_say, &say};
+    t5_status status = t5_markup_parse(text->text, text->n_bytes, text->markup, m, err);
+    if (status == T5_OK) status = t5_markup_keep(m, &alphabet, err);
+    if (say.status != T5_OK) status = say.status;
     if (status != T5_OK) return status;
     *out_plain = *text;
     out_plain->text = m->plain;

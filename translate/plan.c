@@ -56,26 +56,12 @@ static t5_status cut_sentences(const t5_text *text, t5_units *units, t5_plan *pl
     return fit.status != T5_OK ? fit.status : status;
 }
 
-/* *out: the tokens of a text say the same text. */
-static t5_status keeps(const t5_tokenizer *tokenizer, const char *text, size_t n_bytes, bool *out, t5_error *err)
-{
-    int32_t *ids = NULL, n_ids = 0;
-    char *decoded = NULL;
-    size_t decoded_bytes = 0;
-    t5_status status = t5_tokenizer_encode_alloc(tokenizer, text, n_bytes, INT32_MAX, &ids, &n_ids, err);
-    if (status == T5_OK) status = t5_tokenizer_decode(tokenizer, ids, n_ids, &decoded, &decoded_bytes, err);
-    *out = status == T5_OK && decoded_bytes == n_bytes && memcmp(decoded, text, n_bytes) == 0;
-    free(decoded);
-    free(ids);
-    return status;
-}
-
 /* True for a placeholder that the model cannot say: T5 has no braces. */
 static bool is_unspeakable(const char *placeholder, size_t n_bytes, void *ctx)
 {
     fit_ctx *fit = ctx;
     bool is_kept = true;
-    if (fit->status == T5_OK) fit->status = keeps(fit->units->tokenizer, placeholder, n_bytes, &is_kept, fit->err);
+    if (fit->status == T5_OK) fit->status = t5_units_can_say(fit->units, placeholder, n_bytes, &is_kept, fit->err);
     return !is_kept;
 }
 
@@ -120,7 +106,7 @@ t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_split spl
     *out = (t5_plan){0};
     const size_t n_valid = t5_utf8_valid_prefix(text->text, text->n_bytes);
     if (n_valid < text->n_bytes) return T5_FAIL(err, T5_ERR_ARG, "the text is not valid UTF-8 at byte %zu", n_valid);
-    if (text->markup != NULL) T5_TRY(t5_marked_open(text, out, &plain, err));
+    if (text->markup != NULL) T5_TRY(t5_marked_open(text, units, out, &plain, err));
     T5_TRY(t5_route_find(t, &plain, &out->route, err));
     if (out->route.pair == NULL) goto out;
 

@@ -100,6 +100,32 @@ t5_status t5_units_encode(t5_units *u, const t5_pair *pair, const char *text, si
                                      err);
 }
 
+t5_status t5_units_can_say(const t5_units *u, const char *text, size_t n_bytes, bool *out, t5_error *err)
+{
+    int32_t *ids = NULL, n_ids = 0;
+    char *decoded = NULL;
+    size_t decoded_bytes = 0;
+    t5_status status = t5_tokenizer_encode_alloc(u->tokenizer, text, n_bytes, INT32_MAX, &ids, &n_ids, err);
+    if (status == T5_OK) status = t5_tokenizer_decode(u->tokenizer, ids, n_ids, &decoded, &decoded_bytes, err);
+    *out = status == T5_OK && decoded_bytes == n_bytes && memcmp(decoded, text, n_bytes) == 0;
+    free(decoded);
+    free(ids);
+    return status;
+}
+
+t5_status t5_units_must_spell(const t5_units *u, const char *text, size_t n_bytes, bool *out, t5_error *err)
+{
+    int32_t *ids = NULL, n_ids = 0;
+    uint8_t byte = 0;
+    *out = false;
+    if (t5_tokenizer_is_bytes(u->tokenizer)) return T5_OK;
+    const t5_status status = t5_tokenizer_encode_alloc(u->tokenizer, text, n_bytes, INT32_MAX, &ids, &n_ids, err);
+    for (int32_t i = 0; status == T5_OK && i < n_ids; i++)
+        *out |= t5_tokenizer_token(u->tokenizer, ids[i], &byte) == T5_TOKEN_BYTE;
+    free(ids);
+    return status;
+}
+
 t5_status t5_units_locate(t5_units *u, int32_t i_unit, t5_error *err)
 {
     t5_unit *unit = &u->units[i_unit];

@@ -55,6 +55,11 @@ void t5_units_deinit(t5_units *u); /* accepts a zeroed one */
  * valid until the next call. */
 t5_status t5_units_get(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t *out_index,
                        t5_error *err);
+/* *out: the tokens of a text say the same text. */
+t5_status t5_units_can_say(const t5_units *u, const char *text, size_t n_bytes, bool *out, t5_error *err);
+/* *out: some token of the text is a byte of a character that has no piece of its own. Never where all tokens are bytes.
+ */
+t5_status t5_units_must_spell(const t5_units *u, const char *text, size_t n_bytes, bool *out, t5_error *err);
 /* Fills the spans of a unit that has ids, and asks for its alignment to the tokens behind the prompt. */
 t5_status t5_units_locate(t5_units *u, int32_t i_unit, t5_error *err);
 /* Number of tokens of a sentence with its prompt and eos, without keeping it. */

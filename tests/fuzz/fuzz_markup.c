@@ -24,7 +24,12 @@ static void check_translation(const t5_markup *m, const t5_markup_options *optio
 {
     t5_error err = {0};
     t5_buffer out = {0};
-    T5_ASSERT(t5_rig_translate(m->source, m->source_bytes, options, mode, &out, &err) == T5_OK);
+    T5_ASSERT(t5_rig_translate(m->source, m->source_bytes, options, mode, false, &out, &err) == T5_OK);
+    out.n_bytes = 0;
+    const t5_status status = t5_rig_translate(m->source, m->source_bytes, options, mode, true, &out, &err);
+    T5_ASSERT(status == T5_OK || status == T5_ERR_ARG); /* signs count as tags */
+    out.n_bytes = 0;
+    T5_ASSERT(t5_rig_translate(m->source, m->source_bytes, options, mode, false, &out, &err) == T5_OK);
     for (int32_t i = 0; i < m->n_marks; i++)
         T5_ASSERT(memmem(out.bytes, out.n_bytes, m->source + m->marks[i].offset, m->marks[i].n_bytes) != NULL);
     t5_buffer_deinit(&out);
