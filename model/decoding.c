@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "model/json_file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -90,6 +91,35 @@ static const option_row *find_option(const char *name, bool dashes)
 bool t5_decoding_has(const char *name)
 {
     return find_option(name, false) != NULL || strcmp(name, SUPPRESS_NAME) == 0;
+}
+
+static_assert(T5_COUNT(options) < 32, "a bit for each option, and one for the list");
+
+uint32_t t5_decoding_bit(const char *name)
+{
+    if (strcmp(name, SUPPRESS_NAME) == 0) return UINT32_C(1) << T5_COUNT(options);
+    const option_row *option = find_option(name, false);
+    return option != NULL ? UINT32_C(1) << (option - options) : 0;
+}
+
+static size_t n_bytes_of(const option_row *option)
+{
+    static const size_t n_bytes[] = {[INT] = sizeof(int32_t),
+                                     [FLOAT] = sizeof(double),
+                                     [BOOL] = sizeof(bool),
+                                     [UINT64] = sizeof(uint64_t),
+                                     [EARLY] = sizeof(int32_t)};
+    return n_bytes[option->type];
+}
+
+void t5_decoding_overlay(t5_decoding *d, const t5_decoding *over, uint32_t bits)
+{
+    for (size_t i = 0; i < T5_COUNT(options); i++)
+        if (bits >> i & 1)
+            memcpy(field_of(d, &options[i]), (const char *)over + options[i].offset, n_bytes_of(&options[i]));
+    if ((bits & t5_decoding_bit(SUPPRESS_NAME)) == 0) return;
+    d->n_suppress = over->n_suppress;
+    memcpy(d->suppress_tokens, over->suppress_tokens, sizeof d->suppress_tokens);
 }
 
 /* "an integer, allowed 1 to 32": what the option takes. */

@@ -32,6 +32,10 @@ struct json_t;
 void t5_decoding_init(t5_decoding *d);
 /* True when `name` is an option of decoding.def or suppress_tokens. */
 bool t5_decoding_has(const char *name);
+/* One bit for each option, to remember which were given; 0 when `name` is none. */
+uint32_t t5_decoding_bit(const char *name);
+/* Takes the options whose bits are among `bits` from `over`. */
+void t5_decoding_overlay(t5_decoding *d, const t5_decoding *over, uint32_t bits);
 /* Sets one option from a JSON value. T5_ERR_ARG names the option, what was given and what is allowed. */
 t5_status t5_decoding_set_json(t5_decoding *d, const char *name, const struct json_t *value, t5_error *err);
 /* Sets one option from text (a flag or an environment variable): `name` may use dashes for underscores. */

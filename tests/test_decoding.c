@@ -47,6 +47,46 @@ static void defaults(void **state)
     assert_int_equal(t5_decoding_check(&d, 100, &err), T5_OK);
 }
 
+/* Claim: an overlay takes the options that are named, of every type, and no other. Method: two sets that differ in
+ * everything; each option alone, then all. */
+static void overlay_takes_what_is_named(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"num_beams",
+                                        "num_return_sequences",
+                                        "max_new_tokens",
+                                        "min_new_tokens",
+                                        "length_penalty",
+                                        "early_stopping",
+                                        "repetition_penalty",
+                                        "no_repeat_ngram_size",
+                                        "do_sample",
+                                        "temperature",
+                                        "top_k",
+                                        "top_p",
+                                        "seed",
+                                        "suppress_tokens"};
+    t5_decoding base, over, mixed;
+    t5_decoding_init(&base);
+    over = (t5_decoding){2, 2, 2, 2, 2.0, 2, 2.0, 2, true, 2.0, 2, 0.5, UINT64_C(1) << 40, 2, {5, 6}};
+    uint32_t all = 0;
+    for (size_t i = 0; i < T5_COUNT(names); i++) {
+        const uint32_t bit = t5_decoding_bit(names[i]);
+        assert_true(bit != 0 && (all & bit) == 0);
+        all |= bit;
+        mixed = base;
+        t5_decoding_overlay(&mixed, &over, bit);
+        assert_memory_not_equal(&mixed, &base, sizeof base);
+        t5_decoding_overlay(&mixed, &base, bit);
+        assert_memory_equal(&mixed, &base, sizeof base);
+    }
+    mixed = base;
+    t5_decoding_overlay(&mixed, &over, all);
+    assert_true(mixed.seed == over.seed && mixed.top_p == 0.5 && mixed.do_sample && mixed.num_beams == 2);
+    assert_true(mixed.n_suppress == 2 && mixed.suppress_tokens[1] == 6 && mixed.early_stopping == 2);
+    assert_int_equal(t5_decoding_bit("num_beam"), 0);
+}
+
 /* Claim: each type is read from JSON and from text, at the ends of its range. */
 static void good_values(void **state)
 {
@@ -281,6 +321,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
+        cmocka_unit_test(overlay_takes_what_is_named),
         cmocka_unit_test(good_values),
         cmocka_unit_test(bad_values),
         cmocka_unit_test(options_must_agree),
