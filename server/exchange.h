@@ -1,10 +1,10 @@
 /* server/exchange.h: inside of t5_http and t5_exchange; private to http.c, exchange*.c and reply.c. */
 #pragma once
+#include "base/workers.h"
 #include "server/acceptor.h"
 #include "server/head.h"
 #include "server/http.h"
 #include "server/watch.h"
-#include "server/workers.h"
 #include <microhttpd.h>
 #include <stdatomic.h>
 

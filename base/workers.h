@@ -1,7 +1,8 @@
-/* server/workers.h: threads for what would hold up an HTTP thread: reading, tokenizing and joining large requests.
+/* base/workers.h: threads for what would hold up a thread that serves many: reading, tokenizing and joining large
+ * requests, and what goes on between two models. Any thread may push.
  *
  * Why: an HTTP thread serves many connections, and a body of 2 MB takes it seconds; small requests, which are most,
- * must not wait for that. The queue needs no bound of its own: an exchange is in it once, and connections are bounded.
+ * must not wait for that. The queue needs no bound of its own: who pushes is in it once, and connections are bounded.
  */
 #pragma once
 #include "base/error.h"

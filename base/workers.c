@@ -1,5 +1,5 @@
-/* server/workers.c: see workers.h. */
-#include "server/workers.h"
+/* base/workers.c: see workers.h. */
+#include "base/workers.h"
 #include "base/assert.h"
 
 #include <pthread.h>
