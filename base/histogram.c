@@ -33,3 +33,17 @@ void t5_histogram_read(const t5_histogram *h, t5_histogram_counts *out)
     }
     out->sum = atomic_load_explicit(&h->sum, memory_order_relaxed);
 }
+
+void t5_histogram_counts_add(t5_histogram_counts *sum, const t5_histogram_counts *h)
+{
+    if (sum->n_bounds == 0) {
+        *sum = *h;
+        return;
+    }
+    if (h->n_bounds == 0) return;
+    T5_ASSERT(sum->bounds == h->bounds);
+    for (int32_t i = 0; i <= h->n_bounds; i++)
+        sum->buckets[i] += h->buckets[i];
+    sum->sum += h->sum;
+    sum->count += h->count;
+}

@@ -27,3 +27,5 @@ typedef struct {
 void t5_histogram_init(t5_histogram *h, const int64_t *bounds, int32_t n_bounds);
 void t5_histogram_add(t5_histogram *h, int64_t value);
 void t5_histogram_read(const t5_histogram *h, t5_histogram_counts *out);
+/* Adds a look to another one: at a histogram with the same bounds, or zeroed. */
+void t5_histogram_counts_add(t5_histogram_counts *sum, const t5_histogram_counts *h);

@@ -11,6 +11,7 @@
 #define T5_VOCAB_MAX 1048576 /* rows of a vocabulary */
 #define T5_THREADS_MAX 256   /* of the CPU backend's pool */
 #define T5_DEVICES_MAX 16    /* GPUs of one engine */
+#define T5_MODELS_MAX 64     /* model folders of one server */
 #define T5_KV_MEMORY_MAX (INT64_C(1) << 40) /* bytes of the KV cache that can be asked for */
 #define T5_SEQ_LEN_MAX 4096                 /* tokens of one source or target */
 #define T5_JSON_FILE_MAX (64 << 20) /* bytes of a JSON file in a model folder; an index of a large model has 100 kB */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { KEY_TEXT, KEY_INT, KEY_BYTES, KEY_BOOL } key_type;
+typedef enum { KEY_TEXT, KEY_INT, KEY_BYTES, KEY_BOOL, KEY_LIST } key_type;
 
 typedef struct {
     const char *name;
@@ -29,11 +29,13 @@ static const key_row rows[] = {
 #define T5_KEY_BYTES(name, value, min, max, help) \
     {#name, KEY_BYTES, offsetof(t5_config, name), "", "", (value), (min), (max), (help)},
 #define T5_KEY_BOOL(name, value, help) {#name, KEY_BOOL, offsetof(t5_config, name), "", "", (value), 0, 1, (help)},
+#define T5_KEY_LIST(name, help) {#name, KEY_LIST, offsetof(t5_config, name), "", "", 0, 0, 0, (help)},
 #include "config/keys.def"
 #undef T5_KEY_TEXT
 #undef T5_KEY_INT
 #undef T5_KEY_BYTES
 #undef T5_KEY_BOOL
+#undef T5_KEY_LIST
 };
 
 static void *value_at(t5_config *c, const key_row *row)
@@ -133,7 +135,7 @@ static bool is_choice(const char *choices, const char *value)
     }
 }
 
-static t5_status set_string(t5_config *c, const key_row *row, const char *value, const char *origin, t5_error *err)
+static t5_status check_string(const key_row *row, const char *value, const char *origin, t5_error *err)
 {
     if (strlen(value) >= T5_CONFIG_TEXT_MAX)
         return T5_FAIL(err, T5_ERR_ARG, "%s (%s): longer than %d bytes", row->name, origin, T5_CONFIG_TEXT_MAX - 1);
@@ -142,8 +144,27 @@ static t5_status set_string(t5_config *c, const key_row *row, const char *value,
             return T5_FAIL(err, T5_ERR_ARG, "%s (%s): has a control character", row->name, origin);
     if (!is_choice(row->choices, value))
         return T5_FAIL(err, T5_ERR_ARG, "%s (%s): '%.40s' is none of %s", row->name, origin, value, row->choices);
-    snprintf(value_at(c, row), T5_CONFIG_TEXT_MAX, "%s", value);
     return T5_OK;
+}
+
+static t5_status set_string(t5_config *c, const key_row *row, const char *value, const char *origin, t5_error *err)
+{
+    const t5_status status = check_string(row, value, origin, err);
+    if (status == T5_OK) snprintf(value_at(c, row), T5_CONFIG_TEXT_MAX, "%s", value);
+    return status;
+}
+
+/* An empty text is none: it leaves an empty list. */
+static t5_status add_string(t5_config *c, const key_row *row, const char *value, const char *origin, t5_error *err)
+{
+    t5_config_list *list = value_at(c, row);
+    const t5_status status = check_string(row, value, origin, err);
+    if (status != T5_OK) return status;
+    const bool is_more = strcmp(c->origins[row - rows], origin) == 0;
+    if (!is_more) *list = (t5_config_list){0};
+    snprintf(c->origins[row - rows], sizeof c->origins[0], "%s", origin);
+    if (value[0] == '\0' || t5_config_list_add(list, value)) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "%s (%s): more than %d bytes together", row->name, origin, T5_CONFIG_LIST_BYTES);
 }
 
 #define RANGE_BYTES 80
@@ -222,20 +243,61 @@ t5_status t5_config_set_text(t5_config *c, t5_config_key key, const char *value,
     case KEY_BOOL:
         status = set_bool_text(c, row, value, origin, err);
         break;
+    case KEY_LIST:
+        return add_string(c, row, value, origin, err);
     }
     if (status == T5_OK) snprintf(c->origins[key], sizeof c->origins[key], "%s", origin);
     return status;
 }
 
+t5_status t5_config_set_variable(t5_config *c, t5_config_key key, const char *value, const char *origin, t5_error *err)
+{
+    char part[T5_CONFIG_TEXT_MAX];
+    t5_status status = T5_OK;
+    if (rows[key].type != KEY_LIST) return t5_config_set_text(c, key, value, origin, err);
+    for (const char *p = value; status == T5_OK; p++) {
+        const size_t n = strcspn(p, ":");
+        if (n >= sizeof part)
+            return T5_FAIL(err, T5_ERR_ARG, "%s (%s): longer than %zu bytes", rows[key].name, origin, sizeof part - 1);
+        memcpy(part, p, n);
+        part[n] = '\0';
+        status = add_string(c, &rows[key], part, origin, err);
+        p += n;
+        if (*p == '\0') break;
+    }
+    return status;
+}
+
+static t5_status set_list_json(t5_config *c, const key_row *row, const json_t *value, const char *origin, t5_error *err)
+{
+    t5_status status = T5_OK;
+    if (json_is_string(value)) return add_string(c, row, json_string_value(value), origin, err);
+    if (json_array_size(value) == 0) return add_string(c, row, "", origin, err);
+    for (size_t i = 0; i < json_array_size(value) && status == T5_OK; i++)
+        status = add_string(c, row, json_string_value(json_array_get(value, i)), origin, err);
+    return status;
+}
+
+static bool is_strings(const json_t *value)
+{
+    bool is_fine = json_is_array(value);
+    for (size_t i = 0; i < json_array_size(value) && is_fine; i++)
+        is_fine = json_is_string(json_array_get(value, i));
+    return is_fine;
+}
+
 t5_status t5_config_set_json(t5_config *c, t5_config_key key, const json_t *value, const char *origin, t5_error *err)
 {
     static const char *const wanted[] = {"a string", "a whole number", "a whole number or a string such as \"512M\"",
-                                         "true or false"};
+                                         "true or false", "a string or an array of strings"};
     const key_row *row = &rows[key];
     bool fits = (row->type == KEY_TEXT && json_is_string(value)) || (is_number(row) && json_is_integer(value)) ||
-                (row->type == KEY_BYTES && json_is_string(value)) || (row->type == KEY_BOOL && json_is_boolean(value));
+                (row->type == KEY_BYTES && json_is_string(value)) ||
+                (row->type == KEY_BOOL && json_is_boolean(value)) ||
+                (row->type == KEY_LIST && (json_is_string(value) || is_strings(value)));
     if (!fits) return T5_FAIL(err, T5_ERR_ARG, "%s (%s): must be %s", row->name, origin, wanted[row->type]);
 
+    if (row->type == KEY_LIST) return set_list_json(c, row, value, origin, err);
     t5_status status = T5_OK;
     if (row->type == KEY_TEXT) status = set_string(c, row, json_string_value(value), origin, err);
     if (is_number(row) && json_is_integer(value)) status = set_int(c, row, json_integer_value(value), origin, err);
@@ -249,17 +311,18 @@ t5_status t5_config_set_json(t5_config *c, t5_config_key key, const json_t *valu
 static void print_help_row(const key_row *row, FILE *file)
 {
     char flag[NAME_MAX_BYTES + 16];
-    static const char *const kinds[] = {"TEXT", "N", "BYTES", ""};
+    static const char *const kinds[] = {"TEXT", "N", "BYTES", "", "TEXT"};
     snprintf(flag, sizeof flag, "--%s %s", row->name, kinds[row->type]);
     for (char *p = flag; *p != '\0' && *p != ' '; p++)
         if (*p == '_') *p = '-';
-    fprintf(file, "  %-26s %s ", flag, row->help);
+    fprintf(file, "  %-26s %s", flag, row->help);
     if (row->type == KEY_TEXT && row->choices[0] != '\0')
-        fprintf(file, "(%s, default %s)\n", row->choices, row->text_value);
-    if (row->type == KEY_TEXT && row->choices[0] == '\0') fprintf(file, "(default \"%s\")\n", row->text_value);
+        fprintf(file, " (%s, default %s)\n", row->choices, row->text_value);
+    if (row->type == KEY_TEXT && row->choices[0] == '\0') fprintf(file, " (default \"%s\")\n", row->text_value);
     if (is_number(row))
-        fprintf(file, "(%" PRId64 " to %" PRId64 ", default %" PRId64 ")\n", row->min, row->max, row->value);
-    if (row->type == KEY_BOOL) fprintf(file, "(default %s)\n", row->value != 0 ? "true" : "false");
+        fprintf(file, " (%" PRId64 " to %" PRId64 ", default %" PRId64 ")\n", row->min, row->max, row->value);
+    if (row->type == KEY_BOOL) fprintf(file, " (default %s)\n", row->value != 0 ? "true" : "false");
+    if (row->type == KEY_LIST) fprintf(file, "\n");
 }
 
 void t5_config_print_help(FILE *file)
@@ -282,6 +345,18 @@ void t5_config_print_help(FILE *file)
         print_help_row(&rows[i], file);
 }
 
+/* One text stays a text, as the file had it. NULL when one is not valid UTF-8. */
+static json_t *list_to_json(const t5_config_list *list)
+{
+    if (list->n_texts <= 1) return json_string(list->bytes);
+    json_t *texts = json_array();
+    for (const char *text = NULL; (text = t5_config_list_next(list, text)) != NULL;)
+        json_array_append_new(texts, json_string(text));
+    if (json_array_size(texts) == (size_t)list->n_texts) return texts;
+    json_decref(texts);
+    return NULL;
+}
+
 t5_status t5_config_print(const t5_config *c, FILE *file, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -292,6 +367,7 @@ t5_status t5_config_print(const t5_config *c, FILE *file, t5_error *err)
         if (row->type == KEY_TEXT) value = json_string(value_of(c, row));
         if (is_number(row)) value = json_integer(*(const int64_t *)value_of(c, row));
         if (row->type == KEY_BOOL) value = json_boolean(*(const bool *)value_of(c, row));
+        if (row->type == KEY_LIST) value = list_to_json(value_of(c, row));
         if (json_object_set_new(root, row->name, value) != 0 ||
             json_object_set_new(origins, row->name, json_string(c->origins[i])) != 0) {
             status = T5_FAIL(err, T5_ERR_ARG, "%s: not valid UTF-8, or out of memory", row->name);

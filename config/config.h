@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #define T5_CONFIG_TEXT_MAX 1024
+#define T5_CONFIG_LIST_BYTES 16384
 #define T5_CONFIG_ORIGIN_MAX 128
 
 typedef enum {
@@ -16,24 +17,34 @@ typedef enum {
 #define T5_KEY_INT(name, value, min, max, help) T5_KEY_##name,
 #define T5_KEY_BYTES(name, value, min, max, help) T5_KEY_##name,
 #define T5_KEY_BOOL(name, value, help) T5_KEY_##name,
+#define T5_KEY_LIST(name, help) T5_KEY_##name,
 #include "config/keys.def"
 #undef T5_KEY_TEXT
 #undef T5_KEY_INT
 #undef T5_KEY_BYTES
 #undef T5_KEY_BOOL
+#undef T5_KEY_LIST
     T5_KEYS_COUNT
 } t5_config_key;
+
+/* Texts one behind the other, each with its NUL; what is behind the last one is zero. */
+typedef struct {
+    char bytes[T5_CONFIG_LIST_BYTES];
+    int32_t n_bytes, n_texts;
+} t5_config_list;
 
 typedef struct {
 #define T5_KEY_TEXT(name, value, choices, help) char name[T5_CONFIG_TEXT_MAX];
 #define T5_KEY_INT(name, value, min, max, help) int64_t name;
 #define T5_KEY_BYTES(name, value, min, max, help) int64_t name;
 #define T5_KEY_BOOL(name, value, help) bool name;
+#define T5_KEY_LIST(name, help) t5_config_list name;
 #include "config/keys.def"
 #undef T5_KEY_TEXT
 #undef T5_KEY_INT
 #undef T5_KEY_BYTES
 #undef T5_KEY_BOOL
+#undef T5_KEY_LIST
     /* "default", "file /etc/t5serve.json", "environment T5_PORT", "flag --port"; indexed by t5_config_key. */
     char origins[T5_KEYS_COUNT][T5_CONFIG_ORIGIN_MAX];
     char warning[1024]; /* one line worth logging (an unknown T5_ variable), or "" */
@@ -69,6 +80,13 @@ typedef struct {
 void t5_config_take(t5_config *running, const t5_config *fresh, const t5_config_key *keys, int32_t n_keys,
                     t5_config_change *out);
 
+/* The text behind `text` in the list, the first one for NULL; NULL behind the last. */
+const char *t5_config_list_next(const t5_config_list *list, const char *text);
+
 /* The folder of the model that ships with us: models/NAME beside or above the executable (a build or source tree),
  * share/t5serve/models/NAME there (an install), or the source tree it was built from. T5_ERR_IO when there is none. */
 t5_status t5_config_bundled_model(char *out, size_t out_bytes, t5_error *err);
+
+/* The model folders: those of `model`, then the subfolders of `models_dir` that have a config.json, by name; with
+ * neither the bundled one. T5_ERR_ARG: more than T5_MODELS_MAX; T5_ERR_IO: models_dir cannot be read, or has none. */
+t5_status t5_config_models(const t5_config *c, t5_config_list *out, t5_error *err);

@@ -13,11 +13,13 @@ static const struct {
 #define T5_KEY_INT(name, value, min, max, help) FIELD(name, false)
 #define T5_KEY_BYTES(name, value, min, max, help) FIELD(name, false)
 #define T5_KEY_BOOL(name, value, help) FIELD(name, false)
+#define T5_KEY_LIST(name, help) FIELD(name, false)
 #include "config/keys.def"
 #undef T5_KEY_TEXT
 #undef T5_KEY_INT
 #undef T5_KEY_BYTES
 #undef T5_KEY_BOOL
+#undef T5_KEY_LIST
 #undef FIELD
 };
 

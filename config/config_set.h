@@ -17,6 +17,11 @@ void t5_config_warn(t5_config *c, const char *text);
 t5_status t5_config_load_lt(t5_config *c, char *const *env, t5_error *err);
 /* After all settings are read. T5_ERR_ARG: LT_API_KEYS wants keys, and there are none. */
 t5_status t5_config_check_lt(const t5_config *c, char *const *env, t5_error *err);
-/* Set one key and its origin. T5_ERR_ARG names key, origin, what was given and what is allowed. */
+/* Appends a text. False: no room. */
+bool t5_config_list_add(t5_config_list *list, const char *text);
+/* Splits the value of a variable at its colons, as in PATH. */
+t5_status t5_config_set_variable(t5_config *c, t5_config_key key, const char *value, const char *origin, t5_error *err);
+/* Set one key and its origin. A list that was set by the same origin grows. T5_ERR_ARG names key, origin, what was
+ * given and what is allowed. */
 t5_status t5_config_set_text(t5_config *c, t5_config_key key, const char *value, const char *origin, t5_error *err);
 t5_status t5_config_set_json(t5_config *c, t5_config_key key, const json_t *value, const char *origin, t5_error *err);

@@ -73,7 +73,7 @@ static t5_status load_t5_environment(t5_config *c, char *const *env, t5_error *e
             t5_config_warn(c, text);
             continue;
         }
-        t5_status status = t5_config_set_text(c, key, equals + 1, origin, err);
+        t5_status status = t5_config_set_variable(c, key, equals + 1, origin, err);
         if (status != T5_OK) return status;
     }
     return T5_OK;

@@ -116,6 +116,8 @@ typedef struct {
     bool is_lost;
 } t5_engine_stats;
 void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out);
+/* Adds those of another engine; their devices are the same ones. */
+void t5_engine_stats_add(t5_engine_stats *sum, const t5_engine_stats *stats);
 /* Seconds until what waits now will have been taken up, from the measured speed: when a client that got T5_ERR_BUSY
  * should try again. 1 to 60. Any thread. */
 int32_t t5_engine_retry_after_s(t5_engine *e);

@@ -76,9 +76,7 @@ bool t5_server_admits(t5_exchange *x, const t5_server *s, const t5_refusals *ref
     if (verdict.result == T5_ACCESS_WRONG_KEY)
         t5_exchange_fail_status(x, refusals->wrong_key_status, refusals->wrong_key_text);
     if (verdict.result == T5_ACCESS_TOO_OFTEN) refuse_too_often(x, refusals, &verdict);
-    *out_rules = (t5_params_rules){.profile = s->rules.profile,
-                                   .codes = s->rules.codes,
-                                   .n_codes = s->rules.n_codes,
+    *out_rules = (t5_params_rules){.languages = s->rules.languages,
                                    .chars_max = verdict.char_limit >= 0 ? verdict.char_limit : s->rules.chars_max,
                                    .texts_max = s->rules.texts_max,
                                    .alternatives_max = s->rules.alternatives_max};

@@ -9,8 +9,8 @@
 
 typedef struct {
     t5_deepl_params params;
-    t5_translation *translation; /* NULL when it could not start */
-    t5_error error;              /* why not */
+    t5_journey *journey; /* NULL when it could not start */
+    t5_error error;      /* why not */
 } deepl_state;
 
 /* --- /v2/translate --- */
@@ -54,40 +54,43 @@ void t5_deepl_handle(t5_exchange *x, void *server)
         .texts = state->params.common.texts,
         .n_texts = state->params.common.n_texts,
         .split = state->params.common.split,
-        .decoding = s->rules.profile->defaults,
         .deadline_ms = t5_exchange_deadline_ms(x),
         .on_done = on_done,
         .ctx = x,
     };
     t5_exchange_suspend(x);
-    t5_status status = t5_translation_start(s->translator, &request, &state->translation, &state->error);
+    t5_status status = t5_journey_start(s->catalog, &request, 0, &state->journey, &state->error);
     if (status != T5_OK) t5_exchange_resume(x); /* on_done will not be called */
 }
 
 void t5_deepl_cancel(t5_exchange *x)
 {
     deepl_state *state = t5_exchange_state(x);
-    t5_translation_cancel(state->translation);
+    t5_journey_cancel(state->journey);
 }
 
 void t5_deepl_release(void *p)
 {
     deepl_state *state = p;
-    t5_translation_destroy(state->translation);
+    t5_journey_destroy(state->journey);
     t5_deepl_params_deinit(&state->params);
     free(state);
 }
 
-static json_t *describe(const t5_deepl_params *p, const t5_text *text, const t5_translated *result, size_t n_chars)
+static json_t *describe(const deepl_state *state, int32_t i_text, size_t n_chars)
 {
     char source[T5_LANGCODE_BYTES];
+    const t5_text *text = &state->params.common.texts[i_text];
+    const t5_translated *result = t5_journey_get(state->journey, i_text);
+    const char *pivot = t5_journey_pivot(state->journey, i_text);
     t5_deepl_base_code(result->detected != NULL ? result->detected : text->source, source);
     json_t *value = json_pack("{s:s, s:o, s:I}", "detected_source_language", source, "text",
                               json_stringn(result->text, result->n_bytes), "billed_characters", (json_int_t)n_chars);
-    if (value != NULL && p->tags.is_marked)
-        json_object_set_new(value, "tag_handling_version", json_string(p->tags.version));
-    if (value != NULL && p->wants_model_type)
+    if (value != NULL && state->params.tags.is_marked)
+        json_object_set_new(value, "tag_handling_version", json_string(state->params.tags.version));
+    if (value != NULL && state->params.wants_model_type)
         json_object_set_new(value, "model_type_used", json_string("latency_optimized"));
+    if (value != NULL && pivot != NULL) json_object_set_new(value, "pivot", json_string(pivot));
     return value;
 }
 
@@ -97,19 +100,18 @@ void t5_deepl_finish(t5_exchange *x, void *server)
     deepl_state *state = t5_exchange_state(x);
     const t5_params *p = &state->params.common;
     int64_t n_chars_all = 0;
-    if (state->translation != NULL) t5_translation_finish(state->translation, &state->error);
+    if (state->journey != NULL) t5_journey_finish(state->journey, &state->error);
     if (state->error.status != T5_OK) {
         t5_exchange_fail(x, &state->error);
         return;
     }
     t5_usage usage;
-    t5_translation_usage(state->translation, &usage);
+    t5_journey_usage(state->journey, &usage);
     t5_exchange_set_usage(x, p->n_texts, usage.n_source_tokens, usage.n_target_tokens);
     json_t *translations = json_array();
     for (int32_t i = 0; i < p->n_texts; i++) {
         size_t n_chars = t5_utf8_count(p->texts[i].text, p->texts[i].n_bytes);
-        json_array_append_new(
-            translations, describe(&state->params, &p->texts[i], t5_translation_get(state->translation, i), n_chars));
+        json_array_append_new(translations, describe(state, i, n_chars));
         n_chars_all += (int64_t)n_chars;
     }
     bool is_complete = json_array_size(translations) == (size_t)p->n_texts;

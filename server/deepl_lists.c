@@ -72,11 +72,11 @@ void t5_deepl_languages_handle(t5_exchange *x, void *server)
     bool is_known = type == NULL || is_target || strcmp(type, "source") == 0;
     if (fields != NULL && !is_known)
         T5_FAIL(&err, T5_ERR_ARG, "Parameter 'type' is invalid. 'source' and 'target' are valid values.");
-    for (int32_t i = 0; i < s->rules.n_codes && err.status == T5_OK; i++) {
-        const char *code = s->codes[i];
-        if (is_target && t5_profile_has_target(s->rules.profile, code)) append_targets(list, code);
-        if (!is_target && t5_profile_has_source(s->rules.profile, code)) append_source(list, code);
-    }
+    const t5_languages *l = s->rules.languages;
+    for (int32_t i = 0; i < l->n_targets && is_target; i++)
+        append_targets(list, l->targets[i]);
+    for (int32_t i = 0; i < l->n_sources && !is_target; i++)
+        append_source(list, l->sources[i]);
     if (err.status != T5_OK) t5_exchange_fail(x, &err);
     if (err.status == T5_OK) t5_exchange_reply_json(x, 200, list);
     json_decref(list);
@@ -93,12 +93,12 @@ static json_t *describe_v3(const char *lang, const char *name, bool is_source, b
 }
 
 /* A language, and as further targets its variants that DeepL names. */
-static void append_v3(json_t *list, const t5_profile *profile, const char *code)
+static void append_v3(json_t *list, const t5_languages *l, const char *code)
 {
     const char *name = t5_langcode_name(code);
-    const bool is_target = t5_profile_has_target(profile, code);
-    json_array_append_new(
-        list, describe_v3(code, name != NULL ? name : code, t5_profile_has_source(profile, code), is_target));
+    const bool is_target = t5_languages_has_target(l, code);
+    json_array_append_new(list,
+                          describe_v3(code, name != NULL ? name : code, t5_languages_has_source(l, code), is_target));
     for (size_t i = 0; i < T5_COUNT(variants) && is_target; i++) {
         char lang[T5_LANGCODE_BYTES];
         if (strcmp(variants[i].code, code) != 0 || strcasecmp(variants[i].written, code) == 0) continue;
@@ -124,8 +124,9 @@ void t5_deepl_v3_languages_handle(t5_exchange *x, void *server)
     if (err.status == T5_OK && resource == NULL) T5_FAIL(&err, T5_ERR_ARG, "Parameter 'resource' not specified");
     if (err.status == T5_OK && !is_known) T5_FAIL(&err, T5_ERR_ARG, "Value for 'resource' not supported.");
     const bool has_languages = err.status == T5_OK && strcmp(resource, "translate_text") == 0;
-    for (int32_t i = 0; i < s->rules.n_codes && has_languages; i++)
-        append_v3(list, s->rules.profile, s->codes[i]);
+    const t5_languages *l = s->rules.languages;
+    for (int32_t i = 0; i < l->n_codes && has_languages; i++)
+        append_v3(list, l, l->codes[i]);
     if (err.status != T5_OK) t5_exchange_fail(x, &err);
     if (err.status == T5_OK) t5_exchange_reply_json(x, 200, list);
     json_decref(list);

@@ -3,6 +3,7 @@
  * nothing. */
 #include "server/deepl_params.h"
 #include "base/utf8.h"
+#include "translate/route.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -52,13 +53,14 @@ static t5_status check_formality(const json_t *fields, const char *target, t5_er
 static t5_status read_language(const json_t *fields, const char *name, const t5_params_rules *rules,
                                char out[T5_LANGCODE_BYTES], bool *out_is_given, t5_error *err)
 {
+    const t5_languages *l = rules->languages;
     const json_t *value = json_object_get(fields, name);
     const char *code = NULL, *given = json_string_value(value);
     *out_is_given = value != NULL && !json_is_null(value) && !(given != NULL && given[0] == '\0');
     if (!*out_is_given) return T5_OK;
     if (given != NULL && strcasecmp(given, "pt") == 0)
-        code = t5_langcode_match("pt-BR", rules->codes, rules->n_codes); /* DeepL's PT is Brazilian */
-    if (given != NULL && code == NULL) code = t5_langcode_match(given, rules->codes, rules->n_codes);
+        code = t5_langcode_match("pt-BR", l->codes, l->n_codes); /* DeepL's PT is Brazilian */
+    if (given != NULL && code == NULL) code = t5_langcode_match(given, l->codes, l->n_codes);
     if (code == NULL) return T5_FAIL(err, T5_ERR_ARG, "Value for '%s' not supported.", name);
     snprintf(out, T5_LANGCODE_BYTES, "%s", code);
     return T5_OK;
@@ -72,9 +74,9 @@ static t5_status read_languages(const json_t *fields, const t5_params_rules *rul
     if (!has_target) T5_TRY(T5_FAIL(err, T5_ERR_ARG, "Parameter 'target_lang' not specified"));
     T5_TRY(read_language(fields, "source_lang", rules, p->source, &has_source, err));
     if (!has_source) snprintf(p->source, sizeof p->source, "auto");
-    bool is_pair = !has_source || strcmp(p->source, p->target) == 0 ||
-                   t5_profile_find(rules->profile, p->source, p->target) != NULL;
-    if (!is_pair) status = T5_FAIL(err, T5_ERR_ARG, "Value for 'target_lang' not supported.");
+    t5_error no_way = {0};
+    if (has_source && t5_route_check(rules->languages, p->source, p->target, &no_way) != T5_OK)
+        status = T5_FAIL(err, T5_ERR_ARG, "Value for 'target_lang' not supported.");
 out:
     return status;
 }

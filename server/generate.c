@@ -5,7 +5,7 @@
 #include "server/admit.h"
 #include "server/routes.h"
 #include "server/stream.h"
-#include "translate/generation.h"
+#include "translate/visit.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -15,9 +15,9 @@
 typedef struct {
     int32_t n_inputs;
     bool is_batch, is_streamed, shows_logprobs, shows_alignment;
-    t5_generation *generation; /* NULL when it could not start */
-    t5_error error;            /* why not */
-    t5_stream *stream;         /* NULL: the answer is sent whole */
+    t5_visit *visit;   /* NULL when it could not start */
+    t5_error error;    /* why not */
+    t5_stream *stream; /* NULL: the answer is sent whole */
 } generate_state;
 
 /* --- life --- */
@@ -25,14 +25,14 @@ typedef struct {
 static void destroy(void *work)
 {
     generate_state *state = work;
-    t5_generation_destroy(state->generation);
+    t5_visit_destroy(state->visit);
     free(state);
 }
 
 static void cancel(void *work)
 {
     generate_state *state = work;
-    t5_generation_cancel(state->generation);
+    t5_visit_cancel(state->visit);
 }
 
 void t5_generate_release(void *p)
@@ -77,8 +77,9 @@ static json_t *describe_input(const generate_state *state, int32_t i_input)
 {
     json_t *texts = json_array(), *sequences = json_array(), *scores = json_array();
     json_t *reasons = json_array(), *logprobs = json_array(), *alignments = json_array();
-    for (int32_t i = 0; i < t5_generation_n_results(state->generation, i_input); i++) {
-        const t5_generated *result = t5_generation_get(state->generation, i_input, i);
+    const t5_generation *generation = t5_visit_generation(state->visit);
+    for (int32_t i = 0; i < t5_generation_n_results(generation, i_input); i++) {
+        const t5_generated *result = t5_generation_get(generation, i_input, i);
         const t5_output *output = result->output;
         json_array_append_new(texts, json_stringn(result->text, result->n_bytes));
         json_array_append_new(sequences, list_integers(output->ids, output->n_ids));
@@ -93,7 +94,7 @@ static json_t *describe_input(const generate_state *state, int32_t i_input)
     if (state->shows_logprobs) json_object_set(value, "token_logprobs", logprobs);
     if (state->shows_alignment) {
         int32_t n_ids = 0;
-        const int32_t *ids = t5_generation_input_ids(state->generation, i_input, &n_ids);
+        const int32_t *ids = t5_generation_input_ids(generation, i_input, &n_ids);
         json_object_set_new(value, "input_ids", list_integers(ids, n_ids));
         json_object_set(value, "alignment", alignments);
     }
@@ -106,8 +107,8 @@ static json_t *describe_input(const generate_state *state, int32_t i_input)
 static json_t *finish(t5_exchange *x, generate_state *state, t5_error *err)
 {
     t5_usage usage;
-    if (t5_generation_finish(state->generation, err) != T5_OK) return NULL;
-    t5_generation_usage(state->generation, &usage);
+    if (t5_visit_finish(state->visit, err) != T5_OK) return NULL;
+    t5_generation_usage(t5_visit_generation(state->visit), &usage);
     t5_exchange_set_usage(x, state->n_inputs, usage.n_source_tokens, usage.n_target_tokens);
     json_t *outputs = json_array(), *reply = NULL;
     for (int32_t i = 0; i < state->n_inputs && state->is_batch; i++)
@@ -153,7 +154,7 @@ static t5_status read_pieces(void *work, t5_buffer *events, t5_error *err)
     generate_state *state = work;
     for (;;) {
         t5_piece piece;
-        t5_status status = t5_generation_read(state->generation, &piece, err);
+        t5_status status = t5_visit_read(state->visit, &piece, err);
         if (status != T5_OK || piece.n_bytes == 0) return status;
         status = t5_stream_piece(events, &piece, state->is_batch, err);
         if (status != T5_OK) return status;
@@ -197,31 +198,42 @@ static t5_status read_inputs(const json_t *input, const t5_params_rules *rules, 
     return status;
 }
 
-/* The tokens of a text that the output must begin with; the caller frees them. */
-static t5_status read_prefix(const json_t *fields, const t5_server *s, int32_t **out, int32_t *out_n, t5_error *err)
+/* What the output must begin with, borrowed from the fields. */
+static t5_status read_prefix(const json_t *fields, t5_generation_request *request, t5_error *err)
 {
     const json_t *prefix = json_object_get(fields, "prefix");
     if (prefix == NULL || json_is_null(prefix)) return T5_OK;
     if (!json_is_string(prefix)) return T5_FAIL(err, T5_ERR_ARG, "Invalid request: prefix must be a string");
-    t5_error cause = {0};
-    t5_status status = t5_tokenizer_encode_alloc(t5_translator_tokenizer(s->translator), json_string_value(prefix),
-                                                 json_string_length(prefix), t5_translator_tgt_len_max(s->translator),
-                                                 out, out_n, &cause);
-    if (status != T5_OK) return T5_FAIL(err, status, "Invalid request: prefix: %s", cause.text);
-    (*out_n)--; /* the end of sequence */
+    request->prefix = json_string_value(prefix);
+    request->prefix_bytes = json_string_length(prefix);
     return T5_OK;
 }
 
-static void start_whole(t5_exchange *x, const t5_server *s, generate_state *state, t5_generation_request *request)
+/* Which model is meant: the first one unless `model` names one. */
+static t5_status read_model(const json_t *fields, const t5_server *s, int32_t *out, t5_error *err)
+{
+    const char *name = NULL;
+    *out = 0;
+    const t5_status status = t5_params_read_string(fields, "model", &name, err);
+    if (status != T5_OK || name == NULL) return status;
+    *out = t5_catalog_find_model(s->catalog, name);
+    if (*out >= 0) return T5_OK;
+    char shown[T5_ECHO_BYTES];
+    return T5_FAIL(err, T5_ERR_ARG, "Invalid request: model %s is not served", t5_params_echo(shown, name));
+}
+
+static void start_whole(t5_exchange *x, const t5_server *s, generate_state *state, int32_t i_model,
+                        t5_generation_request *request)
 {
     request->on_done = on_done;
     request->ctx = x;
     t5_exchange_suspend(x);
-    t5_status status = t5_generation_start(s->translator, request, &state->generation, &state->error);
+    t5_status status = t5_visit_start(s->catalog, i_model, request, &state->visit, &state->error);
     if (status != T5_OK) t5_exchange_resume(x); /* on_done will not be called */
 }
 
-static void start_stream(t5_exchange *x, const t5_server *s, generate_state *state, t5_generation_request *request)
+static void start_stream(t5_exchange *x, const t5_server *s, generate_state *state, int32_t i_model,
+                         t5_generation_request *request)
 {
     t5_stream *stream = t5_stream_create(x, &stream_ops, state);
     if (stream == NULL) T5_FAIL(&state->error, T5_ERR_NOMEM, "a stream");
@@ -229,7 +241,7 @@ static void start_stream(t5_exchange *x, const t5_server *s, generate_state *sta
     request->on_progress = t5_stream_progress;
     request->on_done = t5_stream_done;
     request->ctx = stream;
-    if (stream != NULL && t5_generation_start(s->translator, request, &state->generation, &state->error) == T5_OK) {
+    if (stream != NULL && t5_visit_start(s->catalog, i_model, request, &state->visit, &state->error) == T5_OK) {
         t5_stream_answer(stream);
         return;
     }
@@ -244,28 +256,29 @@ static t5_status begin(t5_exchange *x, const t5_server *s, generate_state *state
 {
     t5_status status = T5_OK;
     t5_generation_input *inputs = NULL;
-    int32_t *prefix = NULL;
+    int32_t i_model = 0;
+    uint32_t given = 0;
     const json_t *input = json_object_get(fields, "input");
-    t5_generation_request request = {.decoding = *t5_translator_generation_defaults(s->translator),
-                                     .deadline_ms = t5_exchange_deadline_ms(x)};
+    t5_generation_request request = {.deadline_ms = t5_exchange_deadline_ms(x)};
     T5_TRY(read_inputs(input, rules, &inputs, &request.n_inputs, err));
-    T5_TRY(t5_params_read_decoding(fields, is_form, &request.decoding, &request.has_max_new_tokens, err));
+    T5_TRY(read_model(fields, s, &i_model, err));
+    request.decoding = *t5_catalog_generation_defaults(s->catalog, i_model);
+    T5_TRY(t5_params_read_decoding(fields, is_form, &request.decoding, &given, err));
+    request.has_max_new_tokens = (given & t5_decoding_bit("max_new_tokens")) != 0;
     T5_TRY(t5_params_read_bool(fields, is_form, "stream", &state->is_streamed, err));
     T5_TRY(t5_params_read_bool(fields, is_form, "token_logprobs", &state->shows_logprobs, err));
     T5_TRY(t5_params_read_bool(fields, is_form, "alignment", &state->shows_alignment, err));
-    T5_TRY(read_prefix(fields, s, &prefix, &request.n_prompt_ids, err));
+    T5_TRY(read_prefix(fields, &request, err));
     request.inputs = inputs;
-    request.prompt_ids = prefix;
     request.wants_alignment = state->shows_alignment;
     state->n_inputs = request.n_inputs;
     state->is_batch = json_is_array(input);
     if (state->is_streamed)
-        start_stream(x, s, state, &request);
+        start_stream(x, s, state, i_model, &request);
     else
-        start_whole(x, s, state, &request);
+        start_whole(x, s, state, i_model, &request);
 out:
     free(inputs);
-    free(prefix);
     return status;
 }
 

@@ -36,7 +36,7 @@ static void add_text(detection *d, const json_t *text, const t5_server *s)
     const char *bytes = json_string_value(text);
     size_t n_bytes = json_string_length(text);
     double n_chars = (double)t5_utf8_count(bytes, n_bytes);
-    int32_t n = t5_detect(bytes, n_bytes, s->codes, s->rules.n_codes, candidates);
+    int32_t n = t5_detect(bytes, n_bytes, s->rules.languages->codes, s->rules.languages->n_codes, candidates);
     for (int32_t i = 0; i < n; i++)
         add_candidate(d, &candidates[i], n_chars);
     d->n_chars += n_chars;
@@ -79,7 +79,8 @@ void t5_detect_handle(t5_exchange *x, void *server)
         return;
     }
     T5_TRY(t5_params_check_q(q, &err));
-    if (s->rules.n_codes == 0) T5_TRY(T5_FAIL(&err, T5_ERR_ARG, "Invalid request: the model names no languages"));
+    if (s->rules.languages->n_codes == 0)
+        T5_TRY(T5_FAIL(&err, T5_ERR_ARG, "Invalid request: the model names no languages"));
     if (json_is_string(q)) add_text(&d, q, s);
     for (size_t i = 0; i < json_array_size(q); i++)
         add_text(&d, json_array_get(q, i), s);
@@ -96,7 +97,7 @@ out:
 /* The language that a setting names, as we write it; NULL when it names none of ours. */
 static const char *find_wanted(const t5_server *s, const char *wanted)
 {
-    return wanted[0] != '\0' ? t5_langcode_match(wanted, s->codes, s->rules.n_codes) : NULL;
+    return wanted[0] != '\0' ? t5_langcode_match(wanted, s->rules.languages->codes, s->rules.languages->n_codes) : NULL;
 }
 
 /* What a page should offer first: English into the first other language. */
@@ -104,9 +105,10 @@ static const char *first_target(const t5_server *s)
 {
     const char *wanted = find_wanted(s, s->page_target);
     if (wanted != NULL) return wanted;
-    for (int32_t i = 0; i < s->rules.n_codes; i++)
-        if (strcmp(s->codes[i], "en") != 0 && t5_profile_has_target(s->rules.profile, s->codes[i])) return s->codes[i];
-    return s->rules.n_codes > 0 ? s->codes[0] : "en";
+    const t5_languages *l = s->rules.languages;
+    for (int32_t i = 0; i < l->n_targets; i++)
+        if (strcmp(l->targets[i], "en") != 0) return l->targets[i];
+    return l->n_codes > 0 ? l->codes[0] : "en";
 }
 
 static json_t *describe_language(const char *code)

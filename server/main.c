@@ -35,32 +35,28 @@
 #define DEVICE_CHECK_MS 500
 #define GIVE_UP_MS 10000 /* work that was given up ends at the next step; longer means that the device hangs */
 #define SEND_MS 2000     /* for the last replies to leave */
+#define MODELS_TEXT_BYTES 192
 
 extern char **environ;
 
 typedef struct {
     t5_config config;
-    char model_dir[T5_CONFIG_TEXT_MAX];
+    t5_config_list model_dirs;
     char path_prefix[T5_PATH_PREFIX_MAX + 1];
-    t5_translator *translator;
+    t5_catalog *catalog;
     t5_server server;
     t5_http *http;
     sigset_t signals;
     int argc;
     char **argv;
-    int64_t watchdog_ms; /* of the service manager; 0: none */
-    int64_t n_passes;    /* of the model, when the manager was told last */
+    int64_t watchdog_ms;             /* of the service manager; 0: none */
+    int64_t n_passes[T5_MODELS_MAX]; /* of each model, when the manager was told last */
 } program;
 
-static t5_status open_translator(program *p, t5_error *err)
+static t5_translator_options translator_options(const t5_config *c)
 {
-    t5_status status = T5_OK;
-    const t5_config *c = &p->config;
     t5_translator_options options;
     t5_translator_options_init(&options);
-    snprintf(p->model_dir, sizeof p->model_dir, "%s", c->model);
-    if (c->model[0] == '\0') T5_TRY(t5_config_bundled_model(p->model_dir, sizeof p->model_dir, err));
-    options.model_dir = p->model_dir;
     options.languages = c->languages;
     options.device.device = c->device;
     options.device.compute_type = c->compute_type;
@@ -73,7 +69,20 @@ static t5_status open_translator(program *p, t5_error *err)
         .queue_depth_max = (int32_t)c->queue_depth,
     };
     options.kv_bytes = c->kv_memory;
-    T5_TRY(t5_translator_open(&options, &p->translator, err));
+    return options;
+}
+
+static t5_status open_catalog(program *p, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const t5_config *c = &p->config;
+    const char *dirs[T5_MODELS_MAX];
+    t5_catalog_options options = {
+        .dirs = dirs, .each = translator_options(c), .has_pivot = c->pivot, .n_threads = (int32_t)c->text_threads};
+    T5_TRY(t5_config_models(c, &p->model_dirs, err));
+    for (const char *dir = NULL; (dir = t5_config_list_next(&p->model_dirs, dir)) != NULL;)
+        dirs[options.n_dirs++] = dir;
+    T5_TRY(t5_catalog_open(&options, &p->catalog, err));
 out:
     return status;
 }
@@ -96,7 +105,7 @@ static t5_status start_http(program *p, t5_error *err)
 {
     t5_status status = T5_OK;
     const t5_config *c = &p->config;
-    p->server.translator = p->translator;
+    p->server.catalog = p->catalog;
     int listen_fd = -1;
     p->server.has_web_ui = !c->disable_web_ui;
     p->server.has_keys = c->api_keys[0] != '\0';
@@ -152,22 +161,44 @@ static int wait_signal(const program *p, int64_t ms)
     return signal_number > 0 ? signal_number : 0;
 }
 
-/* Tells the service manager that we live: while there is nothing to do, or something was done since the last time. */
+/* The model has nothing to do, or did something since the last time. */
+static bool moves_on(program *p, int32_t i_model)
+{
+    t5_model_stats stats;
+    t5_catalog_stats(p->catalog, i_model, &stats);
+    const bool is_idle = stats.engine.queue_depth == 0 && stats.engine.n_running == 0;
+    const int64_t n_passes = stats.engine.encode_ns.count + stats.engine.step_ns.count;
+    const bool has_moved = n_passes != p->n_passes[i_model];
+    p->n_passes[i_model] = n_passes;
+    return is_idle || has_moved;
+}
+
+/* Tells the service manager that we live: while every model moves on. */
 static void feed_watchdog(program *p)
 {
-    t5_engine_stats now;
+    bool is_alive = true;
     if (p->watchdog_ms == 0) return;
-    t5_engine_stats_get(t5_translator_engine(p->translator), &now);
-    bool is_idle = now.queue_depth == 0 && now.n_running == 0;
-    int64_t n_passes = now.encode_ns.count + now.step_ns.count;
-    if (is_idle || n_passes != p->n_passes) t5_systemd_notify("WATCHDOG=1");
-    p->n_passes = n_passes;
+    for (int32_t i = 0; i < t5_catalog_n_models(p->catalog); i++)
+        is_alive = moves_on(p, i) && is_alive;
+    if (is_alive) t5_systemd_notify("WATCHDOG=1");
+}
+
+/* "a", or "a and 2 more". */
+static const char *describe_models(const program *p, char out[MODELS_TEXT_BYTES])
+{
+    const int32_t n = t5_catalog_n_models(p->catalog);
+    const char *first = t5_catalog_profile(p->catalog, 0)->name;
+    if (n == 1) snprintf(out, MODELS_TEXT_BYTES, "%s", first);
+    if (n > 1) snprintf(out, MODELS_TEXT_BYTES, "%s and %d more", first, n - 1);
+    return out;
 }
 
 static void notify_ready(const program *p)
 {
-    t5_systemd_notify("READY=1\nSTATUS=%s on %s, %s", t5_translator_profile(p->translator)->name,
-                      t5_translator_device(p->translator), t5_http_url(p->http));
+    char models[MODELS_TEXT_BYTES];
+    t5_model_stats stats;
+    t5_catalog_stats(p->catalog, 0, &stats);
+    t5_systemd_notify("READY=1\nSTATUS=%s on %s, %s", describe_models(p, models), stats.device, t5_http_url(p->http));
 }
 
 static void reload(program *p)
@@ -246,8 +277,22 @@ static void close_program(program *p)
 {
     t5_server_deinit(&p->server);
     t5_access_destroy(p->server.access);
-    t5_translator_close(p->translator);
+    t5_catalog_close(p->catalog);
     t5_tls_stop();
+}
+
+static void log_listening(const program *p)
+{
+    char models[MODELS_TEXT_BYTES], quoted[2 * MODELS_TEXT_BYTES];
+    t5_model_stats stats;
+    const int32_t n_models = t5_catalog_n_models(p->catalog), n_languages = p->server.rules.languages->n_codes;
+    describe_models(p, models);
+    t5_catalog_stats(p->catalog, 0, &stats);
+    if (n_languages == 0)
+        t5_log(T5_LOG_WARN, "no_languages model=%s text=\"%s\"", models,
+               "every translation will be refused; add a t5serve.json to the folder, see models/README.md");
+    t5_log(T5_LOG_INFO, "listening url=%s model=%s device=\"%s\" languages=%d version=%s", t5_http_url(p->http),
+           n_models > 1 ? t5_log_quote(quoted, sizeof quoted, models) : models, stats.device, n_languages, T5_VERSION);
 }
 
 static t5_status run(program *p, t5_error *err)
@@ -269,14 +314,9 @@ static t5_status run(program *p, t5_error *err)
         t5_log(T5_LOG_WARN, "config text=%s", t5_log_quote(quoted, sizeof quoted, p->config.warning));
 
     T5_TRY(load_tls(&p->config, err)); /* a mistake shows before a large model is read */
-    T5_TRY(open_translator(p, err));
+    T5_TRY(open_catalog(p, err));
     T5_TRY(start_http(p, err));
-    if (p->server.rules.n_codes == 0)
-        t5_log(T5_LOG_WARN, "no_languages model=%s text=\"%s\"", t5_translator_profile(p->translator)->name,
-               "every translation will be refused; add a t5serve.json to the folder, see models/README.md");
-    t5_log(T5_LOG_INFO, "listening url=%s model=%s device=\"%s\" languages=%d version=%s", t5_http_url(p->http),
-           t5_translator_profile(p->translator)->name, t5_translator_device(p->translator), p->server.rules.n_codes,
-           T5_VERSION);
+    log_listening(p);
     status = serve(p, err);
     if (!drain(p)) {
         t5_log(T5_LOG_ERROR, "stuck text=\"the device does not answer; leaving without it\"");

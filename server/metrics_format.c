@@ -124,9 +124,8 @@ static void put_memory(const t5_batch_memory *m, FILE *file)
     fprintf(file, "%s{kind=\"scratch\"} %zu\n%s{kind=\"host\"} %zu\n", name, m->scratch, name, m->host);
 }
 
-static void put_counts(const t5_metrics_gauges *g, FILE *file)
+static void put_counts(const t5_metrics_gauges *g, const t5_engine_stats *e, FILE *file)
 {
-    const t5_engine_stats *e = &g->engine;
     const struct {
         const char *name, *type, *help;
         double value;
@@ -157,32 +156,96 @@ static void put_counts(const t5_metrics_gauges *g, FILE *file)
         t5_metrics_put_value(file, values[i].name, values[i].type, values[i].help, values[i].value);
 }
 
-static void put_infos(const t5_metrics_gauges *g, FILE *file)
+/* --- models --- */
+
+static void put_model_label(const t5_metrics_gauges *g, int32_t i_model, FILE *file)
+{
+    fprintf(file, "model=\"");
+    put_label_value(file, t5_catalog_profile(g->catalog, i_model)->name);
+    fputc('"', file);
+}
+
+static double n_sequences(const t5_model_stats *m)
+{
+    return (double)m->engine.n_sequences;
+}
+
+static double n_target_tokens(const t5_model_stats *m)
+{
+    return (double)m->engine.n_target_tokens;
+}
+
+static double queue_depth(const t5_model_stats *m)
+{
+    return m->engine.queue_depth;
+}
+
+/* Families with a sample for each model; the others are of all models together. */
+static void put_models(const t5_metrics_gauges *g, const t5_model_stats *models, FILE *file)
+{
+    static const struct {
+        const char *name, *type, *help;
+        double (*value)(const t5_model_stats *m);
+    } families[] = {
+        {"t5serve_model_sequences_total", "counter", "Sentences that the model accepted.", n_sequences},
+        {"t5serve_model_target_tokens_total", "counter", "Tokens that the model returned.", n_target_tokens},
+        {"t5serve_model_queue_depth", "gauge", "Sentences that wait for a place in the model's batch.", queue_depth},
+    };
+    for (size_t i = 0; i < T5_COUNT(families); i++) {
+        t5_metrics_put_head(file, families[i].name, families[i].type, families[i].help);
+        for (int32_t k = 0; k < t5_catalog_n_models(g->catalog); k++) {
+            fprintf(file, "%s{", families[i].name);
+            put_model_label(g, k, file);
+            fprintf(file, "} %.15g\n", families[i].value(&models[k]));
+        }
+    }
+}
+
+static void put_infos(const t5_metrics_gauges *g, const t5_model_stats *models, FILE *file)
 {
     t5_metrics_put_head(file, "t5serve_build_info", "gauge", "Always 1; which program this is.");
     fprintf(file, "t5serve_build_info{version=\"%s\"} 1\n", g->version);
     t5_metrics_put_head(file, "t5serve_model_info", "gauge", "Always 1; what is served, on what.");
-    fprintf(file, "t5serve_model_info{model=\"");
-    put_label_value(file, g->model);
-    fprintf(file, "\",device=\"");
-    put_label_value(file, g->device);
-    fprintf(file, "\"} 1\n");
+    for (int32_t i = 0; i < t5_catalog_n_models(g->catalog); i++) {
+        fprintf(file, "t5serve_model_info{");
+        put_model_label(g, i, file);
+        fprintf(file, ",device=\"");
+        put_label_value(file, models[i].device);
+        fprintf(file, "\"} 1\n");
+    }
+}
+
+/* Of each model, and of all together. */
+static void put_gauges(const t5_metrics_gauges *g, t5_model_stats *models, FILE *file)
+{
+    t5_model_stats all = {0};
+    for (int32_t i = 0; i < t5_catalog_n_models(g->catalog); i++) {
+        t5_catalog_stats(g->catalog, i, &models[i]);
+        t5_model_stats_add(&all, &models[i]);
+    }
+    put_stages(&all.translator, &all.engine, file);
+    put_steps(&all.engine, file);
+    put_tokens(&all.engine, file);
+    put_memory(&all.engine.memory, file);
+    put_counts(g, &all.engine, file);
+    put_models(g, models, file);
+    put_infos(g, models, file);
 }
 
 char *t5_metrics_format(const t5_metrics *m, const t5_metrics_gauges *gauges, size_t *out_bytes)
 {
     char *text = NULL;
-    FILE *file = open_memstream(&text, out_bytes);
-    if (file == NULL) return NULL;
+    t5_model_stats *models = calloc((size_t)t5_catalog_n_models(gauges->catalog), sizeof *models);
+    FILE *file = models != NULL ? open_memstream(&text, out_bytes) : NULL;
+    if (file == NULL) {
+        free(models);
+        return NULL;
+    }
     put_requests(m, file);
     put_durations(m, file);
-    put_stages(&gauges->translator, &gauges->engine, file);
-    put_steps(&gauges->engine, file);
-    put_tokens(&gauges->engine, file);
-    put_memory(&gauges->engine.memory, file);
-    put_counts(gauges, file);
-    put_infos(gauges, file);
+    put_gauges(gauges, models, file);
     t5_metrics_put_process(file, m->start_s);
+    free(models);
     const bool is_complete = !ferror(file);
     if (fclose(file) == 0 && is_complete) return text;
     free(text);

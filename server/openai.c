@@ -8,7 +8,7 @@
 #include "server/openai_stop.h"
 #include "server/routes.h"
 #include "server/stream.h"
-#include "translate/generation.h"
+#include "translate/visit.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -23,10 +23,10 @@ typedef struct {
     bool is_streamed, shows_logprobs, shows_usage;
     time_t created;
     char id[64];
-    const t5_server *server;
-    t5_generation *generation; /* NULL when it could not start */
-    t5_error error;            /* why not */
-    t5_stream *stream;         /* NULL: the answer is sent whole */
+    const char *model;
+    t5_visit *visit;   /* NULL when it could not start */
+    t5_error error;    /* why not */
+    t5_stream *stream; /* NULL: the answer is sent whole */
 } completion_state;
 
 /* --- life --- */
@@ -34,7 +34,7 @@ typedef struct {
 static void destroy(void *work)
 {
     completion_state *state = work;
-    t5_generation_destroy(state->generation);
+    t5_visit_destroy(state->visit);
     for (int32_t i = 0; i < state->n_prompts && state->told != NULL; i++)
         t5_buffer_deinit(&state->told[i].held);
     free(state->told);
@@ -44,7 +44,7 @@ static void destroy(void *work)
 static void cancel(void *work)
 {
     completion_state *state = work;
-    t5_generation_cancel(state->generation);
+    t5_visit_cancel(state->visit);
 }
 
 void t5_completions_release(void *p)
@@ -66,8 +66,7 @@ void t5_completions_cancel(t5_exchange *x)
 static json_t *wrap(const completion_state *state, json_t *choices)
 {
     return json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", state->id, "object", "text_completion", "created",
-                     (json_int_t)state->created, "model", t5_translator_profile(state->server->translator)->name,
-                     "choices", choices);
+                     (json_int_t)state->created, "model", state->model, "choices", choices);
 }
 
 static json_t *make_choice(int32_t index, json_t *text, const char *finish_reason, json_t *logprobs)
@@ -80,7 +79,7 @@ static json_t *make_choice(int32_t index, json_t *text, const char *finish_reaso
 /* As far as it is known: the tokens and what each was given. */
 static json_t *list_logprobs(const completion_state *state, const t5_output *output)
 {
-    const t5_tokenizer *tokenizer = t5_translator_tokenizer(state->server->translator);
+    const t5_tokenizer *tokenizer = t5_visit_tokenizer(state->visit);
     json_t *tokens = json_array(), *values = json_array();
     for (int32_t i = 0; i < output->n_ids; i++) {
         const char *piece = t5_tokenizer_piece(tokenizer, output->ids[i]);
@@ -94,18 +93,19 @@ static json_t *list_logprobs(const completion_state *state, const t5_output *out
 /* The k-th best result of a prompt. Beams are in order already; of equal samples the earlier one is better. */
 static const t5_generated *best_result(const completion_state *state, int32_t i_prompt, int32_t k)
 {
-    const int32_t n = t5_generation_n_results(state->generation, i_prompt);
-    if (n <= state->n_choices) return t5_generation_get(state->generation, i_prompt, k);
+    const t5_generation *generation = t5_visit_generation(state->visit);
+    const int32_t n = t5_generation_n_results(generation, i_prompt);
+    if (n <= state->n_choices) return t5_generation_get(generation, i_prompt, k);
     for (int32_t i = 0; i < n; i++) {
-        const t5_generated *result = t5_generation_get(state->generation, i_prompt, i);
+        const t5_generated *result = t5_generation_get(generation, i_prompt, i);
         int32_t n_better = 0;
         for (int32_t j = 0; j < n; j++) {
-            const float other = t5_generation_get(state->generation, i_prompt, j)->output->score;
+            const float other = t5_generation_get(generation, i_prompt, j)->output->score;
             n_better += other > result->output->score || (j < i && other == result->output->score);
         }
         if (n_better == k) return result;
     }
-    return t5_generation_get(state->generation, i_prompt, k); /* scores that are no numbers have no order */
+    return t5_generation_get(generation, i_prompt, k); /* scores that are no numbers have no order */
 }
 
 /* Choice k of a prompt, without what a stream has told of it. */
@@ -124,8 +124,9 @@ static json_t *describe_choice(const completion_state *state, int32_t i_prompt, 
 static json_t *list_choices(const completion_state *state)
 {
     json_t *choices = json_array();
+    const t5_generation *generation = t5_visit_generation(state->visit);
     for (int32_t i = 0; i < state->n_prompts; i++)
-        for (int32_t k = 0; k < state->n_choices && k < t5_generation_n_results(state->generation, i); k++)
+        for (int32_t k = 0; k < state->n_choices && k < t5_generation_n_results(generation, i); k++)
             json_array_append_new(choices, describe_choice(state, i, k));
     return choices;
 }
@@ -139,9 +140,9 @@ static json_t *describe_usage(const t5_usage *usage)
 
 static t5_status finish(t5_exchange *x, completion_state *state, t5_usage *out_usage, t5_error *err)
 {
-    t5_status status = t5_generation_finish(state->generation, err);
+    t5_status status = t5_visit_finish(state->visit, err);
     if (status != T5_OK) return status;
-    t5_generation_usage(state->generation, out_usage);
+    t5_generation_usage(t5_visit_generation(state->visit), out_usage);
     t5_exchange_set_usage(x, state->n_prompts, out_usage->n_source_tokens, out_usage->n_target_tokens);
     return T5_OK;
 }
@@ -173,7 +174,7 @@ static t5_status read_pieces(void *work, t5_buffer *events, t5_error *err)
     for (;;) {
         t5_piece piece;
         size_t n_bytes = 0;
-        t5_status status = t5_generation_read(state->generation, &piece, err);
+        t5_status status = t5_visit_read(state->visit, &piece, err);
         if (status != T5_OK || piece.n_bytes == 0) return status;
         t5_told_text *told = &state->told[piece.i_text];
         status = t5_stops_tell(&state->stops, told, piece.bytes, piece.n_bytes, &n_bytes, err);
@@ -264,14 +265,13 @@ out:
 }
 
 /* OpenAI's names over ours. Without a temperature the model decodes as its folder wants; 0 is greedy. */
-static t5_status read_options(const json_t *fields, completion_state *state, t5_generation_request *r, int32_t room,
-                              t5_error *err)
+static t5_status read_options(const json_t *fields, completion_state *state, t5_generation_request *r, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_decoding *d = &r->decoding;
     const json_t *temperature = json_object_get(fields, "temperature");
     r->has_max_new_tokens = json_is_number(json_object_get(fields, "max_tokens"));
-    if (!r->has_max_new_tokens) d->max_new_tokens = room;
+    if (!r->has_max_new_tokens) d->max_new_tokens = T5_SEQ_LEN_MAX - 1; /* shrinks to what the server allows */
     T5_TRY(set_option(fields, "max_tokens", "max_new_tokens", d, err));
     T5_TRY(set_option(fields, "seed", "seed", d, err));
     if (temperature != NULL && !json_is_null(temperature)) {
@@ -313,14 +313,14 @@ static t5_status check_unsupported(const json_t *fields, t5_error *err)
     return T5_OK;
 }
 
-static void start(t5_exchange *x, completion_state *state, t5_generation_request *request)
+static void start(t5_exchange *x, const t5_server *s, completion_state *state, int32_t i_model,
+                  t5_generation_request *request)
 {
-    t5_translator *translator = state->server->translator;
     if (!state->is_streamed) {
         request->on_done = on_done;
         request->ctx = x;
         t5_exchange_suspend(x);
-        t5_status status = t5_generation_start(translator, request, &state->generation, &state->error);
+        t5_status status = t5_visit_start(s->catalog, i_model, request, &state->visit, &state->error);
         if (status != T5_OK) t5_exchange_resume(x); /* on_done will not be called */
         return;
     }
@@ -330,7 +330,7 @@ static void start(t5_exchange *x, completion_state *state, t5_generation_request
     request->on_progress = t5_stream_progress;
     request->on_done = t5_stream_done;
     request->ctx = stream;
-    if (stream != NULL && t5_generation_start(translator, request, &state->generation, &state->error) == T5_OK) {
+    if (stream != NULL && t5_visit_start(s->catalog, i_model, request, &state->visit, &state->error) == T5_OK) {
         t5_stream_answer(stream);
         return;
     }
@@ -339,19 +339,18 @@ static void start(t5_exchange *x, completion_state *state, t5_generation_request
 }
 
 /* Reads the fields and starts. An error is to be answered; T5_OK: it goes on. */
-static t5_status begin(t5_exchange *x, completion_state *state, const json_t *fields, const t5_params_rules *rules,
-                       t5_error *err)
+static t5_status begin(t5_exchange *x, const t5_server *s, completion_state *state, int32_t i_model,
+                       const json_t *fields, const t5_params_rules *rules, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_generation_input *inputs = NULL;
-    const t5_translator *translator = state->server->translator;
     const json_t *logprobs = json_object_get(fields, "logprobs");
-    t5_generation_request request = {.decoding = *t5_translator_generation_defaults(translator),
+    t5_generation_request request = {.decoding = *t5_catalog_generation_defaults(s->catalog, i_model),
                                      .deadline_ms = t5_exchange_deadline_ms(x)};
     T5_TRY(read_prompts(json_object_get(fields, "prompt"), rules, &inputs, &request.n_inputs, err));
     T5_TRY(check_unsupported(fields, err));
     T5_TRY(t5_params_read_bool(fields, false, "stream", &state->is_streamed, err));
-    T5_TRY(read_options(fields, state, &request, t5_translator_tgt_len_max(translator) - 1, err));
+    T5_TRY(read_options(fields, state, &request, err));
     state->shows_usage = json_is_true(json_object_get(json_object_get(fields, "stream_options"), "include_usage"));
     state->shows_logprobs = json_is_integer(logprobs);
     request.inputs = inputs;
@@ -360,10 +359,29 @@ static t5_status begin(t5_exchange *x, completion_state *state, const json_t *fi
     if (state->is_streamed && state->told == NULL) T5_TRY(T5_FAIL(err, T5_ERR_NOMEM, "%d prompts", state->n_prompts));
     state->created = time(NULL);
     snprintf(state->id, sizeof state->id, "cmpl-%.50s", t5_exchange_id(x));
-    start(x, state, &request);
+    state->model = t5_catalog_profile(s->catalog, i_model)->name;
+    start(x, s, state, i_model, &request);
 out:
     free(inputs);
     return status;
+}
+
+/* The model that is asked for, by default the first one. False: there is none, and the exchange is answered. */
+static bool find_model(t5_exchange *x, const t5_server *s, const json_t *fields, int32_t *out)
+{
+    const json_t *model = json_object_get(fields, "model");
+    char text[128], shown[T5_ECHO_BYTES];
+    *out = 0;
+    if (model == NULL || json_is_null(model)) return true;
+    const char *name = json_string_value(model);
+    if (name != NULL) *out = t5_catalog_find_model(s->catalog, name);
+    if (name != NULL && *out >= 0) return true;
+    if (name == NULL) snprintf(text, sizeof text, "model must be a string");
+    if (name != NULL)
+        snprintf(text, sizeof text, "The model `%s` does not exist; GET /v1/models lists those that do.",
+                 t5_params_echo(shown, name));
+    t5_exchange_fail_status(x, name != NULL ? 404 : 400, text);
+    return false;
 }
 
 void t5_completions_handle(t5_exchange *x, void *server)
@@ -376,26 +394,31 @@ void t5_completions_handle(t5_exchange *x, void *server)
     if (state == NULL) T5_FAIL(&err, T5_ERR_NOMEM, "completions: %zu bytes", sizeof *state);
     t5_exchange_set_state(x, state);
     if (err.status == T5_OK && t5_exchange_fields(x, NULL, &fields, &is_form, &err) == T5_OK) {
-        state->server = server;
         const int64_t n_prompts = (int64_t)json_array_size(json_object_get(fields, "prompt"));
         is_answered = !t5_server_admits(x, server, &t5_refusals_openai, NULL, n_prompts, &rules);
-        if (!is_answered) begin(x, state, fields, &rules, &err);
+        int32_t i_model = 0;
+        is_answered = is_answered || !find_model(x, server, fields, &i_model);
+        if (!is_answered) begin(x, server, state, i_model, fields, &rules, &err);
         json_decref(fields);
     }
     if (err.status != T5_OK) t5_exchange_fail(x, &err);
 }
 
-/* --- the model --- */
+/* --- the models --- */
 
-static json_t *describe_model(const t5_server *s)
+static json_t *describe_model(const t5_server *s, int32_t i_model)
 {
-    return json_pack("{s:s, s:s, s:i, s:s}", "id", t5_translator_profile(s->translator)->name, "object", "model",
+    return json_pack("{s:s, s:s, s:i, s:s}", "id", t5_catalog_profile(s->catalog, i_model)->name, "object", "model",
                      "created", 0, "owned_by", "t5serve");
 }
 
 void t5_models_handle(t5_exchange *x, void *server)
 {
-    json_t *value = json_pack("{s:s, s:[o]}", "object", "list", "data", describe_model(server));
+    const t5_server *s = server;
+    json_t *models = json_array();
+    for (int32_t i = 0; i < t5_catalog_n_models(s->catalog); i++)
+        json_array_append_new(models, describe_model(s, i));
+    json_t *value = json_pack("{s:s, s:o}", "object", "list", "data", models);
     t5_exchange_reply_json(x, 200, value);
     json_decref(value);
 }
@@ -404,11 +427,12 @@ void t5_model_handle(t5_exchange *x, void *server)
 {
     const t5_server *s = server;
     const char *id = t5_exchange_path(x) + strlen("/v1/models/");
-    if (strcmp(id, t5_translator_profile(s->translator)->name) != 0) {
+    const int32_t i_model = t5_catalog_find_model(s->catalog, id);
+    if (i_model < 0) {
         t5_exchange_fail_status(x, 404, "The model does not exist");
         return;
     }
-    json_t *value = describe_model(s);
+    json_t *value = describe_model(s, i_model);
     t5_exchange_reply_json(x, 200, value);
     json_decref(value);
 }

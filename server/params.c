@@ -8,23 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ECHO_BYTES_MAX 32 /* of a client's value in an error text */
-
 static const t5_markup_options html = {.kind = T5_MARKUP_HTML};
 
-typedef char echo_text[ECHO_BYTES_MAX + 1];
-
-/* Copies at most ECHO_BYTES_MAX bytes of valid UTF-8 without cutting a character. */
-static const char *echo(echo_text out, const char *text)
+const char *t5_params_echo(char out[T5_ECHO_BYTES], const char *text)
 {
-    size_t n = t5_utf8_cut(text, strlen(text), ECHO_BYTES_MAX);
+    size_t n = t5_utf8_cut(text, strlen(text), T5_ECHO_BYTES - 1);
     memcpy(out, text, n);
     out[n] = '\0';
     return out;
 }
 
-/* The value of a string field; NULL and T5_OK when it is absent, null or "". */
-static t5_status optional_string(const json_t *fields, const char *name, const char **out, t5_error *err)
+t5_status t5_params_read_string(const json_t *fields, const char *name, const char **out, t5_error *err)
 {
     const json_t *value = json_object_get(fields, name);
     *out = NULL;
@@ -36,7 +30,7 @@ static t5_status optional_string(const json_t *fields, const char *name, const c
 
 static t5_status required_string(const json_t *fields, const char *name, const char **out, t5_error *err)
 {
-    t5_status status = optional_string(fields, name, out, err);
+    t5_status status = t5_params_read_string(fields, name, out, err);
     if (status == T5_OK && *out == NULL)
         status = T5_FAIL(err, T5_ERR_ARG, "Invalid request: missing %s parameter", name);
     return status;
@@ -138,12 +132,12 @@ static t5_status check_texts(const t5_params *p, const t5_params_rules *rules, t
 
 static t5_status read_format(const json_t *fields, bool *out_is_html, t5_error *err)
 {
-    echo_text shown;
+    char shown[T5_ECHO_BYTES];
     const char *format = NULL;
-    t5_status status = optional_string(fields, "format", &format, err);
+    t5_status status = t5_params_read_string(fields, "format", &format, err);
     *out_is_html = format != NULL && strcmp(format, "html") == 0;
     if (status != T5_OK || format == NULL || *out_is_html || strcmp(format, "text") == 0) return status;
-    return T5_FAIL(err, T5_ERR_ARG, "%s format is not supported", echo(shown, format));
+    return T5_FAIL(err, T5_ERR_ARG, "%s format is not supported", t5_params_echo(shown, format));
 }
 
 /* The public code of what a client wrote. */
@@ -151,7 +145,7 @@ static t5_status read_language(const char *given, const t5_params_rules *rules, 
                                t5_error *err)
 {
     const char *code = NULL;
-    t5_status status = t5_route_match(given, rules->codes, rules->n_codes, &code, err);
+    t5_status status = t5_route_match(given, rules->languages, &code, err);
     if (status == T5_OK) snprintf(out, T5_LANGCODE_BYTES, "%s", code);
     return status;
 }
@@ -161,13 +155,12 @@ static t5_status read_languages(const json_t *fields, const char *source, const 
                                 const t5_params_rules *rules, t5_params *p, t5_error *err)
 {
     t5_status status = T5_OK;
-    const t5_pair *pair = NULL;
     bool is_auto = strcasecmp(source, "auto") == 0;
     if (is_auto) snprintf(p->source, sizeof p->source, "auto");
     if (!is_auto) T5_TRY(read_language(source, rules, p->source, err));
     T5_TRY(read_language(target, rules, p->target, err));
     T5_TRY(read_format(fields, &p->is_html, err));
-    if (!is_auto) T5_TRY(t5_route_pair(rules->profile, p->source, p->target, &pair, err));
+    if (!is_auto) T5_TRY(t5_route_check(rules->languages, p->source, p->target, err));
 out:
     return status;
 }
@@ -212,23 +205,28 @@ bool t5_params_read_split(const json_t *fields, t5_split *out)
     return false;
 }
 
-t5_status t5_params_read_decoding(const json_t *fields, bool is_form, t5_decoding *d, bool *out_has_max, t5_error *err)
+t5_status t5_params_read_decoding(const json_t *fields, bool is_form, t5_decoding *d, uint32_t *out_given,
+                                  t5_error *err)
 {
     t5_error cause = {0};
     t5_status status = T5_OK;
     const char *name = NULL;
     json_t *value = NULL, *object = (json_t *)(size_t)fields; /* jansson's iterator wants it writable */
+    *out_given = 0;
     if (!is_form) status = t5_decoding_set_object(d, fields, &cause);
     json_object_foreach(object, name, value)
     {
         bool is_option = t5_decoding_has(name) && is_given(fields, is_form, name);
+        if (is_option) *out_given |= t5_decoding_bit(name);
         if (status == T5_OK && is_form && is_option)
             status = t5_decoding_set_text(d, name, json_string_value(value), &cause);
     }
-    *out_has_max = is_given(fields, is_form, "max_new_tokens");
     /* Sampling takes one beam; a client need not know that the model's folder asks for more. */
     bool is_sampling_asked = d->do_sample && is_given(fields, is_form, "do_sample");
-    if (is_sampling_asked && !is_given(fields, is_form, "num_beams")) d->num_beams = 1;
+    if (is_sampling_asked && !is_given(fields, is_form, "num_beams")) {
+        d->num_beams = 1;
+        *out_given |= t5_decoding_bit("num_beams");
+    }
     return status == T5_OK ? T5_OK : T5_FAIL(err, status, "Invalid request: %s", cause.text);
 }
 
@@ -250,7 +248,8 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
     t5_status status = T5_OK;
     const char *source = NULL, *target = NULL;
     const json_t *q = json_object_get(fields, "q");
-    *out = (t5_params){.decoding = rules->profile->defaults};
+    *out = (t5_params){0};
+    t5_decoding_init(&out->decoding);
 
     T5_TRY(t5_params_check_q(q, err));
     T5_TRY(required_string(fields, "source", &source, err));
@@ -263,7 +262,8 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
         out->texts[i].markup = &html;
     if (!t5_params_read_split(fields, &out->split))
         T5_TRY(T5_FAIL(err, T5_ERR_ARG, "Invalid request: split_sentences must be 0, 1 or nonewlines"));
-    T5_TRY(t5_params_read_decoding(fields, is_form, &out->decoding, &out->has_max_new_tokens, err));
+    T5_TRY(t5_params_read_decoding(fields, is_form, &out->decoding, &out->given, err));
+    out->has_max_new_tokens = (out->given & t5_decoding_bit("max_new_tokens")) != 0;
     out->is_pinned = names_decoding(fields, is_form);
     T5_TRY(t5_params_read_bool(fields, is_form, "stream", &out->is_streamed, err));
 out:

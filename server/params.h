@@ -2,14 +2,17 @@
  * in LibreTranslate's words (clients match on them). Owns its texts, so that body and fields can go at once. */
 #pragma once
 #include "text/langcodes.h"
+#include "translate/languages.h"
 #include "translate/translator.h"
 #include <jansson.h>
 
+/* A client's value in an error text: at most 32 bytes of it, no character cut. Returns `out`. */
+#define T5_ECHO_BYTES 33
+const char *t5_params_echo(char out[T5_ECHO_BYTES], const char *text);
+
 /* What requests are checked against. */
 typedef struct {
-    const t5_profile *profile;
-    const char *const *codes; /* the languages of the profile */
-    int32_t n_codes;
+    const t5_languages *languages;                          /* that are served */
     _Atomic int64_t chars_max, texts_max, alternatives_max; /* -1: no limit; may change at any time */
 } t5_params_rules;
 
@@ -21,7 +24,8 @@ typedef struct {
     bool is_batch;  /* q was an array: the reply has arrays, also for one text */
     t5_split split; /* where sentences end */
     int32_t n_alternatives;
-    t5_decoding decoding;
+    t5_decoding decoding; /* of which those options count that are among `given` */
+    uint32_t given;       /* bits of t5_decoding_bit() */
     bool has_max_new_tokens;
     bool is_pinned;   /* it names decoding options */
     bool is_streamed; /* the answer is wanted piece by piece */
@@ -34,9 +38,12 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
                          t5_error *err);
 /* T5_ERR_ARG unless q is a string or an array of strings, not empty. */
 t5_status t5_params_check_q(const json_t *q, t5_error *err);
-/* Every option of decoding.def that is among the fields, over those in `d`. T5_ERR_ARG names what is wrong.
- * *out_has_max: there is a max_new_tokens. */
-t5_status t5_params_read_decoding(const json_t *fields, bool is_form, t5_decoding *d, bool *out_has_max, t5_error *err);
+/* Every option of decoding.def that is among the fields, over those in `d`. T5_ERR_ARG names what is wrong. Of
+ * *out_given those bits are set whose options were among them (t5_decoding_bit), or follow from them. */
+t5_status t5_params_read_decoding(const json_t *fields, bool is_form, t5_decoding *d, uint32_t *out_given,
+                                  t5_error *err);
+/* The field `name`: *out is its text, NULL when it is absent, null or "". T5_ERR_ARG names it when it is no string. */
+t5_status t5_params_read_string(const json_t *fields, const char *name, const char **out, t5_error *err);
 /* T5_ERR_ARG, in LibreTranslate's words, when n is over the limit; -1 is none. */
 t5_status t5_params_check_limit(int64_t n, int64_t limit, t5_error *err);
 /* The field `name`: true or false, in a form also 1 or 0; absent, null and "" are false. T5_ERR_ARG names it. */

@@ -169,7 +169,8 @@ json_t *t5_exchange_failure(const t5_exchange *x, unsigned http_status, const ch
     const char *key = error_key(x);
     const char *type = http_status < MHD_HTTP_INTERNAL_SERVER_ERROR ? "invalid_request_error" : "server_error";
     if (strcmp(key, T5_ERROR_OPENAI) != 0) return json_pack("{s:s}", key, text);
-    return json_pack("{s:{s:s, s:s, s:n, s:n}}", "error", "message", text, "type", type, "param", "code");
+    const char *code = http_status == MHD_HTTP_NOT_FOUND ? "model_not_found" : NULL; /* the paths are known */
+    return json_pack("{s:{s:s, s:s, s:n, s:s?}}", "error", "message", text, "type", type, "param", "code", code);
 }
 
 void t5_exchange_fail_status(t5_exchange *x, unsigned http_status, const char *text)

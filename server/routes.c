@@ -17,9 +17,7 @@
 
 bool t5_server_is_lost(const t5_server *s)
 {
-    t5_engine_stats stats;
-    t5_engine_stats_get(t5_translator_engine(s->translator), &stats);
-    return stats.is_lost;
+    return t5_catalog_is_lost(s->catalog);
 }
 
 /* Why no new work should come, or NULL. */
@@ -90,17 +88,14 @@ static void handle_metrics(t5_exchange *x, void *server)
         t5_exchange_fail_status(x, 401, "the metrics need a token");
         return;
     }
-    t5_metrics_gauges gauges = {
+    const t5_metrics_gauges gauges = {
         .version = s->version,
-        .model = t5_translator_profile(s->translator)->name,
-        .device = t5_translator_device(s->translator),
+        .catalog = s->catalog,
         .requests_pending = t5_http_pending(t5_exchange_http(x)),
         .n_connections = t5_http_connections(t5_exchange_http(x)),
         .n_log_lines_dropped = t5_log_dropped(),
         .is_ready = why_not_ready(x, s) == NULL,
     };
-    t5_engine_stats_get(t5_translator_engine(s->translator), &gauges.engine);
-    t5_translator_stats_get(s->translator, &gauges.translator);
     size_t n_bytes = 0;
     char *text = t5_metrics_format(s->metrics, &gauges, &n_bytes);
     t5_exchange_reply(x, text != NULL ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8", text, n_bytes);
@@ -152,13 +147,13 @@ const t5_http_route t5_server_routes[] = {
 const int32_t t5_server_routes_count = (int32_t)T5_COUNT(t5_server_routes);
 
 /* {"code":..,"name":..,"targets":[..]}; a language is its own target too, as with LibreTranslate. */
-static json_t *describe_language(const t5_params_rules *rules, const char *code)
+static json_t *describe_language(const t5_languages *l, const char *code)
 {
     const char *name = t5_langcode_name(code);
     json_t *targets = json_array();
-    for (int32_t i = 0; i < rules->n_codes; i++) {
-        const char *target = rules->codes[i];
-        bool is_target = strcmp(target, code) == 0 || t5_profile_find(rules->profile, code, target) != NULL;
+    for (int32_t i = 0; i < l->n_codes; i++) {
+        const char *target = l->codes[i];
+        bool is_target = strcmp(target, code) == 0 || l->leads(l->ctx, code, target);
         if (is_target) json_array_append_new(targets, json_string(target));
     }
     return json_pack("{s:s, s:s, s:o}", "code", code, "name", name != NULL ? name : code, "targets", targets);
@@ -168,8 +163,9 @@ static json_t *describe_language(const t5_params_rules *rules, const char *code)
 static t5_status check_wanted(const t5_server *s, t5_error *err)
 {
     char code[T5_LANGCODE_BYTES];
+    const t5_languages *l = s->rules.languages;
     for (const char *begin = s->wanted_languages, *rest; (rest = t5_langcode_next(begin, code)) != NULL; begin = rest)
-        if (t5_langcode_match(code, s->codes, s->rules.n_codes) == NULL)
+        if (t5_langcode_match(code, l->codes, l->n_codes) == NULL)
             return T5_FAIL(err, T5_ERR_ARG, "languages: '%s' is no language of the model",
                            code[0] != '\0' ? code : "that");
     return T5_OK;
@@ -177,19 +173,18 @@ static t5_status check_wanted(const t5_server *s, t5_error *err)
 
 t5_status t5_server_init(t5_server *s, t5_error *err)
 {
-    const t5_profile *profile = t5_translator_profile(s->translator);
-    int32_t n_codes = t5_profile_languages(profile, s->codes, T5_LANGUAGES_MAX);
-    s->rules.profile = profile;
-    s->rules.codes = s->codes;
-    s->rules.n_codes = n_codes;
+    const t5_languages *l = t5_catalog_languages(s->catalog);
+    if (l->n_codes > T5_LANGUAGES_MAX)
+        return T5_FAIL(err, T5_ERR_ARG, "%d languages, at most %d can be served", l->n_codes, T5_LANGUAGES_MAX);
+    s->rules.languages = l;
     if (check_wanted(s, err) != T5_OK) return err->status;
     json_t *languages = json_array();
-    for (int32_t i = 0; i < n_codes; i++)
-        json_array_append_new(languages, describe_language(&s->rules, s->codes[i]));
+    for (int32_t i = 0; i < l->n_codes; i++)
+        json_array_append_new(languages, describe_language(l, l->codes[i]));
     s->languages = json_dumps(languages, JSON_COMPACT | JSON_SORT_KEYS);
-    bool is_complete = json_array_size(languages) == (size_t)n_codes && s->languages != NULL;
+    bool is_complete = json_array_size(languages) == (size_t)l->n_codes && s->languages != NULL;
     json_decref(languages);
-    if (!is_complete) return T5_FAIL(err, T5_ERR_NOMEM, "out of memory for %d languages", n_codes);
+    if (!is_complete) return T5_FAIL(err, T5_ERR_NOMEM, "out of memory for %d languages", l->n_codes);
     s->languages_bytes = strlen(s->languages) + 1;
     s->languages[s->languages_bytes - 1] = '\n'; /* in place of the NUL: a length goes with it */
     return t5_metrics_create(t5_server_routes, t5_server_routes_count, &s->metrics, err);
@@ -213,11 +208,11 @@ void t5_server_observe(void *server, const t5_http_summary *summary)
 t5_status t5_server_check_room(void *server, int64_t deadline_ms, t5_error *err)
 {
     const t5_server *s = server;
-    return t5_engine_check_room(t5_translator_engine(s->translator), deadline_ms, err);
+    return t5_catalog_check_room(s->catalog, deadline_ms, err);
 }
 
 int32_t t5_server_retry_after_s(void *server)
 {
     const t5_server *s = server;
-    return t5_engine_retry_after_s(t5_translator_engine(s->translator));
+    return t5_catalog_retry_after_s(s->catalog);
 }

@@ -5,6 +5,7 @@
 #include "server/http.h"
 #include "server/metrics.h"
 #include "server/params.h"
+#include "translate/journey.h"
 
 #include <stdatomic.h>
 
@@ -12,7 +13,7 @@
 
 /* What the routes share. Immutable while requests are served, but for what counts. */
 typedef struct {
-    t5_translator *translator;
+    t5_catalog *catalog;
     t5_access *access;
     bool has_keys, requires_key;   /* for clients that want to know */
     t5_params_rules rules;         /* the caller sets the limits */
@@ -27,7 +28,6 @@ typedef struct {
     const char *wanted_languages;          /* "en,de": what the model is to offer; "": all it has */
     const char *page_source, *page_target; /* the languages that a page begins with; "": no wish */
     int32_t page_timeout_ms;
-    const char *codes[T5_LANGUAGES_MAX];
     char *languages; /* the answer of GET /languages */
     size_t languages_bytes;
     t5_metrics *metrics;
@@ -37,7 +37,7 @@ typedef struct {
 extern const t5_http_route t5_server_routes[];
 extern const int32_t t5_server_routes_count;
 
-/* Fills what follows from the translator: rules, `languages`, `metrics`; the rest is the caller's. Undo with
+/* Fills what follows from the catalog: rules, `languages`, `metrics`; the rest is the caller's. Undo with
  * t5_server_deinit(). */
 t5_status t5_server_init(t5_server *s, t5_error *err);
 void t5_server_deinit(t5_server *s);

@@ -11,15 +11,15 @@
 
 typedef struct {
     t5_params params;
-    t5_translation *translation; /* NULL when it could not start */
-    t5_error error;              /* why not */
-    t5_stream *stream;           /* NULL: the answer is sent whole */
+    t5_journey *journey; /* NULL when it could not start */
+    t5_error error;      /* why not */
+    t5_stream *stream;   /* NULL: the answer is sent whole */
 } translate_state;
 
 static void destroy(void *work)
 {
     translate_state *state = work;
-    t5_translation_destroy(state->translation);
+    t5_journey_destroy(state->journey);
     t5_params_deinit(&state->params);
     free(state);
 }
@@ -27,7 +27,7 @@ static void destroy(void *work)
 static void cancel(void *work)
 {
     translate_state *state = work;
-    t5_translation_cancel(state->translation);
+    t5_journey_cancel(state->journey);
 }
 
 void t5_translate_release(void *p)
@@ -43,17 +43,32 @@ void t5_translate_cancel(t5_exchange *x)
     cancel(t5_exchange_state(x));
 }
 
-static json_t *describe_detected(const t5_translated *result)
+static json_t *describe_text(const t5_journey *journey, int32_t i_text)
 {
+    const t5_translated *result = t5_journey_get(journey, i_text);
+    return json_stringn(result->text, result->n_bytes);
+}
+
+static json_t *describe_detected(const t5_journey *journey, int32_t i_text)
+{
+    const t5_translated *result = t5_journey_get(journey, i_text);
     return json_pack("{s:f, s:s}", "confidence", result->confidence, "language", result->detected);
 }
 
-static json_t *list_alternatives(const t5_translated *result)
+static json_t *list_alternatives(const t5_journey *journey, int32_t i_text)
 {
+    const t5_translated *result = t5_journey_get(journey, i_text);
     json_t *list = json_array();
     for (int32_t i = 0; i < result->n_alternatives; i++)
         json_array_append_new(list, json_string(result->alternatives[i]));
     return list;
+}
+
+/* The language in between, for each text that has one. */
+static json_t *describe_pivot(const t5_journey *journey, int32_t i_text)
+{
+    const char *pivot = t5_journey_pivot(journey, i_text);
+    return pivot != NULL ? json_string(pivot) : json_null();
 }
 
 /* The values of all texts under `key`: an array in a batch, else the only one. Steals `values`. */
@@ -64,23 +79,35 @@ static void set_values(json_t *reply, const char *key, json_t *values, bool is_b
     json_decref(values);
 }
 
-/* Fields stand only where they were asked for: clients look at which are there. NULL when out of memory. */
-static json_t *make_reply(const t5_params *p, const t5_translation *translation)
+/* Some text went through a language in between. */
+static bool has_pivot(const t5_params *p, const t5_journey *journey)
 {
-    json_t *reply = json_object(), *texts = json_array(), *detected = json_array(), *alternatives = json_array();
-    bool is_auto = p->n_texts > 0 && t5_translation_get(translation, 0)->detected != NULL;
-    for (int32_t i = 0; i < p->n_texts; i++) {
-        const t5_translated *result = t5_translation_get(translation, i);
-        json_array_append_new(texts, json_stringn(result->text, result->n_bytes));
-        if (is_auto) json_array_append_new(detected, describe_detected(result));
-        if (p->n_alternatives > 0) json_array_append_new(alternatives, list_alternatives(result));
-    }
-    bool is_complete = json_array_size(texts) == (size_t)p->n_texts;
-    set_values(reply, "translatedText", texts, p->is_batch);
-    if (is_auto) set_values(reply, "detectedLanguage", detected, p->is_batch);
-    if (!is_auto) json_decref(detected);
-    if (p->n_alternatives > 0) set_values(reply, "alternatives", alternatives, p->is_batch);
-    if (p->n_alternatives == 0) json_decref(alternatives);
+    for (int32_t i = 0; i < p->n_texts; i++)
+        if (t5_journey_pivot(journey, i) != NULL) return true;
+    return false;
+}
+
+/* Sets `key` to what `describe` says of each text. False when out of memory. */
+static bool set_described(json_t *reply, const char *key, const t5_params *p, const t5_journey *journey,
+                          json_t *(*describe)(const t5_journey *journey, int32_t i_text))
+{
+    json_t *values = json_array();
+    for (int32_t i = 0; i < p->n_texts; i++)
+        json_array_append_new(values, describe(journey, i));
+    const bool is_complete = json_array_size(values) == (size_t)p->n_texts;
+    set_values(reply, key, values, p->is_batch);
+    return is_complete;
+}
+
+/* Fields stand only where they were asked for: clients look at which are there. NULL when out of memory. */
+static json_t *make_reply(const t5_params *p, const t5_journey *journey)
+{
+    json_t *reply = json_object();
+    bool is_auto = p->n_texts > 0 && t5_journey_get(journey, 0)->detected != NULL;
+    const bool is_complete = set_described(reply, "translatedText", p, journey, describe_text);
+    if (is_auto) set_described(reply, "detectedLanguage", p, journey, describe_detected);
+    if (p->n_alternatives > 0) set_described(reply, "alternatives", p, journey, list_alternatives);
+    if (has_pivot(p, journey)) set_described(reply, "pivot", p, journey, describe_pivot);
     if (is_complete) return reply;
     json_decref(reply);
     return NULL;
@@ -100,17 +127,17 @@ static void word_error(t5_error *err)
 /* Texts, results and tokens. NULL, and *err, when the translation failed. */
 static json_t *finish(t5_exchange *x, translate_state *state, t5_usage *out_usage, t5_error *err)
 {
-    if (t5_translation_finish(state->translation, err) != T5_OK) return NULL;
-    t5_translation_usage(state->translation, out_usage);
+    if (t5_journey_finish(state->journey, err) != T5_OK) return NULL;
+    t5_journey_usage(state->journey, out_usage);
     t5_exchange_set_usage(x, state->params.n_texts, out_usage->n_source_tokens, out_usage->n_target_tokens);
-    return make_reply(&state->params, state->translation);
+    return make_reply(&state->params, state->journey);
 }
 
 /* "length" when a text was cut short by max_new_tokens. */
 static const char *finish_reason(const translate_state *state)
 {
     for (int32_t i = 0; i < state->params.n_texts; i++)
-        if (t5_translation_get(state->translation, i)->is_truncated) return "length";
+        if (t5_journey_get(state->journey, i)->is_truncated) return "length";
     return "stop";
 }
 
@@ -147,7 +174,7 @@ static t5_status read_pieces(void *work, t5_buffer *events, t5_error *err)
     translate_state *state = work;
     for (;;) {
         t5_piece piece;
-        t5_status status = t5_translation_read(state->translation, &piece, err);
+        t5_status status = t5_journey_read(state->journey, &piece, err);
         if (status != T5_OK || piece.n_bytes == 0) return status;
         status = t5_stream_piece(events, &piece, state->params.is_batch, err);
         if (status != T5_OK) return status;
@@ -180,7 +207,8 @@ static void start_stream(t5_exchange *x, const t5_server *s, translate_state *st
     request->on_progress = t5_stream_progress;
     request->on_done = t5_stream_done;
     request->ctx = stream;
-    if (stream != NULL && t5_translation_start(s->translator, request, &state->translation, &state->error) == T5_OK) {
+    if (stream != NULL &&
+        t5_journey_start(s->catalog, request, state->params.given, &state->journey, &state->error) == T5_OK) {
         t5_stream_answer(stream);
         return;
     }
@@ -239,6 +267,6 @@ void t5_translate_handle(t5_exchange *x, void *server)
         return;
     }
     t5_exchange_suspend(x);
-    t5_status status = t5_translation_start(s->translator, &request, &state->translation, &state->error);
+    t5_status status = t5_journey_start(s->catalog, &request, p->given, &state->journey, &state->error);
     if (status != T5_OK) t5_exchange_resume(x); /* on_done will not be called */
 }

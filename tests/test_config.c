@@ -1,11 +1,14 @@
 /* tests/test_config.c: settings come from four places in the documented order, and every mistake is named. */
+#include "base/limits.h"
 #include "config/config.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -141,6 +144,95 @@ static void bytes_have_units(void **state)
     }
 }
 
+/* Claim: a list is what its last source says, from a flag for each text, an array, or a variable with colons; it is
+ * printed as it can be read again. Method: the same three folders in all ways, and lists of one and of none. */
+static void lists_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        sources from;
+        const char *texts[4], *printed;
+    } cases[] = {
+        {{NULL, {NULL}, {"--model", "a", "--model=b:c", "--port=1", "--model", "d"}}, {"a", "b:c", "d"}, "\"b:c\""},
+        {{"{\"model\": [\"a\", \"b\", \"c\"]}", {NULL}, {NULL}}, {"a", "b", "c"}, "\"b\""},
+        {{"{\"model\": [\"x\", \"y\"]}", {"T5_MODEL=/a:b::c:"}, {NULL}}, {"/a", "b", "c"}, "\"/a\""},
+        {{"{\"model\": [\"x\"]}", {"T5_MODEL=y:z"}, {"--model", "a"}}, {"a"}, "\"model\": \"a\""},
+        {{"{\"model\": \"x\"}", {NULL}, {NULL}}, {"x"}, "\"model\": \"x\""},
+        {{"{\"model\": [\"x\", \"y\"]}", {NULL}, {"--model="}}, {NULL}, "\"model\": \"\""},
+        {{"{\"model\": []}", {NULL}, {NULL}}, {NULL}, "\"model\": \"\""},
+    };
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        t5_config c;
+        t5_config_action action;
+        t5_error err;
+        assert_int_equal(load(&cases[i].from, &c, &action, &err), T5_OK);
+        const char *text = NULL;
+        for (size_t k = 0; (text = t5_config_list_next(&c.model, text)) != NULL; k++)
+            assert_string_equal(text, cases[i].texts[k]);
+        assert_int_equal(c.model.n_texts,
+                         (cases[i].texts[0] != NULL) + (cases[i].texts[1] != NULL) + (cases[i].texts[2] != NULL));
+        char *printed = NULL;
+        size_t n_bytes = 0;
+        FILE *file = open_memstream(&printed, &n_bytes);
+        assert_int_equal(t5_config_print(&c, file, &err), T5_OK);
+        fclose(file);
+        assert_non_null(strstr(printed, cases[i].printed));
+        const sources again = {printed, {NULL}, {NULL}};
+        t5_config copy;
+        assert_int_equal(load(&again, &copy, &action, &err), T5_OK);
+        assert_memory_equal(&copy.model, &c.model, sizeof c.model);
+        free(printed);
+    }
+}
+
+/* Claim: a models folder gives its subfolders that are models, by name, behind those that are named; none is an error,
+ * and too many are. Method: folders with and without config.json. */
+static void models_are_found(void **state)
+{
+    (void)state;
+    char top[] = "/tmp/t5-models-XXXXXX", path[64], expected[64];
+    static const char *const names[] = {"b", "a", "empty", ".hidden"};
+    assert_non_null(mkdtemp(top));
+    static t5_config c;
+    t5_config_list list;
+    t5_error err = {0};
+    t5_config_init(&c);
+    snprintf(c.models_dir, sizeof c.models_dir, "%s", top);
+    assert_int_equal(t5_config_models(&c, &list, &err), T5_ERR_IO);
+    assert_non_null(strstr(err.text, top));
+    for (size_t i = 0; i < T5_COUNT(names); i++) {
+        snprintf(path, sizeof path, "%s/%s", top, names[i]);
+        assert_int_equal(mkdir(path, 0700), 0);
+        snprintf(path, sizeof path, "%s/%s/config.json", top, names[i]);
+        if (i != 2) assert_true(close(open(path, O_CREAT | O_WRONLY, 0600)) == 0);
+    }
+    t5_error_clear(&err);
+    snprintf(c.model.bytes, sizeof c.model.bytes, "first");
+    c.model.n_bytes = sizeof "first";
+    c.model.n_texts = 1;
+    assert_int_equal(t5_config_models(&c, &list, &err), T5_OK);
+    assert_int_equal(list.n_texts, 3);
+    const char *text = t5_config_list_next(&list, NULL);
+    assert_string_equal(text, "first");
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(expected, sizeof expected, "%s/%c", top, "ab"[i]);
+        text = t5_config_list_next(&list, text);
+        assert_string_equal(text, expected);
+    }
+    for (c.model.n_bytes = 0, c.model.n_texts = 0; c.model.n_texts <= T5_MODELS_MAX; c.model.n_texts++) {
+        memcpy(c.model.bytes + c.model.n_bytes, "x", 2);
+        c.model.n_bytes += 2;
+    }
+    assert_int_equal(t5_config_models(&c, &list, &err), T5_ERR_ARG);
+    for (size_t i = 0; i < T5_COUNT(names); i++) {
+        snprintf(path, sizeof path, "%s/%s/config.json", top, names[i]);
+        unlink(path);
+        snprintf(path, sizeof path, "%s/%s", top, names[i]);
+        assert_int_equal(rmdir(path), 0);
+    }
+    assert_int_equal(rmdir(top), 0);
+}
+
 /* Claim: a mistake names the key, its origin and what is allowed. Method: a table of mistakes and of what the text must
  * contain. */
 static void mistakes_are_named(void **state)
@@ -177,6 +269,8 @@ static void mistakes_are_named(void **state)
         {{NULL, {NULL}, {"--kv-memory", "2000G"}}, T5_ERR_ARG, {"2147483648000 is not within 0 to 1099511627776"}},
         {{"{\"kv_memory\": \"1q\"}", {NULL}, {NULL}}, T5_ERR_ARG, {"kv_memory (file", "number of bytes"}},
         {{"{\"kv_memory\": true}", {NULL}, {NULL}}, T5_ERR_ARG, {"whole number or a string such as \"512M\""}},
+        {{"{\"model\": [\"a\", 1]}", {NULL}, {NULL}}, T5_ERR_ARG, {"model (file", "an array of strings"}},
+        {{NULL, {NULL}, {"--model", "a\nb"}}, T5_ERR_ARG, {"model (flag --model)", "control character"}},
         {{NULL, {NULL}, {"model"}}, T5_ERR_ARG, {"unexpected argument 'model'"}},
         {{NULL, {NULL}, {"--metrics=maybe"}}, T5_ERR_ARG, {"metrics", "true nor false"}},
         {{NULL, {NULL}, {"--cors-origin=a\r\nb"}}, T5_ERR_ARG, {"cors_origin", "control character"}},
@@ -312,6 +406,8 @@ int main(void)
         cmocka_unit_test(printed_settings_load_again),
         cmocka_unit_test(help_names_every_key),
         cmocka_unit_test(example_file_loads),
+        cmocka_unit_test(lists_are_read),
+        cmocka_unit_test(models_are_found),
         cmocka_unit_test(bundled_model_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

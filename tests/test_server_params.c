@@ -11,9 +11,16 @@
 #include <cmocka.h>
 
 static t5_pair pairs[] = {{"en", "de", ""}, {"en", "pt-BR", ""}};
-static const char *const codes[] = {"en", "de", "pt-BR"};
+static const char *codes[] = {"en", "de", "pt-BR"};
 static t5_profile profile = {.name = "test", .pairs = pairs, .n_pairs = 2};
-static const t5_params_rules no_limits = {&profile, codes, 3, -1, -1, -1};
+
+static bool leads(const void *ctx, const char *source, const char *target)
+{
+    return t5_profile_find(ctx, source, target) != NULL;
+}
+
+static const t5_languages languages = {.codes = codes, .n_codes = 3, .leads = leads, .ctx = &profile};
+static const t5_params_rules no_limits = {&languages, -1, -1, -1};
 
 static t5_status read_fields(const char *json, bool is_form, const t5_params_rules *rules, t5_params *out,
                              t5_error *err)
@@ -76,7 +83,7 @@ static void form_lines_are_normalized(void **state)
 static void limits_hold(void **state)
 {
     (void)state;
-    static const t5_params_rules tight = {&profile, codes, 3, 3, 2, 0};
+    static const t5_params_rules tight = {&languages, 3, 2, 0};
     static const struct {
         const char *q, *error;
     } cases[] = {
@@ -119,24 +126,26 @@ static void alternatives_are_read(void **state)
     }
 }
 
-/* Claim: decoding options of the request lie over the profile's; null and "" keep them; only a client's own
+/* Claim: decoding options of the request lie over those of a model; null and "" keep them; only a client's own
  * max_new_tokens counts as chosen. Method: the same options in JSON and as form values. */
-static void options_overlay_the_profile(void **state)
+static void options_overlay_the_model(void **state)
 {
     (void)state;
     static const char *const json[] = {
         "{\"q\":\"a\",\"source\":\"en\",\"target\":\"de\",\"num_beams\":7,\"max_new_tokens\":9,\"top_k\":null}",
         "{\"q\":\"a\",\"source\":\"en\",\"target\":\"de\",\"num_beams\":\"7\",\"max_new_tokens\":\"9\",\"top_k\":\"\"}",
     };
-    t5_decoding_init(&profile.defaults);
-    profile.defaults.top_k = 11;
+    t5_decoding model;
+    t5_decoding_init(&model);
+    model.top_k = 11;
     for (int is_form = 0; is_form <= 1; is_form++) {
         t5_params p;
         t5_error err;
         assert_int_equal(read_fields(json[is_form], is_form == 1, &no_limits, &p, &err), T5_OK);
-        assert_int_equal(p.decoding.num_beams, 7);
-        assert_int_equal(p.decoding.max_new_tokens, 9);
-        assert_int_equal(p.decoding.top_k, 11);
+        t5_decoding_overlay(&model, &p.decoding, p.given);
+        assert_int_equal(model.num_beams, 7);
+        assert_int_equal(model.max_new_tokens, 9);
+        assert_int_equal(model.top_k, 11);
         assert_true(p.has_max_new_tokens);
         t5_params_deinit(&p);
     }
@@ -145,11 +154,12 @@ static void options_overlay_the_profile(void **state)
     assert_int_equal(read_fields("{\"q\":\"a\",\"source\":\"en\",\"target\":\"de\"}", false, &no_limits, &p, &err),
                      T5_OK);
     assert_false(p.has_max_new_tokens);
+    assert_int_equal(p.given, 0);
     t5_params_deinit(&p);
 }
 
 /* Claim: a client that asks for sampling need not know that the model's folder asks for beams; one that asks for both
- * is left to the check. Method: sampling with num_beams absent, null, empty and given, over a profile with beams. */
+ * is left to the check. Method: sampling with num_beams absent, null, empty and given, over a model with beams. */
 static void sampling_needs_no_num_beams(void **state)
 {
     (void)state;
@@ -165,18 +175,19 @@ static void sampling_needs_no_num_beams(void **state)
                  {"\"do_sample\":\"true\"", true, 1},
                  {"\"do_sample\":\"true\",\"num_beams\":\"\"", true, 1},
                  {"\"do_sample\":\"true\",\"num_beams\":\"3\"", true, 3}};
-    t5_decoding_init(&profile.defaults);
-    profile.defaults.num_beams = 4;
     for (size_t i = 0; i < T5_COUNT(cases); i++) {
         char json[128];
         t5_params p;
         t5_error err;
+        t5_decoding model;
+        t5_decoding_init(&model);
+        model.num_beams = 4;
         snprintf(json, sizeof json, "{\"q\":\"a\",\"source\":\"en\",\"target\":\"de\",%s}", cases[i].options);
         assert_int_equal(read_fields(json, cases[i].is_form, &no_limits, &p, &err), T5_OK);
-        assert_int_equal(p.decoding.num_beams, cases[i].num_beams);
+        t5_decoding_overlay(&model, &p.decoding, p.given);
+        assert_int_equal(model.num_beams, cases[i].num_beams);
         t5_params_deinit(&p);
     }
-    t5_decoding_init(&profile.defaults);
 }
 
 /* Claim: an error text holds at most 32 bytes of a client's value, cut between characters, on one line. Method: odd
@@ -222,7 +233,7 @@ int main(void)
         cmocka_unit_test(form_lines_are_normalized),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(alternatives_are_read),
-        cmocka_unit_test(options_overlay_the_profile),
+        cmocka_unit_test(options_overlay_the_model),
         cmocka_unit_test(sampling_needs_no_num_beams),
         cmocka_unit_test(echo_is_cut),
         cmocka_unit_test(pairs_are_checked),

@@ -22,7 +22,8 @@ struct t5_generation {
     t5_translator *translator;
     input_state *inputs; /* [n_inputs] */
     int32_t n_inputs;
-    int32_t *prompt_ids;
+    int32_t *prompt_ids; /* [n_prompt_ids] */
+    int32_t n_prompt_ids;
     t5_live live;
     int32_t n_read;  /* inputs before this one were read to their end */
     t5_buffer piece; /* what t5_generation_read() gave last */
@@ -43,10 +44,33 @@ static t5_status read_input(const t5_translator *t, const t5_generation_input *i
     return T5_OK;
 }
 
+static t5_status read_prefix(t5_generation *g, const t5_generation_request *r, t5_error *err)
+{
+    t5_error cause = {0};
+    const t5_translator *t = g->translator;
+    const t5_status status =
+        t5_tokenizer_encode_alloc(t->tokenizer, r->prefix, r->prefix_bytes, t->engine_options.tgt_len_max,
+                                  &g->prompt_ids, &g->n_prompt_ids, &cause);
+    if (status != T5_OK) return T5_FAIL(err, status, "prefix: %s", cause.text);
+    g->n_prompt_ids--; /* the end of sequence */
+    return T5_OK;
+}
+
+/* What every output begins with. */
+static t5_status read_prompt(t5_generation *g, const t5_generation_request *r, t5_error *err)
+{
+    if (r->prefix != NULL) return read_prefix(g, r, err);
+    g->n_prompt_ids = r->n_prompt_ids;
+    g->prompt_ids = malloc(((size_t)r->n_prompt_ids + 1) * sizeof *g->prompt_ids);
+    if (g->prompt_ids == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d ids", r->n_prompt_ids);
+    if (r->n_prompt_ids > 0) memcpy(g->prompt_ids, r->prompt_ids, (size_t)r->n_prompt_ids * sizeof *g->prompt_ids);
+    return T5_OK;
+}
+
 /* A limit that nobody asked for shrinks to what is left of the longest target. */
 static int32_t max_new_tokens_of(const t5_generation *g, const t5_generation_request *r)
 {
-    const int32_t room = g->translator->engine_options.tgt_len_max - 1 - r->n_prompt_ids;
+    const int32_t room = g->translator->engine_options.tgt_len_max - 1 - g->n_prompt_ids;
     const int32_t wanted = r->decoding.max_new_tokens;
     return r->has_max_new_tokens || room < 1 || wanted < room ? wanted : room;
 }
@@ -54,9 +78,7 @@ static int32_t max_new_tokens_of(const t5_generation *g, const t5_generation_req
 static t5_status fill_inputs(t5_generation *g, const t5_generation_request *r, t5_error *err)
 {
     g->inputs = calloc((size_t)r->n_inputs + 1, sizeof *g->inputs);
-    g->prompt_ids = malloc(((size_t)r->n_prompt_ids + 1) * sizeof *g->prompt_ids);
-    if (g->inputs == NULL || g->prompt_ids == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d inputs", r->n_inputs);
-    if (r->n_prompt_ids > 0) memcpy(g->prompt_ids, r->prompt_ids, (size_t)r->n_prompt_ids * sizeof *g->prompt_ids);
+    if (g->inputs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d inputs", r->n_inputs);
     g->n_inputs = r->n_inputs;
     for (int32_t i = 0; i < r->n_inputs; i++) {
         input_state *s = &g->inputs[i];
@@ -65,7 +87,7 @@ static t5_status fill_inputs(t5_generation *g, const t5_generation_request *r, t
         t5_live_reader_init(&s->reader, g->translator->tokenizer);
         s->live.seq.input_ids = s->ids;
         s->live.seq.prompt_ids = g->prompt_ids;
-        s->live.seq.n_prompt_ids = r->n_prompt_ids;
+        s->live.seq.n_prompt_ids = g->n_prompt_ids;
         s->live.seq.decoding = r->decoding;
         s->live.seq.decoding.max_new_tokens = max_new_tokens_of(g, r);
         s->live.seq.wants_logprobs = true; /* a greedy result has a score too */
@@ -97,6 +119,7 @@ t5_status t5_generation_start(t5_translator *t, const t5_generation_request *req
     if (g == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "generation: %zu bytes", sizeof *g);
     const int64_t start_ns = t5_clock_ns();
     g->translator = t;
+    T5_TRY(read_prompt(g, request, err));
     T5_TRY(fill_inputs(g, request, err));
     t5_histogram_add(&t->tokenize_ns, t5_clock_ns() - start_ns);
     *out = g; /* before on_done, which may come at once */

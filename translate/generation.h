@@ -18,6 +18,8 @@ typedef struct {
     int32_t n_inputs;
     const int32_t *prompt_ids; /* forced start of each output, without the start token; borrowed during start */
     int32_t n_prompt_ids;
+    const char *prefix; /* the same as text, in place of the ids; NULL: none; borrowed during start */
+    size_t prefix_bytes;
     t5_decoding decoding;           /* start from t5_translator_generation_defaults() */
     bool wants_alignment;           /* outputs have one, see t5_output */
     bool has_max_new_tokens;        /* the client chose max_new_tokens; else it shrinks to what fits */

@@ -143,8 +143,7 @@ bool t5_profile_has_target(const t5_profile *p, const char *code)
     return false;
 }
 
-/* strcmp, but "en" is the least. */
-static int compare_codes(const char *a, const char *b)
+int t5_profile_compare_codes(const char *a, const char *b)
 {
     bool a_is_en = strcmp(a, "en") == 0, b_is_en = strcmp(b, "en") == 0;
     return a_is_en != b_is_en ? (int)b_is_en - (int)a_is_en : strcmp(a, b);
@@ -154,7 +153,7 @@ static int compare_codes(const char *a, const char *b)
 static int32_t insert_code(const char **codes, int32_t n_codes, int32_t max, const char *code)
 {
     int32_t pos = 0;
-    while (pos < n_codes && compare_codes(codes[pos], code) < 0)
+    while (pos < n_codes && t5_profile_compare_codes(codes[pos], code) < 0)
         pos++;
     bool is_known = pos < n_codes && strcmp(codes[pos], code) == 0;
     if (is_known || pos >= max) return n_codes;
@@ -164,13 +163,30 @@ static int32_t insert_code(const char **codes, int32_t n_codes, int32_t max, con
     return n_codes;
 }
 
-int32_t t5_profile_languages(const t5_profile *p, const char **codes, int32_t max)
+int32_t t5_profile_add_languages(const t5_profile *p, const char **codes, int32_t n_codes, int32_t max)
 {
-    int32_t n_codes = 0;
     for (int32_t i = 0; i < p->n_pairs; i++) {
         const t5_pair *pair = &p->pairs[i];
         if (*pair->source != '\0') n_codes = insert_code(codes, n_codes, max, pair->source);
         n_codes = insert_code(codes, n_codes, max, pair->target);
     }
     return n_codes;
+}
+
+int32_t t5_profile_languages(const t5_profile *p, const char **codes, int32_t max)
+{
+    return t5_profile_add_languages(p, codes, 0, max);
+}
+
+t5_status t5_profile_copy(const t5_profile *p, t5_profile *out, t5_error *err)
+{
+    const size_t n_bytes = (size_t)p->n_pairs * sizeof *p->pairs;
+    *out = *p;
+    out->pairs = malloc(n_bytes + 1);
+    if (out->pairs == NULL) {
+        out->n_pairs = 0;
+        return T5_FAIL(err, T5_ERR_NOMEM, "%d language pairs", p->n_pairs);
+    }
+    if (n_bytes > 0) memcpy(out->pairs, p->pairs, n_bytes);
+    return T5_OK;
 }

@@ -30,7 +30,13 @@ void t5_profile_deinit(t5_profile *p); /* accepts a zeroed one */
 const t5_pair *t5_profile_find(const t5_profile *p, const char *source, const char *target);
 bool t5_profile_has_source(const t5_profile *p, const char *code);
 bool t5_profile_has_target(const t5_profile *p, const char *code);
-/* Distinct languages, sorted by code with "en" first: fills `codes` with up to `max` pointers into the profile. */
+/* The order of lists of codes: strcmp's, but "en" is the least. */
+int t5_profile_compare_codes(const char *a, const char *b);
+/* Distinct languages in that order: fills `codes` with up to `max` pointers into the profile. */
 int32_t t5_profile_languages(const t5_profile *p, const char **codes, int32_t max);
+/* The same, added to a list that has `n_codes` of them already. Returns their number. */
+int32_t t5_profile_add_languages(const t5_profile *p, const char **codes, int32_t n_codes, int32_t max);
+/* A profile of its own, with the same content. */
+t5_status t5_profile_copy(const t5_profile *p, t5_profile *out, t5_error *err);
 
 T5_C_END

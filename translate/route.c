@@ -36,10 +36,9 @@ static void show_code(const char *code, char out[CODE_SHOWN_BYTES + 1])
     out[n_shown] = '\0';
 }
 
-t5_status t5_route_match(const char *code, const char *const *languages, int32_t n_languages, const char **out,
-                         t5_error *err)
+t5_status t5_route_match(const char *code, const t5_languages *languages, const char **out, t5_error *err)
 {
-    *out = t5_langcode_match(code, languages, n_languages);
+    *out = t5_langcode_match(code, languages->codes, languages->n_codes);
     if (*out != NULL) return T5_OK;
     char shown[CODE_SHOWN_BYTES + 1];
     show_code(code, shown);
@@ -52,54 +51,61 @@ static const char *name_of(const char *code)
     return name != NULL ? name : code;
 }
 
-t5_status t5_route_pair(const t5_profile *profile, const char *source, const char *target, const t5_pair **out,
-                        t5_error *err)
+static bool leads_to(const t5_languages *l, const char *source, const char *target)
 {
-    *out = NULL;
-    if (strcmp(source, target) == 0) return T5_OK;
-    *out = t5_profile_find(profile, source, target);
-    if (*out != NULL) return T5_OK;
+    return strcmp(source, target) == 0 || l->leads(l->ctx, source, target);
+}
+
+t5_status t5_route_check(const t5_languages *languages, const char *source, const char *target, t5_error *err)
+{
+    if (leads_to(languages, source, target)) return T5_OK;
     return T5_FAIL(err, T5_ERR_ARG, "%s (%s) is not available as a target language from %s (%s)", name_of(target),
                    t5_langcode_internal(target), name_of(source), t5_langcode_internal(source));
 }
 
-static bool leads_to(const t5_translator *t, const char *source, const char *target)
-{
-    return strcmp(source, target) == 0 || t5_profile_find(&t->profile, source, target) != NULL;
-}
-
-/* The language of the text among all that the model knows: a text that is in the target language already comes back as
- * it is. What the detector is not sure of, and what says nothing of its language (digits, emoji), takes a language that
- * leads to the target, so that no text is refused for a guess. */
-static void detect_source(const t5_translator *t, const t5_text *text, t5_route *route)
+/* The language of the text among all that are known: a text that is in the target language already comes back as it is.
+ * What the detector is not sure of, and what says nothing of its language (digits, emoji), takes a language that leads
+ * to the target, so that no text is refused for a guess. */
+static void detect_source(const t5_languages *l, const t5_text *text, t5_route *route)
 {
     t5_detected detected[T5_DETECTED_MAX];
-    T5_ASSERT(t->n_sources > 0);
-    const int32_t n = t5_detect(text->text, text->n_bytes, t->languages, t->n_languages, detected);
+    T5_ASSERT(l->n_sources > 0);
+    const int32_t n = t5_detect(text->text, text->n_bytes, l->codes, l->n_codes, detected);
     T5_ASSERT(n > 0);
     int32_t i = 0;
-    while (detected[0].confidence < CONFIDENCE_SURE && i < n && !leads_to(t, detected[i].code, route->target))
+    while (detected[0].confidence < CONFIDENCE_SURE && i < n && !leads_to(l, detected[i].code, route->target))
         i++;
     if (i < n) {
         route->source = detected[i].code;
         route->confidence = detected[i].confidence;
     } else {
-        route->source = t->sources[0];
-        for (int32_t k = 0; k < t->n_sources && !leads_to(t, route->source, route->target); k++)
-            route->source = t->sources[k];
+        route->source = l->sources[0];
+        for (int32_t k = 0; k < l->n_sources && !leads_to(l, route->source, route->target); k++)
+            route->source = l->sources[k];
     }
     route->detected = route->source;
+}
+
+t5_status t5_route_languages(const t5_languages *languages, const t5_text *text, t5_route *out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_route route = {0};
+    const bool is_auto = strcasecmp(text->source, "auto") == 0;
+    if (!is_auto) T5_TRY(t5_route_match(text->source, languages, &route.source, err));
+    T5_TRY(t5_route_match(text->target, languages, &route.target, err));
+    if (is_auto) detect_source(languages, text, &route);
+    *out = route;
+out:
+    return status;
 }
 
 t5_status t5_route_find(const t5_translator *t, const t5_text *text, t5_route *out, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_route route = {0};
-    const bool is_auto = strcasecmp(text->source, "auto") == 0;
-    if (!is_auto) T5_TRY(t5_route_match(text->source, t->languages, t->n_languages, &route.source, err));
-    T5_TRY(t5_route_match(text->target, t->languages, t->n_languages, &route.target, err));
-    if (is_auto) detect_source(t, text, &route);
-    T5_TRY(t5_route_pair(&t->profile, route.source, route.target, &route.pair, err));
+    T5_TRY(t5_route_languages(&t->languages, text, &route, err));
+    T5_TRY(t5_route_check(&t->languages, route.source, route.target, err));
+    if (strcmp(route.source, route.target) != 0) route.pair = t5_profile_find(&t->profile, route.source, route.target);
     *out = route;
 out:
     return status;

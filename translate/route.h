@@ -1,5 +1,6 @@
 /* translate/route.h: from which language to which, for one text of a request. Any thread. */
 #pragma once
+#include "translate/languages.h"
 #include "translate/translator.h"
 
 typedef struct {
@@ -15,11 +16,13 @@ typedef struct {
 /* Understands the codes of `text` and detects its language when source is "auto". */
 t5_status t5_route_find(const t5_translator *t, const t5_text *text, t5_route *out, t5_error *err);
 
+/* The same for any set of languages, but for the pair, which stays NULL: source and target are two of them, or one, and
+ * there may be no way between them. */
+t5_status t5_route_languages(const t5_languages *languages, const t5_text *text, t5_route *out, t5_error *err);
+
 /* The entry of `languages` that a client's code means; else "xx is not supported", with at most 32 bytes of the code.
  */
-t5_status t5_route_match(const char *code, const char *const *languages, int32_t n_languages, const char **out,
-                         t5_error *err);
-/* The pair for two public codes, NULL when they are the same; else "NAME (xx) is not available as a target language
- * from NAME (yy)". */
-t5_status t5_route_pair(const t5_profile *profile, const char *source, const char *target, const t5_pair **out,
-                        t5_error *err);
+t5_status t5_route_match(const char *code, const t5_languages *languages, const char **out, t5_error *err);
+/* T5_OK when they are the same or there is a way between them; else "NAME (xx) is not available as a target language
+ * from NAME (yy)". Public codes. */
+t5_status t5_route_check(const t5_languages *languages, const char *source, const char *target, t5_error *err);

@@ -115,7 +115,7 @@ static bool is_echo(const t5_second_round *r, const t5_unit *unit, const t5_resu
     const t5_translator *t = r->context.translator;
     t5_detected found[T5_DETECTED_MAX];
     if (!t5_check_is_echo(unit->text, unit->n_bytes, result->text, result->n_bytes)) return false;
-    const int32_t n = t5_detect(unit->text, unit->n_bytes, t->languages, t->n_languages, found);
+    const int32_t n = t5_detect(unit->text, unit->n_bytes, t->languages.codes, t->languages.n_codes, found);
     return n == 0 || strcmp(found[0].code, unit->pair->target) != 0;
 }
 

@@ -3,7 +3,6 @@
  * weights, so that a wrong folder fails at once. */
 #include "translate/translator.h"
 
-#include "base/assert.h"
 #include "base/log.h"
 #include "model/memory.h"
 #include "translate/translator_internal.h"
@@ -49,19 +48,19 @@ static void fill_engine_options(t5_engine_options *o, const t5_backend *backend)
     or_default(&o->queue_depth_max, defaults->queue_depth_max);
 }
 
-/* The lists that language detection and error texts need. */
+static bool leads(const void *ctx, const char *source, const char *target)
+{
+    return t5_profile_find(ctx, source, target) != NULL;
+}
+
+/* What language detection and error texts need. */
 static t5_status list_languages(t5_translator *t, t5_error *err)
 {
-    const int32_t n_max = 2 * t->profile.n_pairs;
-    const size_t n_bytes = ((size_t)n_max + 1) * sizeof *t->languages;
-    t->languages = malloc(n_bytes);
-    t->sources = malloc(n_bytes);
-    if (t->languages == NULL || t->sources == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d languages", n_max);
-    t->n_languages = t5_profile_languages(&t->profile, t->languages, n_max);
-    T5_ASSERT(t->n_languages <= n_max);
-    for (int32_t i = 0; i < t->n_languages; i++)
-        if (t5_profile_has_source(&t->profile, t->languages[i])) t->sources[t->n_sources++] = t->languages[i];
-    return T5_OK;
+    const t5_profile *profile = &t->profile;
+    const t5_status status = t5_languages_init(&profile, 1, &t->languages, err);
+    t->languages.leads = leads;
+    t->languages.ctx = profile;
+    return status;
 }
 
 static t5_status open_text(t5_translator *t, const char *dir, const char *languages, t5_error *err)
@@ -180,8 +179,7 @@ void t5_translator_close(t5_translator *t)
         t5_model_close(t->models[i]);
         t->backends[i]->ops->destroy(t->backends[i]);
     }
-    free(t->sources);
-    free(t->languages);
+    t5_languages_deinit(&t->languages);
     t5_profile_deinit(&t->profile);
     t5_tokenizer_close(t->tokenizer);
     free(t);

@@ -41,6 +41,7 @@ const t5_decoding *t5_translator_generation_defaults(const t5_translator *t);
 const t5_tokenizer *t5_translator_tokenizer(const t5_translator *t);
 const t5_hparams *t5_translator_hparams(const t5_translator *t);
 t5_engine *t5_translator_engine(t5_translator *t);
+#define T5_DEVICE_TEXT_BYTES 512                          /* every device; when they are many the text is cut */
 const char *t5_translator_device(const t5_translator *t); /* for people */
 /* Time of requests outside the engine, one value per request. Any thread. */
 typedef struct {

@@ -3,10 +3,9 @@
 #pragma once
 #include "base/histogram.h"
 #include "base/limits.h"
+#include "translate/languages.h"
 #include "translate/text_thread.h"
 #include "translate/translator.h"
-
-#define T5_DEVICE_TEXT_BYTES 512 /* every device; when they are many the text is cut */
 
 struct t5_translator {
     t5_hparams hparams;
@@ -22,10 +21,7 @@ struct t5_translator {
     t5_text_thread *text_thread;
     int32_t sentences_max, sentence_tokens_max;
     int32_t vocab_live;
-    const char **languages; /* [n_languages] public codes of the profile */
-    int32_t n_languages;
-    const char **sources; /* [n_sources] those of them that can be translated from */
-    int32_t n_sources;
+    t5_languages languages;
     t5_histogram tokenize_ns, detokenize_ns;
 };
 

@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+"""Several models in one server. Method: the bundled model (English to German and French) beside models of the fixtures,
+which say little that makes sense but always the same, under names and language pairs of the test's own.
+Usage: test_models.py T5SERVE SOURCE_FOLDER"""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from server import Server, leave_early, post
+
+SOURCE = pathlib.Path(sys.argv.pop(2)).resolve()
+PROGRAM = sys.argv.pop(1)
+BUNDLED = str(SOURCE / "models/t5-tatoeba-en-de-fr")
+BUNDLED_NAME = "t5-tatoeba-en-de-fr"
+TEXTS = ["How are you?", "I am tired. Thank you!", "The house is small."]
+
+
+def make_model(top, folder, fixture, pairs, **profile):
+    """A folder with the files of a fixture and a t5serve.json of its own."""
+    path = pathlib.Path(top, folder)
+    path.mkdir()
+    for file in (SOURCE / "tests/fixtures" / fixture).iterdir():
+        if not file.name.startswith("expected"):
+            (path / file.name).symlink_to(file)
+    (path / "t5serve.json").write_text(json.dumps({"template": "", "pairs": pairs, **profile}))
+    return str(path)
+
+
+def models(*folders):
+    return [word for folder in folders for word in ("--model", folder)]
+
+
+def ask(server, path="/translate", **fields):
+    reply = server.post(path, json.dumps(fields).encode())
+    assert reply.status == 200, reply.body
+    return reply.json()
+
+
+def translate(server, q, source, target, **fields):
+    return ask(server, q=q, source=source, target=target, **fields)
+
+
+def events(reply):
+    """The pieces of a stream put together, and its last event."""
+    found = [json.loads(line) for line in re.findall(r"(?m)^data: (.*)$", reply.body.decode())]
+    return "".join(e["text"] for e in found if "text" in e), found[-1]
+
+
+class Models(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        top = cls.folder.name
+        cls.italian = make_model(top, "italian", "t5-v1.1", [["en", "it"], ["en", "de"]], defaults={"num_beams": 2})
+        cls.german = make_model(top, "german", "t5-v1.0", [["de", "en"]])
+        cls.alone = {}
+        for folder in (BUNDLED, cls.italian):
+            with Server(PROGRAM, "--model", folder) as server:
+                pairs = [["en", "de"], ["en", "fr"]] if folder == BUNDLED else [["en", "de"], ["en", "it"]]
+                for source, target in pairs:
+                    for options in ({}, {"num_beams": 3, "alternatives": 1}):
+                        key = folder, target, bool(options)
+                        cls.alone[key] = [translate(server, text, source, target, **options) for text in TEXTS]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def refusal(self, *flags, env=None):
+        done = subprocess.run([PROGRAM, "--port", "0", *flags], capture_output=True, text=True, timeout=60,
+                              env={**os.environ, **(env or {})})
+        return done.returncode, done.stderr.splitlines()[-1]
+
+    def check_pairs(self, server, german):
+        """Each pair is served by the model that is meant, with that model's defaults."""
+        for folder, target in ((german, "de"), (BUNDLED, "fr"), (self.italian, "it")):
+            for options in ({}, {"num_beams": 3, "alternatives": 1}):
+                wanted = self.alone[folder, target, bool(options)]
+                got = [translate(server, text, "en", target, **options) for text in TEXTS]
+                self.assertEqual(got, wanted, (folder, target))
+                together = translate(server, TEXTS, "en", target, **options)["translatedText"]
+                self.assertEqual(together, [one["translatedText"] for one in wanted])
+
+    def test_first_model_with_the_pair_wins(self):
+        """Claim: every pair gets what its model says alone, and the first model that has a pair gets it. Method: both
+        orders of the command line."""
+        with Server(PROGRAM, *models(BUNDLED, self.italian)) as server:
+            self.check_pairs(server, BUNDLED)
+            for name in (BUNDLED_NAME, "italian"):
+                self.assertRegex(server.log_text(), rf'(?m)^.* info model name="{name}" dir=')
+        with Server(PROGRAM, *models(self.italian, BUNDLED)) as server:
+            self.check_pairs(server, self.italian)
+
+    def test_languages_are_those_of_all(self):
+        """Claim: what tells of languages tells of all models. Method: each such endpoint."""
+        with Server(PROGRAM, *models(BUNDLED, self.italian)) as server:
+            languages = {entry["code"]: entry["targets"] for entry in server.get("/languages").json()}
+            self.assertEqual(languages, {"en": ["en", "de", "fr", "it"], "de": ["de"], "fr": ["fr"], "it": ["it"]})
+            self.assertEqual([x["language"] for x in server.get("/v2/languages").json()], ["EN"])
+            self.assertEqual([x["language"] for x in server.get("/v2/languages?type=target").json()], ["DE", "FR", "IT"])
+            detected = server.post("/detect", b"q=La tua password non e corretta", "application/x-www-form-urlencoded").json()
+            self.assertEqual(detected[0]["language"], "it")
+            reply = server.post("/translate", b'{"q":"Ciao","source":"it","target":"de"}')
+            self.assertEqual((reply.status, reply.error),
+                             (400, "German (de) is not available as a target language from Italian (it)"))
+            mixed = translate(server, ["How are you?", "Der Hund schläft gern."], "auto", "de")
+            self.assertEqual(mixed["translatedText"][1], "Der Hund schläft gern.")
+            self.assertEqual([d["language"] for d in mixed["detectedLanguage"]], ["en", "de"])
+            deepl = ask(server, "/v2/translate", text=TEXTS[:1], target_lang="IT")["translations"][0]
+            self.assertEqual(deepl["text"], self.alone[self.italian, "it", False][0]["translatedText"])
+
+    def test_ways_of_naming_them(self):
+        """Claim: a models folder, an array in the file and a variable with colons name the same models as flags do."""
+        with tempfile.TemporaryDirectory() as top:
+            for name, folder in (("a", self.italian), ("b", BUNDLED)):
+                pathlib.Path(top, name).symlink_to(folder)
+            pathlib.Path(top, "no-model").mkdir()
+            config = pathlib.Path(top, "config.json")
+            config.write_text(json.dumps({"model": [self.italian, BUNDLED]}))
+            ways = [(["--models-dir", top], None), (["--config", str(config)], None),
+                    ([], {"T5_MODEL": f"{self.italian}:{BUNDLED}"}), (["--model", self.italian, "--models-dir", top + "/none"], None)]
+            pathlib.Path(top, "none").mkdir()
+            for flags, env in ways[:3]:
+                with Server(PROGRAM, *flags, env=env) as server:
+                    self.check_pairs(server, self.italian)
+            self.assertRegex(self.refusal(*ways[3][0])[1], "models_dir: .*/none: no subfolder has a config.json")
+
+    def test_bad_models_are_named(self):
+        """Claim: what is wrong with one of several models ends the start with a line that names it. Method: no folder, a
+        broken file, a name that is taken."""
+        with tempfile.TemporaryDirectory() as top:
+            broken = make_model(top, "broken", "t5-v1.0", [["en", "it"]])
+            pathlib.Path(broken, "t5serve.json").write_text("{")
+            twin = make_model(top, "twin", "t5-v1.0", [["en", "it"]], name=BUNDLED_NAME)
+            for folder, code, text in ((top + "/none", 1, f"model {top}/none: "), (broken, 1, f"model {broken}: "),
+                                       (twin, 2, f"two models are called {BUNDLED_NAME}: {BUNDLED} and {twin}")):
+                returncode, line = self.refusal(*models(BUNDLED, folder))
+                self.assertEqual(returncode, code)
+                self.assertIn(text, line)
+
+    def test_text_to_text_by_name(self):
+        """Claim: /generate and /v1/completions take the model that is named, the first one without, and refuse others in
+        their own form. Method: against servers with one model."""
+        text = "translate English to German: How are you?"
+        with Server(PROGRAM, *models(BUNDLED, self.italian)) as server:
+            self.assertEqual([m["id"] for m in server.get("/v1/models").json()["data"]], [BUNDLED_NAME, "italian"])
+            for folder, name in ((BUNDLED, BUNDLED_NAME), (self.italian, "italian")):
+                with Server(PROGRAM, "--model", folder) as alone:
+                    wanted = ask(alone, "/generate", input=text, prefix="a", num_beams=2)
+                    completion = ask(alone, "/v1/completions", prompt=text, logprobs=1)
+                self.assertEqual(ask(server, "/generate", input=text, prefix="a", num_beams=2, model=name), wanted)
+                got = ask(server, "/v1/completions", prompt=text, logprobs=1, model=name)
+                self.assertEqual((got["model"], got["choices"]), (name, completion["choices"]))
+                streamed = server.post("/generate", json.dumps({"input": text, "model": name, "stream": True}).encode())
+                pieces, last = events(streamed)
+                self.assertEqual(pieces.strip(), last["texts"][0])
+            self.assertEqual(ask(server, "/generate", input=text), ask(server, "/generate", input=text, model=BUNDLED_NAME))
+            reply = server.post("/generate", json.dumps({"input": "x", "model": "nobody"}).encode())
+            self.assertEqual((reply.status, reply.json()), (400, {"error": "Invalid request: model nobody is not served"}))
+            reply = server.post("/v1/completions", json.dumps({"prompt": "x", "model": "nobody"}).encode())
+            error = reply.json()["error"]
+            self.assertEqual((reply.status, error["code"], error["type"]), (404, "model_not_found", "invalid_request_error"))
+            self.assertIn("nobody", error["message"])
+            self.assertEqual(server.post("/v1/completions", b'{"prompt":"x","model":7}').status, 400)
+
+    def pivoted(self, texts, **options):
+        """What German texts become in French by way of English: the two models' own servers, one after the other."""
+        first = {name: value for name, value in options.items() if name != "alternatives"}
+        with Server(PROGRAM, "--model", self.german) as server:
+            english = translate(server, texts, "de", "en", **first)["translatedText"]
+        with Server(PROGRAM, "--model", BUNDLED) as server:
+            return translate(server, english, "en", "fr", **options)
+
+    def test_pivot(self):
+        """Claim: where no model has a pair, two of them translate through English, with the same words as one after the
+        other, and the reply says so. Method: alone and in an array, with beams and alternatives, as a stream, over DeepL's
+        API; what is direct, or needs nothing, says nothing."""
+        texts = ["Wie geht es dir?", "Ich bin müde. Danke!\nBis bald.", "123"]
+        with Server(PROGRAM, *models(BUNDLED, self.german)) as server:
+            for options in ({}, {"num_beams": 3}, {"num_beams": 3, "alternatives": 2}, {"max_new_tokens": 4}):
+                wanted = self.pivoted(texts, **options)
+                got = translate(server, texts, "de", "fr", **options)
+                alone = translate(server, texts[1], "de", "fr", **options)
+                reasons = [reply.pop("finish_reason", None) for reply in (wanted, got, alone)]
+                if "max_new_tokens" in options:
+                    self.assertEqual(reasons[1], "length")
+                self.assertEqual(got, {**wanted, "pivot": ["en"] * 3}, options)
+                self.assertEqual(alone, {**{name: value[1] for name, value in wanted.items()}, "pivot": "en"})
+            wanted = self.pivoted(texts)["translatedText"]
+            streamed = server.post("/translate", json.dumps(
+                {"q": texts[1], "source": "de", "target": "fr", "stream": True, "num_beams": 2}).encode())
+            pieces, last = events(streamed)
+            self.assertEqual((streamed.status, pieces, last["pivot"]), (200, last["translatedText"], "en"))
+            self.assertEqual(pieces, self.pivoted(texts[1], num_beams=2)["translatedText"])
+            both = [ask(server, "/v2/translate", text=["Wie geht es dir?"], source_lang=source, target_lang="FR")
+                    ["translations"][0] for source in ("DE", "EN")]
+            self.assertEqual((both[0]["text"], both[0]["pivot"]), (wanted[0], "en"))
+            self.assertNotIn("pivot", both[1])
+            marked = translate(server, "<p>Where is <b>Tom</b>?</p>", "auto", "fr", format="html")
+            with Server(PROGRAM) as alone:
+                self.assertEqual(translate(alone, "<p>Where is <b>Tom</b>?</p>", "auto", "fr", format="html"), marked)
+            marked = translate(server, "<p>Wo ist <b>Tom</b>?</p>", "de", "fr", format="html")
+            self.assertRegex(marked["translatedText"], "^<p>.*<b>.*</b>.*</p>$")
+            self.assertEqual(marked["pivot"], "en")
+            self.assertNotIn("pivot", translate(server, texts, "de", "de"))
+            self.assertNotIn("pivot", translate(server, texts, "en", "fr"))
+            targets = {entry["code"]: entry["targets"] for entry in server.get("/languages").json()}
+            self.assertEqual(targets, {"en": ["en", "de", "fr"], "de": ["en", "de", "fr"], "fr": ["fr"]})
+        with Server(PROGRAM, "--pivot=false", *models(BUNDLED, self.german)) as server:
+            reply = server.post("/translate", b'{"q":"Hallo","source":"de","target":"fr"}')
+            self.assertEqual((reply.status, reply.error),
+                             (400, "French (fr) is not available as a target language from German (de)"))
+
+    def test_batch_that_goes_several_ways(self):
+        """Claim: the texts of one request may go different ways: direct, through English, or nowhere; each keeps its place,
+        and usage and streams are of all. Method: detected languages, against each text alone."""
+        texts = ["How are you?", "Der Hund schläft gern auf dem Sofa.", "Le chien dort volontiers.", "How old is the dog?",
+                 "Die Katze trinkt heute keine Milch."]
+        with Server(PROGRAM, *models(BUNDLED, self.german)) as server:
+            alone = [translate(server, text, "auto", "fr") for text in texts]
+            got = translate(server, texts, "auto", "fr")
+            self.assertEqual(got["translatedText"], [one["translatedText"] for one in alone])
+            self.assertEqual(got["detectedLanguage"], [one["detectedLanguage"] for one in alone])
+            self.assertEqual(got["pivot"], [None, "en", None, None, "en"])
+            self.assertEqual([one.get("pivot") for one in alone], got["pivot"])
+            reply = server.post("/translate", json.dumps({"q": texts, "source": "auto", "target": "fr", "stream": True}).encode())
+            found = [json.loads(line) for line in re.findall(r"(?m)^data: (.*)$", reply.body.decode())]
+            pieces = ["".join(e["text"] for e in found if e.get("index") == i) for i in range(len(texts))]
+            self.assertEqual(pieces, got["translatedText"])
+            usage = found[-1].pop("usage")
+            self.assertEqual(found[-1].pop("finish_reason"), got.pop("finish_reason", "stop"))
+            self.assertEqual(found[-1], got)
+            tokens = [int(n) for n in re.findall(r"source_tokens=(\d+)", server.log_text())]
+            self.assertEqual(tokens[-1], usage["source_tokens"])
+            self.assertEqual(sum(tokens[:len(texts)]), tokens[-1])
+
+    def test_pivot_under_limits(self):
+        """Claim: a deadline and the queue's limit count for both legs, and a client that leaves takes both with it. Method: long
+        texts with little time, many sentences for a short queue, clients that leave at any moment; right answers and
+        nothing pending afterwards."""
+        text = "\n".join(f"Die Katze {i} trinkt heute keine Milch." for i in range(300))
+        with Server(PROGRAM, "--metrics", *models(BUNDLED, self.german)) as server:
+            wanted = translate(server, "Wie geht es dir?", "de", "fr")
+            body = json.dumps({"q": text, "source": "de", "target": "fr"}).encode()
+            for ms in (1, 20, 100):
+                reply = server.post("/translate", body, headers=[f"X-Request-Timeout-Ms: {ms}"])
+                self.assertEqual((reply.status, "retry-after" in reply.headers), (503, True), reply.body)
+            for is_streamed in (False, True):
+                body = json.dumps({"q": TEXTS * 3, "source": "de", "target": "fr", "stream": is_streamed}).encode()
+                leave_early(server, post("/translate", body), 60)
+            self.assertEqual(translate(server, "Wie geht es dir?", "de", "fr"), wanted)
+            end = time.monotonic() + 60
+            while "t5serve_requests_pending 1\n" not in (shown := server.get("/metrics").body.decode()):
+                self.assertLess(time.monotonic(), end, shown)
+                time.sleep(0.05)
+        with Server(PROGRAM, "--queue-depth", "3", *models(BUNDLED, self.german)) as server:
+            reply = server.post("/translate", json.dumps({"q": text, "source": "de", "target": "fr"}).encode())
+            self.assertEqual((reply.status, reply.error),
+                             (400, "Invalid request: the request has 300 sequences, at most 3 can wait"))
+            self.assertEqual(translate(server, "Wie geht es dir?", "de", "fr"), wanted)
+
+    def test_metrics(self):
+        """Claim: each model has its own numbers, and the others are their sums."""
+        with Server(PROGRAM, "--metrics", *models(BUNDLED, self.italian)) as server:
+            for _ in range(3):
+                translate(server, "Hello.", "en", "it")
+            translate(server, "Hello.", "en", "fr")
+            text = server.get("/metrics").body.decode()
+            values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+            self.assertEqual(values['t5serve_model_sequences_total{model="italian"}'], "3")
+            self.assertEqual(values[f't5serve_model_sequences_total{{model="{BUNDLED_NAME}"}}'], "1")
+            self.assertEqual(values["t5serve_sequences_total"], "4")
+            self.assertEqual(len(re.findall(r"(?m)^t5serve_model_info\{", text)), 2)
+
+
+unittest.main(verbosity=2, warnings="ignore")
