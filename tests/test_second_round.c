@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,11 +58,16 @@ static const struct {
     {"Good.", false, {"Gut."}},
 };
 
+/* "Number 12 is %s." and its part "Number 12 is": the model loses the placeholder. */
+#define NUMBERED "Number "
+static const char *const numbered[ANSWERS_MAX] = {"Nummer"};
+
 static struct {
     t5_translator *translator;
     t5_text_thread *device;
     atomic_int n_calls, n_seqs, n_again;
-    int32_t i_refused; /* the call that is refused; -1: none */
+    atomic_int n_second; /* sequences of second rounds that run */
+    int32_t i_refused;   /* the call that is refused; -1: none */
     t5_status status;
     bool cancels; /* the second call finds the request cancelled */
     t5_translation *_Atomic *translation;
@@ -70,6 +76,7 @@ static struct {
 typedef struct {
     t5_text_job job;
     t5_sequence *seq;
+    bool is_second; /* not of a request's first submission */
 } finish_job;
 
 static bool is_asked_again(const t5_sequence *seq)
@@ -90,6 +97,7 @@ static const char *const *answers_of(const t5_sequence *seq)
         const bool is_meant = strcmp(text + strlen(PROMPT), script[i].source) == 0;
         if (is_meant && script[i].is_again == is_asked_again(seq)) answers = script[i].answers;
     }
+    if (strncmp(text + strlen(PROMPT), NUMBERED, strlen(NUMBERED)) == 0) answers = numbered;
     if (answers == NULL) fail_msg("no answer to \"%s\"", text);
     free(text);
     return answers;
@@ -121,6 +129,7 @@ static void answer(t5_sequence *seq)
 static void finish(t5_text_job *job)
 {
     t5_sequence *seq = ((finish_job *)job)->seq;
+    atomic_fetch_sub(&stage.n_second, ((finish_job *)job)->is_second);
     free(job);
     if (atomic_load(&seq->is_cancelled))
         T5_FAIL(&seq->error, T5_ERR_TIMEOUT, "the request was cancelled");
@@ -137,11 +146,11 @@ t5_status __wrap_t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t 
     const int32_t i_call = atomic_fetch_add(&stage.n_calls, 1);
     if (i_call == stage.i_refused) return T5_FAIL(err, stage.status, "refused by the test");
     if (i_call == 1 && stage.cancels) t5_translation_cancel(*stage.translation);
+    if (i_call > 0) assert_int_equal(atomic_fetch_add(&stage.n_second, n_seqs), 0); /* one group at a time */
     for (int32_t i = 0; i < n_seqs; i++) {
         finish_job *job = calloc(1, sizeof *job);
         assert_non_null(job);
-        job->job.run = finish;
-        job->seq = seqs[i];
+        *job = (finish_job){.job = {.run = finish}, .seq = seqs[i], .is_second = i_call > 0};
         atomic_fetch_add(&stage.n_again, is_asked_again(seqs[i]));
         atomic_fetch_add(&stage.n_seqs, 1);
         t5_text_thread_push(stage.device, &job->job);
@@ -372,6 +381,22 @@ static void second_round_may_be_refused(void **state)
     check(&r, "Sag " LOOP, 1);
 }
 
+/* Claim: a request with many second rounds has one group of them in the queue at a time, and gets all. Method: 300
+ * sentences that lose their placeholder; the script looks at each submission. */
+static void one_group_at_a_time(void **state)
+{
+    enum { N_SENTENCES = 300 };
+    static char source[N_SENTENCES * 32], want[N_SENTENCES * 32];
+    size_t n_source = 0, n_want = 0;
+    (void)state;
+    for (int i = 0; i < N_SENTENCES; i++) {
+        n_source += (size_t)snprintf(source + n_source, sizeof source - n_source, NUMBERED "%d is %%s.\n", i);
+        n_want += (size_t)snprintf(want + n_want, sizeof want - n_want, "Nummer %%s.\n");
+    }
+    check_text(source, want, 2 * N_SENTENCES);
+    assert_true(atomic_load(&stage.n_calls) >= 2);
+}
+
 /* Claim: a request can be cancelled in its second round. Method: cancelled while it is submitted; a sentence that only
  * loops has its first translation. */
 static void second_round_is_cancelled(void **state)
@@ -447,15 +472,11 @@ static void checks(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lost_placeholders_come_back),
-        cmocka_unit_test(alternatives_keep_placeholders),
-        cmocka_unit_test(flaws_are_searched_again),
-        cmocka_unit_test(pinned_requests_are_left_alone),
-        cmocka_unit_test(held_sentences_are_read),
-        cmocka_unit_test(second_round_may_be_refused),
-        cmocka_unit_test(second_round_is_cancelled),
-        cmocka_unit_test(usage_counts_both_rounds),
-        cmocka_unit_test(checks),
+        cmocka_unit_test(lost_placeholders_come_back), cmocka_unit_test(alternatives_keep_placeholders),
+        cmocka_unit_test(flaws_are_searched_again),    cmocka_unit_test(pinned_requests_are_left_alone),
+        cmocka_unit_test(held_sentences_are_read),     cmocka_unit_test(second_round_may_be_refused),
+        cmocka_unit_test(one_group_at_a_time),         cmocka_unit_test(second_round_is_cancelled),
+        cmocka_unit_test(usage_counts_both_rounds),    cmocka_unit_test(checks),
     };
     return cmocka_run_group_tests(tests, open_stage, close_stage);
 }
