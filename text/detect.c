@@ -98,13 +98,21 @@ static double score_han(const detection *d, const char *code)
     return 0.1;
 }
 
-/* How far CLD2 is believed about a language of whose frequent words the text has this share: without any in three words
- * and more, it is wrong as often as right. */
+/* How far CLD2 is believed about a language of whose frequent words the text has this share: without any it is wrong as
+ * often as right, and of short texts that it knows nothing of it says English. */
 static double belief(const detection *d, const char *code, double words_share)
 {
+    if (d->words.n_words < 3 && words_share == 0 && strcmp(code, "en") == 0) return 0.2;
     if (d->words.n_words < 3) return 1;
     double believed = t5_words_knows(code) ? 0.4 + 2 * words_share : 0.7;
     return believed < 1 ? believed : 1;
+}
+
+/* CLD2 takes much Indonesian for Malay: what it says of one counts for both, and their words decide; of equals the one
+ * that ten times as many people write. */
+static bool is_malay(const char *code)
+{
+    return strcmp(code, "id") == 0 || strcmp(code, "ms") == 0;
 }
 
 static double score_words(const detection *d, const char *code)
@@ -114,9 +122,15 @@ static double score_words(const detection *d, const char *code)
 
     for (int i = 0; i < d->n_guesses; i++) {
         const char *guess = t5_langcode_match(d->guesses[i].code, d->served, d->n_served);
-        if (guess == NULL || strcmp(guess, code) != 0) continue;
+        const bool is_meant = guess != NULL && (strcmp(guess, code) == 0 || (is_malay(guess) && is_malay(code)));
+        if (!is_meant) continue;
         score += belief(d, code, words_share) * d->cld2_weight * d->guesses[i].share;
     }
+    /* Croatian is written in Latin letters alone, Serbian in both: where both are served these letters are the
+     * former's. */
+    const bool is_second = strcmp(code, "sr") == 0 && d->writing.script == USCRIPT_LATIN && is_served(d, "hr");
+    if (is_second) score /= 2;
+    if (strcmp(code, "ms") == 0) score *= 0.9;
     if (main_code != NULL) score += strcmp(main_code, code) == 0 ? 0.15 : 0.05;
     return score;
 }

@@ -15,7 +15,8 @@ static const struct {
 
 static bool is_word_character(uint32_t code)
 {
-    return u_isalpha((UChar32)code) || u_charType((UChar32)code) == U_NON_SPACING_MARK;
+    const int8_t type = u_charType((UChar32)code);
+    return u_isalpha((UChar32)code) || type == U_NON_SPACING_MARK || type == U_COMBINING_SPACING_MARK;
 }
 
 static bool is_apostrophe(uint32_t code)
