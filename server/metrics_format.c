@@ -116,6 +116,16 @@ static void put_tokens(const t5_engine_stats *e, FILE *file)
     fprintf(file, "%s{kind=\"target\"} %" PRId64 "\n", name, e->n_target_tokens);
 }
 
+static void put_second_rounds(const t5_translator_stats *t, FILE *file)
+{
+    static const char name[] = "t5serve_second_rounds_total";
+    t5_metrics_put_head(
+        file, name, "counter",
+        "Sentences translated again: in parts after a lost placeholder, by another search after a flaw.");
+    fprintf(file, "%s{kind=\"parts\"} %" PRId64 "\n", name, t->n_in_parts);
+    fprintf(file, "%s{kind=\"search\"} %" PRId64 "\n", name, t->n_searched_again);
+}
+
 static void put_memory(const t5_batch_memory *m, FILE *file)
 {
     static const char name[] = "t5serve_memory_bytes";
@@ -226,6 +236,7 @@ static void put_gauges(const t5_metrics_gauges *g, t5_model_stats *models, FILE 
     put_stages(&all.translator, &all.engine, file);
     put_steps(&all.engine, file);
     put_tokens(&all.engine, file);
+    put_second_rounds(&all.translator, file);
     put_memory(&all.engine.memory, file);
     put_counts(g, &all.engine, file);
     put_models(g, models, file);

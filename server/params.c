@@ -230,18 +230,6 @@ t5_status t5_params_read_decoding(const json_t *fields, bool is_form, t5_decodin
     return status == T5_OK ? T5_OK : T5_FAIL(err, status, "Invalid request: %s", cause.text);
 }
 
-/* True when a decoding option is given, even one that says what is the default. */
-static bool names_decoding(const json_t *fields, bool is_form)
-{
-    const char *name = NULL;
-    json_t *value = NULL, *object = (json_t *)(size_t)fields; /* jansson's iterator wants it writable */
-    json_object_foreach(object, name, value)
-    {
-        if (t5_decoding_has(name) && is_given(fields, is_form, name)) return true;
-    }
-    return false;
-}
-
 t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rules *rules, t5_params *out,
                          t5_error *err)
 {
@@ -264,7 +252,6 @@ t5_status t5_params_read(const json_t *fields, bool is_form, const t5_params_rul
         T5_TRY(T5_FAIL(err, T5_ERR_ARG, "Invalid request: split_sentences must be 0, 1 or nonewlines"));
     T5_TRY(t5_params_read_decoding(fields, is_form, &out->decoding, &out->given, err));
     out->has_max_new_tokens = (out->given & t5_decoding_bit("max_new_tokens")) != 0;
-    out->is_pinned = names_decoding(fields, is_form);
     T5_TRY(t5_params_read_bool(fields, is_form, "stream", &out->is_streamed, err));
 out:
     if (status != T5_OK) t5_params_deinit(out);

@@ -27,7 +27,6 @@ typedef struct {
     t5_decoding decoding; /* of which those options count that are among `given` */
     uint32_t given;       /* bits of t5_decoding_bit() */
     bool has_max_new_tokens;
-    bool is_pinned;   /* it names decoding options */
     bool is_streamed; /* the answer is wanted piece by piece */
     char *bytes;      /* what texts[i].text points into */
 } t5_params;

@@ -256,7 +256,7 @@ void t5_translate_handle(t5_exchange *x, void *server)
         .split = p->split,
         .decoding = p->decoding,
         .has_max_new_tokens = p->has_max_new_tokens,
-        .is_pinned = p->is_pinned,
+        .is_pinned = p->given != 0,
         .n_alternatives = p->is_html ? 0 : p->n_alternatives, /* the reply has empty lists */
         .deadline_ms = t5_exchange_deadline_ms(x),
         .on_done = on_done,

@@ -203,6 +203,8 @@ void t5_model_stats_add(t5_model_stats *sum, const t5_model_stats *stats)
     t5_engine_stats_add(&sum->engine, &stats->engine);
     t5_histogram_counts_add(&sum->translator.tokenize_ns, &stats->translator.tokenize_ns);
     t5_histogram_counts_add(&sum->translator.detokenize_ns, &stats->translator.detokenize_ns);
+    sum->translator.n_in_parts += stats->translator.n_in_parts;
+    sum->translator.n_searched_again += stats->translator.n_searched_again;
 }
 
 bool t5_catalog_is_lost(t5_catalog *c)

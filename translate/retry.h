@@ -7,7 +7,7 @@
 
 /* What both kinds need; borrowed. */
 typedef struct {
-    const t5_translator *translator;
+    t5_translator *translator;
     const t5_translation_request *request;
     t5_units *units;
 } t5_retry_context;

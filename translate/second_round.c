@@ -191,6 +191,8 @@ static void settle(const t5_second_round *r, t5_unit *unit)
 {
     const t5_retry *retry = unit->retry;
     const t5_error *failure = NULL;
+    t5_translator *t = r->context.translator;
+    atomic_fetch_add(retry->is_in_parts ? &t->n_in_parts : &t->n_searched_again, 1);
     for (int32_t i = 0; i < retry->n_seqs && failure == NULL; i++)
         if (retry->seqs[i].error.status != T5_OK) failure = &retry->seqs[i].error;
     if (!retry->is_in_parts && failure == NULL)

@@ -219,6 +219,8 @@ void t5_translator_stats_get(const t5_translator *t, t5_translator_stats *out)
 {
     t5_histogram_read(&t->tokenize_ns, &out->tokenize_ns);
     t5_histogram_read(&t->detokenize_ns, &out->detokenize_ns);
+    out->n_in_parts = atomic_load(&t->n_in_parts);
+    out->n_searched_again = atomic_load(&t->n_searched_again);
 }
 
 int32_t t5_translator_n_rows_max(const t5_translator *t)

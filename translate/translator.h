@@ -43,10 +43,12 @@ const t5_hparams *t5_translator_hparams(const t5_translator *t);
 t5_engine *t5_translator_engine(t5_translator *t);
 #define T5_DEVICE_TEXT_BYTES 512                          /* every device; when they are many the text is cut */
 const char *t5_translator_device(const t5_translator *t); /* for people */
-/* Time of requests outside the engine, one value per request. Any thread. */
+/* Of requests outside the engine: times, one value per request, and second rounds. Any thread. */
 typedef struct {
     t5_histogram_counts tokenize_ns;   /* languages, sentences, tokens */
     t5_histogram_counts detokenize_ns; /* tokens to text, sentences joined */
+    /* Sentences that were translated a second time: around their placeholders, and whole. */
+    int64_t n_in_parts, n_searched_again;
 } t5_translator_stats;
 void t5_translator_stats_get(const t5_translator *t, t5_translator_stats *out);
 int32_t

@@ -23,6 +23,7 @@ struct t5_translator {
     int32_t vocab_live;
     t5_languages languages;
     t5_histogram tokenize_ns, detokenize_ns;
+    _Atomic int64_t n_in_parts, n_searched_again; /* see t5_translator_stats */
 };
 
 /* Source, options, limit and deadline of one sequence of a request; ids are borrowed. */

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""t5serve with the bundled model, which loses every placeholder: they come back all the same, through each API and form.
+"""t5serve with the bundled model: whatever it does with placeholders, they are there, through each API and form.
 Usage: test_placeholders.py T5SERVE"""
 import http.client
 import json
@@ -24,7 +24,7 @@ def found(text):
 class Placeholders(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(PROGRAM).__enter__()
+        cls.server = Server(PROGRAM, "--metrics").__enter__()
 
     @classmethod
     def tearDownClass(cls):
@@ -78,6 +78,16 @@ class Placeholders(unittest.TestCase):
         for i, line in enumerate(translated):
             for wanted in (f"%{i}$s", f"{{n{i}}}", f"https://x.org/{i}?a=b"):
                 self.assertEqual(line.count(wanted), 1, line)
+
+    def test_second_rounds_are_counted(self):
+        """Claim: the metrics tell how many sentences were translated again in parts. Method: one token cannot
+        be a placeholder and more."""
+        def count():
+            text = self.server.get("/metrics").body.decode()
+            return int(re.search(r'^t5serve_second_rounds_total{kind="parts"} (\d+)$', text, re.M).group(1))
+        before = count()
+        self.reply([TEXTS[1], "How are you?"], max_new_tokens=1)
+        self.assertEqual(count(), before + 1)
 
     def test_finish_reason(self):
         """Claim: the reply says when a sentence was cut short, and only then."""
