@@ -84,9 +84,7 @@ def update_docs(report, table):
 def main():
     args = parse()
     tests = {d: texts.read_direction(args.model / "data", "test", d)[:args.lines]
-             for d in scores.find_tests(args.model / "data")}
-    if not tests:
-        raise texts.Failure(f"{args.model}: no data/test.SOURCE-TARGET.tsv")
+             for d in texts.directions_of(args.model / "data", "test")}
     with tempfile.TemporaryDirectory() as work:
         report = measure(args, tests, Path(work))
     table = write_table(report)

@@ -49,9 +49,7 @@ def read_tests(args):
     if args.directions:
         directions = [texts.parse_direction(word) for word in args.directions.split(",")]
     else:
-        directions = scores.find_tests(args.tests)
-    if not directions:
-        raise Failure(f"--tests {args.tests}: no test.SOURCE-TARGET.tsv")
+        directions = texts.directions_of(args.tests, "test")
     tests = {d: texts.read_direction(args.tests, "test", d)[:args.lines] for d in directions}
     for direction, pairs in tests.items():
         if not pairs:

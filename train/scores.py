@@ -1,10 +1,9 @@
 """Translating with `t5` and judging what comes out: for quality.py here and bench/quality.py. Needs sacrebleu."""
 import collections
 import subprocess
-from pathlib import Path
 
 from sacrebleu.metrics import BLEU, CHRF
-from texts import TREE, Failure, parse_direction
+from texts import TREE, Failure
 
 T5_PROGRAM = TREE / "build/release/cli/t5"
 NGRAM = 3  # words: one that stands REPEATS times in a row is a loop, not style
@@ -64,11 +63,6 @@ class Judge:
 def agreement(outputs, others):
     """The share of lines that two runs translate the same."""
     return sum(map(str.__eq__, outputs, others)) / len(outputs)
-
-
-def find_tests(folder):
-    """The directions of the test files in a folder, as their names say: test.SOURCE-TARGET.tsv."""
-    return [parse_direction(path.name[len("test."):-len(".tsv")]) for path in sorted(Path(folder).glob("test.*.tsv"))]
 
 
 def commonest(outputs):

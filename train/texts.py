@@ -60,6 +60,14 @@ def pairs_path(folder, split, direction):
     raise Failure(f"{folder}: neither {split}.{direction_name(direction)}.tsv nor the same the other way round")
 
 
+def directions_of(folder, split):
+    """The directions of a folder's files, as their names say."""
+    paths = sorted(Path(folder).glob(f"{split}.*.tsv"))
+    if not paths:
+        raise Failure(f"{folder}: no {split}.SOURCE-TARGET.tsv")
+    return [parse_direction(path.name[len(split) + 1:-len(".tsv")]) for path in paths]
+
+
 def decode_line(raw, where):
     try:
         return raw.decode("utf-8")
