@@ -230,7 +230,7 @@ static t5_status prepare(t5_fast *f, const t5_linear_args *args, t5_gemm *g, t5_
     }
     if (is_int8) {
         const size_t step = is_int4 ? T5_INT4_GROUP : T5_QUAD;
-        const size_t n_rows8 = (n_rows + T5_ROWS8_STEP - 1) / T5_ROWS8_STEP * T5_ROWS8_STEP;
+        const size_t n_rows8 = n_rows + T5_ROWS8_STEP - 1;
         p.rows8_stride = ((size_t)g->d_in + step - 1) / step * step;
         T5_TRY(grow((void **)&f->rows8, &f->rows8_bytes, n_rows8 * p.rows8_stride, err));
         T5_TRY(grow((void **)&f->row_scales, &f->row_scales_bytes, n_rows * sizeof(float), err));

@@ -26,7 +26,7 @@ typedef struct {
 } t5_panels;
 
 #define T5_QUAD 4        /* d_in of int8 rows is a multiple */
-#define T5_ROWS8_STEP 16 /* memory of int8 rows is whole steps: a kernel may read rows past the last, for nothing */
+#define T5_ROWS8_STEP 16 /* rows that a kernel reads at once, from any row on: there is memory for 15 past the last */
 #define T5_INT4_GROUP_BYTES(panel) ((size_t)(panel) * (sizeof(uint16_t) + T5_INT4_GROUP / 2))
 #define T5_LINE_BYTES 64 /* of the cache; areas start at a line */
 

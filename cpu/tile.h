@@ -58,7 +58,7 @@ typedef struct {
 void tile_int8(const t5_tile8 *t, int32_t n_rows, int32_t n_panels);
 
 /* The same by the matrix unit (gemm_int8.c), for n_quads a multiple of AMX_QUADS and up to AMX_ROWS_MAX rows of one
- * panel; x has memory for a multiple of T5_ROWS8_STEP rows. Between amx_begin and amx_end of the thread. */
+ * panel; x has memory for whole steps of T5_ROWS8_STEP rows. Between amx_begin and amx_end of the thread. */
 #if defined(__AMX_INT8__)
 #define AMX_QUADS 16
 #define AMX_ROWS_MAX 32
