@@ -143,6 +143,8 @@ static int32_t expect_translation(t5_translator *t, t5_translation_request reque
     return r.n_early;
 }
 
+#define N_TEXTS 8
+
 static const t5_text *make_texts(const char *target)
 {
     static const char *const strings[] = {
@@ -153,17 +155,22 @@ static const t5_text *make_texts(const char *target)
         "Zürich, 42 — “yes”… 😀 No!",
         "A sentence that is repeated. A sentence that is repeated.\nA sentence that is repeated.",
     };
-    static t5_text texts[T5_COUNT(strings) + 1];
+    static const char marked[] =
+        "<p>Good <b>morning</b>. <i>How are</i> you?</p>\n<p>The <code>x</code> is nice.<br></p>";
+    static const t5_markup_options html = {.kind = T5_MARKUP_HTML};
+    static t5_text texts[N_TEXTS];
     for (size_t i = 0; i < T5_COUNT(strings); i++)
         texts[i] = (t5_text){
             .text = strings[i], .n_bytes = strlen(strings[i]), .source = i % 2 == 0 ? "en" : "auto", .target = target};
     texts[T5_COUNT(strings)] = (t5_text){.text = "As it is. ", .n_bytes = 10, .source = target, .target = target};
+    texts[N_TEXTS - 1] =
+        (t5_text){.text = marked, .n_bytes = sizeof marked - 1, .source = "en", .target = target, .markup = &html};
     return texts;
 }
 
 /* Claim: for every way of searching, pieces add up to the translation, and it is the same as without reading along;
- * text comes before the end. Method: seven texts at once and each alone: several sentences, lines, white space,
- * repeated ones, none. */
+ * text comes before the end. Method: eight texts at once and each alone: several sentences, lines, white space,
+ * repeated ones, none, tags. */
 static void translations_add_up(void **state)
 {
     (void)state;
@@ -171,7 +178,7 @@ static void translations_add_up(void **state)
     const t5_text *texts = make_texts("de");
     for (int32_t mode = 0; mode < 4; mode++) {
         t5_translation_request request = {
-            .texts = texts, .n_texts = 7, .decoding = t5_translator_profile(t)->defaults, .is_pinned = true};
+            .texts = texts, .n_texts = N_TEXTS, .decoding = t5_translator_profile(t)->defaults, .is_pinned = true};
         request.decoding.num_beams = mode == 1 ? 4 : 1;
         request.decoding.do_sample = mode == 2;
         request.decoding.seed = 7;
@@ -182,7 +189,7 @@ static void translations_add_up(void **state)
             n_early = expect_translation(t, request);
         assert_true(n_early >= 3);
         request.n_texts = 1;
-        for (int32_t i = 0; i < 7; i++, request.texts++)
+        for (int32_t i = 0; i < N_TEXTS; i++, request.texts++)
             expect_translation(t, request);
     }
     t5_translator_close(t);

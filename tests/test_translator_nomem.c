@@ -59,17 +59,22 @@ static void on_done(void *ctx)
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* Translates four sentences, one of them too long, one twice and one with placeholders, with alternatives. All are cut
+/* Translates four sentences, one of them too long, one twice and one with placeholders, and a text with tags, with
+ * alternatives. All are cut
  * short, so each has a second round. The text is copied to `out`. */
 static t5_status translate(t5_translator *t, char *out, size_t out_bytes, t5_error *err)
 {
     char source[160] = "Nobody understands you.\nHello, world! See me@example.org, {x}!\nNobody understands you.\n";
     while (strlen(source) < sizeof source - 8)
         strcat(source, "a b, ");
-    const t5_text text = {.text = source, .n_bytes = strlen(source), .source = "auto", .target = "de"};
+    static const t5_markup_options html = {.kind = T5_MARKUP_HTML};
+    static const char marked[] = "<p>See <b>a <i>b</i></b> &amp; <br>c<img></p>";
+    const t5_text texts[] = {
+        {.text = source, .n_bytes = strlen(source), .source = "auto", .target = "de"},
+        {.text = marked, .n_bytes = sizeof marked - 1, .source = "en", .target = "de", .markup = &html}};
     waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    t5_translation_request r = {.texts = &text,
-                                .n_texts = 1,
+    t5_translation_request r = {.texts = texts,
+                                .n_texts = T5_COUNT(texts),
                                 .decoding = t5_translator_profile(t)->defaults,
                                 .n_alternatives = 2,
                                 .on_done = on_done,
@@ -82,7 +87,8 @@ static t5_status translate(t5_translator *t, char *out, size_t out_bytes, t5_err
         pthread_cond_wait(&w.changed, &w.mutex);
     pthread_mutex_unlock(&w.mutex);
     status = t5_translation_finish(tr, err);
-    if (status == T5_OK) strncpy(out, t5_translation_get(tr, 0)->text, out_bytes - 1);
+    for (int32_t i = 0; status == T5_OK && i < r.n_texts; i++)
+        strncat(out, t5_translation_get(tr, i)->text, out_bytes - 1 - strlen(out));
     t5_translation_destroy(tr);
     return status;
 }

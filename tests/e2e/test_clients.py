@@ -52,6 +52,17 @@ class Clients(unittest.TestCase):
         with self.assertRaisesRegex(deepl.DeepLException, "formality"):
             client.translate_text("Hello", target_lang="DE", formality="more")
 
+    def test_deepl_tags(self):
+        """Claim: what is marked for DeepL comes back: a placeholder of Weblate's kind, ignored content, HTML."""
+        client = deepl.Translator("x", server_url=self.url)
+        placeholder = client.translate_text('How are <x id="7"></x> &amp; you?', target_lang="DE", tag_handling="xml", ignore_tags=["x"])
+        self.assertIn('<x id="7"></x>', placeholder.text)
+        self.assertIn("&amp;", placeholder.text)
+        kept = client.translate_text("Where is <keep>the station</keep>?", target_lang="FR", tag_handling="xml", ignore_tags="keep")
+        self.assertIn("<keep>the station</keep>", kept.text)
+        html = client.translate_text("<p>Where is <b>Tom</b>?</p>", target_lang="DE", source_lang="EN", tag_handling="html")
+        self.assertRegex(html.text, r"^<p>.*<b>.+</b>.*</p>$")
+
     def test_openai(self):
         """Claim: OpenAI's own Python client lists the model, completes, samples with a seed, streams, and raises its errors."""
         client = openai.OpenAI(base_url=self.url + "v1", api_key="x", max_retries=0)

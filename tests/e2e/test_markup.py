@@ -42,13 +42,15 @@ class Markup(unittest.TestCase):
         """Claim: each case has its tags in the tree that the case names, and what it wants kept is kept."""
         cases = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
         self.assertGreaterEqual(len(cases), 60)
-        for case in cases:
-            for target in ("de", "fr"):
+        texts = [case["text"] for case in cases if "deepl" not in case]
+        for target in ("de", "fr"):
+            html = dict(zip(texts, self.html(texts, target=target)["translatedText"]))
+            for case in cases:
                 with self.subTest(case["name"], target=target):
                     if "deepl" in case:
                         got = self.deepl(case["text"], target_lang=target, **case["deepl"])["text"]
                     else:
-                        got = self.html(case["text"], target=target)["translatedText"]
+                        got = html[case["text"]]
                     self.assertEqual(markup.tree(got), case["tree"], got)
                     self.assertEqual(Counter(markup.tags(got)), Counter(markup.tags(case["text"])), got)
                     for kept in case["keep"]:
