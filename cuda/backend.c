@@ -141,6 +141,17 @@ out:
     return status;
 }
 
+static t5_status cuda_cross_weights(t5_backend *b, const t5_cross_weights_args *args, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_cuda_backend *cuda = t5_cuda_of(b);
+    T5_ASSERT(is_width_known(args->kv->d_kv));
+    T5_TRY(t5_cuda_enter(cuda, err));
+    T5_TRY(T5_CUDA(err, t5_cuda_cross_weights(cuda->type, args, cuda->lane->stream)));
+out:
+    return status;
+}
+
 static t5_status cuda_store_cross_kv(t5_backend *b, const t5_packed *packed, const t5_kv_view *kv, int32_t layer,
                                      const void *kv_rows, t5_error *err)
 {
@@ -204,6 +215,7 @@ static const t5_backend_ops cuda_ops = {
     .encoder_attention = cuda_encoder_attention,
     .self_attention = cuda_self_attention,
     .cross_attention = cuda_cross_attention,
+    .cross_weights = cuda_cross_weights,
     .store_cross_kv = cuda_store_cross_kv,
     .head = t5_cuda_head,
     .search = cuda_search,

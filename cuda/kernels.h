@@ -93,6 +93,7 @@ cudaError_t t5_cuda_self_attention(t5_dtype type, const t5_self_attention_args *
                                    t5_cuda_stream stream);
 cudaError_t t5_cuda_cross_attention(t5_dtype type, const t5_cross_attention_args *args, const t5_cuda_split *split,
                                     t5_cuda_stream stream);
+cudaError_t t5_cuda_cross_weights(t5_dtype type, const t5_cross_weights_args *args, t5_cuda_stream stream);
 cudaError_t t5_cuda_store_cross_kv(t5_dtype type, const t5_packed *packed, const t5_kv_view *kv, int32_t layer,
                                    const void *kv_rows, t5_cuda_stream stream);
 

@@ -62,8 +62,6 @@ t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *r, t5_error 
         return T5_FAIL(err, T5_ERR_ARG, "max_new_tokens: %d, with a prompt of %d tokens at most %d are possible",
                        r->decoding->max_new_tokens, r->n_prompt_ids, b->limits.tgt_len_max - 1 - r->n_prompt_ids);
     }
-    if (r->wants_alignment && b->model->backend->ops->cross_weights == NULL)
-        return T5_FAIL(err, T5_ERR_ARG, "alignment: %s has none", b->model->backend->device);
     if (r->align_begin < 0 || r->align_end < 0 || r->align_begin > r->n_input_ids || r->align_end > r->n_input_ids) {
         return T5_FAIL(err, T5_ERR_ARG, "alignment to the source tokens %d to %d, there are %d", r->align_begin,
                        r->align_end, r->n_input_ids);

@@ -1,5 +1,6 @@
 /* tests/test_cuda_attention.c: the GPU backend's attention against the reference: packed encoder, paged self-attention
- * with beams that share history, cross-attention. Runs on the fibers of tests/simt and on a GPU alike. */
+ * with beams that share history, cross-attention and its weights. Runs on the fibers of tests/simt and on a GPU alike.
+ */
 #include "tests/backend_pair.h"
 
 #include <stdio.h>
@@ -246,6 +247,7 @@ static void run_cross(backend_pair *pair, const scene_shape *shape, int32_t n_he
     size_t inner = (size_t)(n_heads * d_kv), n = (size_t)s->n_queries * inner;
     pair_array kv_rows = pair_random_act(pair, (size_t)first[n_slots] * 2 * inner, 1.0f);
     pair_array q = pair_random_act(pair, n, 1.0f), ctx = pair_zero_act(pair, n);
+    pair_array weights = pair_random_f32(pair, (size_t)(s->n_queries * shape->stride), 1.0f);
     for (int i = 0; i < N_BACKENDS; i++) {
         const t5_backend_ops *ops = pair->b[i]->ops;
         t5_packed packed = {.n_seqs = n_slots,
@@ -256,14 +258,20 @@ static void run_cross(backend_pair *pair, const scene_shape *shape, int32_t n_he
         t5_cross_attention_args args = {.step = &s->step[i], .kv = &s->kv[i], .layer = 1, .q = q.p[i], .ctx = ctx.p[i]};
         pair_ok(ops->store_cross_kv(pair->b[i], &packed, &s->kv[i], 1, kv_rows.p[i], &err), &err);
         pair_ok(ops->cross_attention(pair->b[i], &args, &err), &err);
+        t5_cross_weights_args look = {
+            .step = &s->step[i], .kv = &s->kv[i], .layer = 1, .q = q.p[i], .weights = weights.p[i]};
+        pair_ok(ops->cross_weights(pair->b[i], &look, &err), &err); /* over what was there */
+        look.adds = true;
+        pair_ok(ops->cross_weights(pair->b[i], &look, &err), &err);
     }
     pair_expect_act(pair, what, ctx);
+    pair_expect_f32(pair, what, weights);
     free(s);
     pair_forget(pair);
 }
 
-/* Claim: the queries of a source read what was stored for it. Method: sources of 1 to 100 tokens, 1, 4 and 11 rows
- * (more than share one reading), one and several queries a row; 64 rows. */
+/* Claim: the queries of a source read what was stored for it, and say how much of each token. Method: sources of 1 to
+ * 100 tokens, 1, 4 and 11 rows (more than share one reading), one and several queries a row; 64 rows. */
 static void cross_matches(void **state)
 {
     run_cross(*state, &mixed, 2, 64, 1);

@@ -25,13 +25,14 @@ typedef struct {
 
 /* One result, to compare bit for bit. */
 typedef struct {
-    int32_t n_ids, ids[TGT_LEN_MAX];
+    int32_t n_ids, ids[TGT_LEN_MAX], alignment[TGT_LEN_MAX];
     float score, logprobs[TGT_LEN_MAX];
 } outcome;
 
 typedef struct {
     int32_t n_ids, ids[SRC_LEN_MAX];
     int32_t num_beams;
+    bool wants_alignment;
 } sentence;
 
 static void ok(t5_status status, const t5_error *err)
@@ -81,8 +82,11 @@ static int32_t admit(rig *r, const sentence *s)
     t5_decoding_init(&decoding);
     decoding.num_beams = s->num_beams;
     decoding.max_new_tokens = TGT_LEN_MAX - 2;
-    t5_batch_request request = {
-        .input_ids = s->ids, .n_input_ids = s->n_ids, .decoding = &decoding, .wants_logprobs = true};
+    t5_batch_request request = {.input_ids = s->ids,
+                                .n_input_ids = s->n_ids,
+                                .decoding = &decoding,
+                                .wants_logprobs = true,
+                                .wants_alignment = s->wants_alignment};
     ok(t5_batch_admit(r->batch, &request, &slot, &err), &err);
     return slot;
 }
@@ -97,6 +101,8 @@ static void finish(rig *r, int32_t slot, outcome *out)
     assert_in_range(result.n_ids, 1, TGT_LEN_MAX);
     memcpy(out->ids, result.ids, (size_t)result.n_ids * sizeof *out->ids);
     memcpy(out->logprobs, result.logprobs, (size_t)result.n_ids * sizeof *out->logprobs);
+    if (result.alignment != NULL)
+        memcpy(out->alignment, result.alignment, (size_t)result.n_ids * sizeof *out->alignment);
     t5_batch_release(r->batch, slot);
 }
 
@@ -125,8 +131,9 @@ static void shuffle(rig *r, int32_t *order)
     }
 }
 
-/* Claim: the same sentence gives the same tokens, scores and log-probabilities, bit for bit, alone and in any company.
- * Method: sentences of all lengths, greedy and beams mixed, alone and then in batches drawn at random. */
+/* Claim: the same sentence gives the same tokens, scores, log-probabilities and alignments, bit for bit, alone and in
+ * any company. Method: sentences of all lengths, greedy and beams mixed, every second with an alignment, alone and then
+ * in batches drawn at random. */
 static void company_changes_no_bit(void **state)
 {
     rig *r = *state;
@@ -137,6 +144,7 @@ static void company_changes_no_bit(void **state)
         sentence *s = &sentences[i];
         s->n_ids = 1 + below(r, SRC_LEN_MAX);
         s->num_beams = i % 3 == 0 ? 3 : 1;
+        s->wants_alignment = i % 2 == 0;
         for (int32_t k = 0; k < s->n_ids; k++)
             s->ids[k] = 3 + below(r, r->model->hp.vocab_size - 3);
         s->ids[s->n_ids - 1] = r->model->hp.eos_id;

@@ -20,7 +20,7 @@ static void ok(t5_status status, const t5_error *err)
     if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
 }
 
-static void run(t5_batch *batch, int32_t n_sources, int32_t num_beams)
+static void run(t5_batch *batch, int32_t n_sources, int32_t num_beams, bool aligns)
 {
     t5_error err = {0};
     int32_t slots[8], ids[SRC_LEN];
@@ -32,7 +32,8 @@ static void run(t5_batch *batch, int32_t n_sources, int32_t num_beams)
         for (int32_t k = 0; k < SRC_LEN; k++)
             ids[k] = 10 + (i * 97 + k * 31) % 5000;
         ids[SRC_LEN - 1] = 1;
-        t5_batch_request request = {.input_ids = ids, .n_input_ids = SRC_LEN, .decoding = &decoding};
+        t5_batch_request request = {
+            .input_ids = ids, .n_input_ids = SRC_LEN, .decoding = &decoding, .wants_alignment = aligns};
         ok(t5_batch_admit(batch, &request, &slots[i], &err), &err);
     }
     ok(t5_batch_encode(batch, &err), &err);
@@ -61,14 +62,16 @@ static void accesses_are_coalesced(void **state)
     ok(t5_cuda_create(&options, &backend, &err), &err);
     ok(t5_model_open(MODEL, backend, limits.src_len_max, limits.tgt_len_max, &model, &err), &err);
     ok(t5_batch_create(model, &limits, &batch, &err), &err);
-    run(batch, 1, 1);
-    run(batch, 2, 4);
+    run(batch, 1, 1, false);
+    run(batch, 2, 4, false);
     simt_counters_print();
     assert_true(simt_counters_share("(linear_kernel", 0, 0) > 0.98);
     assert_true(simt_counters_share("(cross_attention_kernel", 0, 0) > 0.98);
     assert_true(simt_counters_share("(self_attention_kernel", 0, 0) > 0.8);
     assert_true(simt_counters_share("(cross_attention_kernel", 1, 1) > 0.9);
     assert_true(simt_counters_share("(encoder_attention_kernel", 1, 0) > 0.98);
+    run(batch, 1, 1, true);
+    assert_true(simt_counters_share("(cross_weights_kernel", 0, 0) > 0.9);
     t5_batch_destroy(batch);
     t5_model_close(model);
     backend->ops->destroy(backend);

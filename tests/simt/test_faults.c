@@ -13,9 +13,9 @@
 
 #define MODEL T5_SOURCE_DIR "/tests/fixtures/silu-buckets"
 
-/* Ids of a result, for who wants to compare them. */
+/* A result, for who wants to compare it. */
 typedef struct {
-    int32_t n_ids, ids[16];
+    int32_t n_ids, ids[16], alignment[16];
 } outcome;
 
 static t5_status decode(t5_batch *batch, outcome *out, t5_error *err)
@@ -28,7 +28,8 @@ static t5_status decode(t5_batch *batch, outcome *out, t5_error *err)
     t5_decoding_init(&decoding);
     decoding.num_beams = 2;
     decoding.max_new_tokens = 5; /* a step of 2 rows runs, is recorded, is replayed */
-    t5_batch_request request = {.input_ids = ids, .n_input_ids = T5_COUNT(ids), .decoding = &decoding};
+    t5_batch_request request = {
+        .input_ids = ids, .n_input_ids = T5_COUNT(ids), .decoding = &decoding, .wants_alignment = true};
     T5_TRY(t5_batch_admit(batch, &request, &slot, err));
     T5_TRY(t5_batch_encode(batch, err));
     while (!t5_batch_is_done(batch, slot))
@@ -37,6 +38,7 @@ static t5_status decode(t5_batch *batch, outcome *out, t5_error *err)
     t5_batch_result_get(batch, slot, 0, &result);
     out->n_ids = result.n_ids;
     memcpy(out->ids, result.ids, (size_t)result.n_ids * sizeof *result.ids);
+    memcpy(out->alignment, result.alignment, (size_t)result.n_ids * sizeof *result.alignment);
 out:
     if (slot >= 0) t5_batch_release(batch, slot);
     return status;
