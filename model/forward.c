@@ -106,14 +106,15 @@ out:
 }
 
 /* s->x = the last layer's output of each query. With `weights` it is not: the pass ends with what the last layer's
- * queries look at. */
+ * queries look at. Only the upper half of the layers is asked: it is where a decoder looks at what it writes next, the
+ * lower layers look anywhere (Garg et al., "Jointly Learning to Align and Translate", 2019). */
 static t5_status decoder_layers(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *weights,
                                 t5_error *err)
 {
     T5_ASSERT(step->n_queries >= 1 && step->n_queries <= s->n_rows_max);
     t5_status status = T5_OK;
     t5_backend *b = m->backend;
-    int32_t n = step->n_queries;
+    int32_t n = step->n_queries, i_upper = m->hp.n_dec_layers / 2;
     T5_TRY(b->ops->embed(b, m->table, step, NULL, s->x, err));
     for (int32_t i = 0; i < m->hp.n_dec_layers; i++) {
         const t5_layer *layer = &m->dec_layers[i];
@@ -126,12 +127,12 @@ static t5_status decoder_layers(t5_model *m, const t5_step *step, const t5_kv_vi
                                        .ctx = s->ctx};
         t5_cross_attention_args cross = {.step = step, .kv = kv, .layer = i, .q = s->qkv, .ctx = s->ctx};
         t5_cross_weights_args look = {
-            .step = step, .kv = kv, .layer = i, .q = s->qkv, .adds = i > 0, .weights = weights};
+            .step = step, .kv = kv, .layer = i, .q = s->qkv, .adds = i > i_upper, .weights = weights};
         T5_TRY(linear(m, s->x, n, layer->norm_attention, layer->qkv, s->qkv, false, err));
         T5_TRY(b->ops->self_attention(b, &self, err));
         T5_TRY(linear(m, s->ctx, n, NULL, layer->out, s->x, true, err));
         T5_TRY(linear(m, s->x, n, layer->norm_cross, layer->cross_q, s->qkv, false, err));
-        if (weights != NULL) T5_TRY(b->ops->cross_weights(b, &look, err));
+        if (weights != NULL && i >= i_upper) T5_TRY(b->ops->cross_weights(b, &look, err));
         if (weights != NULL && i == m->hp.n_dec_layers - 1) break;
         T5_TRY(b->ops->cross_attention(b, &cross, err));
         T5_TRY(linear(m, s->ctx, n, NULL, layer->cross_out, s->x, true, err));

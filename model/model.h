@@ -63,8 +63,8 @@ t5_status t5_model_decode(t5_model *m, const t5_step *step, const t5_kv_view *kv
 t5_status t5_model_step(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *logits,
                         t5_error *err);
 
-/* Runs the decoder over the step's queries as far as their cross-attention and adds up what each query looks at:
- * weights: [dev] [n_queries][cross_stride * T5_KV_BLOCK]. */
+/* Runs the decoder over the step's queries as far as their cross-attention and adds up what each query looks at in the
+ * upper half of the layers: weights: [dev] [n_queries][cross_stride * T5_KV_BLOCK]. */
 t5_status t5_model_align(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *weights,
                          t5_error *err);
 

@@ -17,6 +17,14 @@ static const double SCORE_TOL = 1e-4;
 
 static const char *device_name;
 static const char *folder_name;
+static json_t *alignments; /* [case][setting][result], by fixtures/alignment.py; NULL: the folder has none */
+static int32_t n_aligned_tokens;
+
+/* Every second case, so that there are neighbours without. */
+static bool wants_alignment(size_t i_case)
+{
+    return i_case % 2 == 0;
+}
 
 static int setup(void **state)
 {
@@ -29,6 +37,9 @@ static int setup(void **state)
     if (is_async) async_backend_wrap(backend);
     fixture *f = malloc(sizeof *f);
     fixture_open(f, folder_name, backend);
+    char path[640];
+    snprintf(path, sizeof path, "%s/alignment.json", f->dir);
+    alignments = json_load_file(path, 0, NULL);
     *state = f;
     return 0;
 }
@@ -38,6 +49,7 @@ static int teardown(void **state)
     async_backend_counts counts = async_backend_counts_get();
     bool saw_all = counts.n_padded > 0 && counts.n_late > 0 && counts.n_unfinished > 0;
     if (strcmp(device_name, "async") == 0 && !saw_all) return -1; /* the look-ahead was not exercised */
+    json_decref(alignments);
     fixture_close(*state);
     free(*state);
     return 0;
@@ -87,7 +99,8 @@ static bool admit_if_free(fixture *f, size_t i_case, const json_t *generate, int
     t5_decoding decoding;
     fixture_decoding(generate, &decoding);
     int32_t *ids = fixture_ids(json_object_get(fixture_case(f, i_case), "input_ids"), &n);
-    t5_batch_request request = {.input_ids = ids, .n_input_ids = n, .decoding = &decoding};
+    t5_batch_request request = {
+        .input_ids = ids, .n_input_ids = n, .decoding = &decoding, .wants_alignment = wants_alignment(i_case)};
     assert_ok(t5_batch_check(f->batch, &request, &err), &err);
     t5_status status = t5_batch_admit(f->batch, &request, out_slot, &err);
     free(ids);
@@ -115,8 +128,40 @@ static void run_until_done(fixture *f, const int32_t *slots, size_t n_slots)
     }
 }
 
-/* Claim: greedy and beam search find Hugging Face's sequences and scores. Method: every case with every setting, alone.
- */
+/* Compares a result with its entry of alignment.json, [[source token, ratio to the second best], ...] without eos. */
+static void check_alignment(const t5_batch_result *result, const json_t *expected)
+{
+    const int32_t n_aligned = result->n_ids - (result->is_truncated ? 0 : 1);
+    for (int32_t k = 0; k < n_aligned && json_array_size(expected) > 0; k++) {
+        const json_t *pair = json_array_get(expected, (size_t)k);
+        if (json_number_value(json_array_get(pair, 1)) < 1.001) continue; /* a near tie */
+        assert_int_equal(result->alignment[k], json_integer_value(json_array_get(pair, 0)));
+        n_aligned_tokens++;
+    }
+    if (!result->is_truncated) assert_int_equal(result->alignment[n_aligned], -1);
+}
+
+/* Compares what a done slot gives for a case and a setting, the alignments too when they were wanted and are known. */
+static void check_results(fixture *f, int32_t slot, size_t i_case, size_t i_generate)
+{
+    const json_t *generate = json_array_get(json_object_get(fixture_case(f, i_case), "generate"), i_generate);
+    const json_t *sequences = json_object_get(generate, "sequences");
+    const json_t *expected = json_array_get(json_array_get(alignments, i_case), i_generate);
+    fixture_check_results(f, slot, generate, SCORE_TOL);
+    for (size_t k = 0; wants_alignment(i_case) && k < json_array_size(expected); k++) {
+        t5_batch_result result;
+        int32_t n_ids = 0;
+        int32_t *ids = fixture_ids(json_array_get(sequences, k), &n_ids);
+        n_ids = fixture_trim(f, ids, n_ids);
+        t5_batch_result_get(f->batch, slot, (int32_t)k, &result);
+        const bool is_same = result.n_ids == n_ids && memcmp(result.ids, ids, (size_t)n_ids * sizeof *ids) == 0;
+        if (is_same) check_alignment(&result, json_array_get(expected, k)); /* else it hangs on rounding */
+        free(ids);
+    }
+}
+
+/* Claim: greedy and beam search find Hugging Face's sequences and scores, and the alignments of a plain computation
+ * (fixtures/alignment.py), which three folders have. Method: every case with every setting, alone. */
 static void alone_matches(void **state)
 {
     fixture *f = *state;
@@ -126,11 +171,12 @@ static void alone_matches(void **state)
             int32_t slot = -1;
             admit(f, i, json_array_get(generates, g), &slot);
             run_until_done(f, &slot, 1);
-            fixture_check_results(f, slot, json_array_get(generates, g), SCORE_TOL);
+            check_results(f, slot, i, g);
             t5_batch_release(f->batch, slot);
         }
     }
     assert_int_equal(t5_batch_n_running(f->batch), 0);
+    if (alignments != NULL) assert_true(n_aligned_tokens > 300);
 }
 
 /* Claim: company does not change a result. Method: for each setting all cases at once, and one batch of mixed settings.
@@ -156,8 +202,7 @@ static void together_matches(void **state)
         }
         run_until_done(f, slots, n);
         for (size_t i = 0; i < n; i++) {
-            const json_t *generate = json_array_get(json_object_get(fixture_case(f, i), "generate"), settings[i]);
-            fixture_check_results(f, slots[i], generate, SCORE_TOL);
+            check_results(f, slots[i], i, settings[i]);
             t5_batch_release(f->batch, slots[i]);
         }
     }
@@ -190,8 +235,7 @@ static void joining_and_leaving_matches(void **state)
         }
         assert_ok(t5_batch_step(f->batch, &err), &err);
         while (n_ended < n_entered && t5_batch_is_done(f->batch, slots[n_ended])) {
-            const json_t *generates = json_object_get(fixture_case(f, n_ended), "generate");
-            fixture_check_results(f, slots[n_ended], json_array_get(generates, n_ended % n_settings), SCORE_TOL);
+            check_results(f, slots[n_ended], n_ended, n_ended % n_settings);
             t5_batch_release(f->batch, slots[n_ended++]);
         }
     }
@@ -265,6 +309,42 @@ static void forced_prefix_continues(void **state)
     }
 }
 
+/* Claim: a result has the same alignment when it is given as a target and only scored. Method: the second best of a
+ * beam search of each case that is aligned. */
+static void scored_alignment_is_the_same(void **state)
+{
+    fixture *f = *state;
+    t5_error err = {0};
+    for (size_t i = 0; i < fixture_n_cases(f); i++) {
+        if (!wants_alignment(i)) continue;
+        int32_t n = 0, slot = -1, score_slot = -1;
+        t5_batch_result result, scored;
+        t5_decoding d;
+        t5_decoding_init(&d);
+        d.num_beams = d.num_return_sequences = 2;
+        d.max_new_tokens = 20;
+        int32_t *ids = fixture_ids(json_object_get(fixture_case(f, i), "input_ids"), &n);
+        t5_batch_request r = {.input_ids = ids, .n_input_ids = n, .decoding = &d, .wants_alignment = true};
+        assert_ok(t5_batch_admit(f->batch, &r, &slot, &err), &err);
+        run_until_done(f, &slot, 1);
+        t5_batch_result_get(f->batch, slot, 1, &result);
+        r = (t5_batch_request){.input_ids = ids,
+                               .n_input_ids = n,
+                               .prompt_ids = result.ids,
+                               .n_prompt_ids = result.n_ids,
+                               .is_score = true,
+                               .wants_alignment = true};
+        assert_ok(t5_batch_admit(f->batch, &r, &score_slot, &err), &err);
+        run_until_done(f, &score_slot, 1);
+        t5_batch_result_get(f->batch, score_slot, 0, &scored);
+        assert_int_equal(scored.n_ids, result.n_ids);
+        assert_memory_equal(scored.alignment, result.alignment, (size_t)result.n_ids * sizeof *scored.alignment);
+        t5_batch_release(f->batch, slot);
+        t5_batch_release(f->batch, score_slot);
+        free(ids);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3) {
@@ -280,6 +360,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(score_matches_beam),
         cmocka_unit_test(forced_prefix_continues),
         cmocka_unit_test(joining_and_leaving_matches),
+        cmocka_unit_test(scored_alignment_is_the_same),
     };
     return cmocka_run_group_tests_name(folder_name, tests, setup, teardown);
 }
