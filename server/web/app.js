@@ -13,7 +13,8 @@ const ui = {
 };
 
 let languages = [];
-let settings = { alternativesLimit: -1, apiKeys: false, charLimit: -1, frontendTimeout: PAUSE_MS, keyRequired: false };
+let settings = { alternativesLimit: -1, apiKeys: false, charLimit: -1, frontendTimeout: PAUSE_MS, keyRequired: false,
+                 language: { source: { code: 'auto' }, target: { code: '' } } };
 let running = null; /* AbortController of the request on its way */
 let timer = 0;
 let detectedCode = '';
@@ -271,7 +272,7 @@ async function start() {
   get('key-field').hidden = !settings.apiKeys;
   ui.key.value = settings.apiKeys ? recall('key') : '';
   fill(ui.source, [['auto', 'Detect language'], ...sources.map((language) => [language.code, language.name])],
-       query.get('source') || recall('source') || 'auto');
+       query.get('source') || recall('source') || settings.language.source.code);
   fillTargets(query.get('target') || recall('target') || settings.language.target.code);
   if (languages.length === 0) showState('The model of this server names no languages.', true);
   if (query.get('q')) ui.text.value = query.get('q');
