@@ -229,6 +229,7 @@ static t5_status keep_signs(keeper *k, size_t pos, size_t end, bool is_in_word, 
     while (pos < end) {
         uint32_t code;
         size_t strange_end = pos;
+        T5_TRY(copy_marks(k, pos, err)); /* so that is_whole() has none to pass over */
         for (; strange_end < end; strange_end += length) {
             length = t5_utf8_next(m->plain + strange_end, end - strange_end, &code);
             const bool extends = strange_end > pos && is_shapeless(code);
