@@ -44,4 +44,5 @@ def card(name, data, session, directions):
         "## Training",
         f"{session.step} steps, {session.n_tokens / 1e6:.1f} M tokens, {session.seconds / 60:.0f} minutes; {best}.", "",
         "| setting | value |", "| --- | --- |",
-        *(f"| {key} | {value} |" for key, value in settings.items() if key.startswith("--")), ""])
+        *(f"| {key} | {value} |" for key, value in settings.items()
+          if key.startswith("--") and value is not None), ""])

@@ -42,6 +42,7 @@ class Optimizers:
             self.parts.append(torch.optim.Muon(muon, lr=MUON_LR, weight_decay=0.01, ns_steps=5))
         self.base = [[group["lr"] for group in part.param_groups] for part in self.parts]
         # Muon's steps have a size of their own, whatever the gradient's.
+        self.for_muon = muon
         self.clipped = [parameter for group in groups for parameter in group["params"]]
 
     def set_lr(self, factor):
@@ -58,10 +59,12 @@ class Optimizers:
         for part in self.parts:
             scaler.unscale_(part)
         norm = torch.nn.utils.clip_grad_norm_(self.clipped, clip)
-        for part in self.parts:
-            scaler.step(part)
+        is_finite = bool(torch.isfinite(norm)) and all(bool(torch.isfinite(p.grad).all()) for p in self.for_muon)
+        if is_finite:
+            for part in self.parts:
+                scaler.step(part)
         scaler.update()
-        return bool(torch.isfinite(norm))
+        return is_finite
 
     def state(self):
         return [part.state_dict() for part in self.parts]

@@ -180,12 +180,13 @@ def settings_of(args, directions, template, model):
     """What a checkpoint must agree in, under the names of the options."""
     from session import data_settings
     names = ("tokens", "accumulate", "max_tokens", "lr", "optimizer", "weight_decay", "warmup", "label_smoothing",
-             "clip", "seed", "precision", "fake_quant", "kl")
+             "clip", "seed", "precision", "fake_quant")
     settings = {"--" + name.replace("_", "-"): getattr(args, name) for name in names}
     shape = ("d_model", "d_ff", "d_kv", "num_heads", "num_layers", "num_decoder_layers", "vocab_size", "dropout_rate")
     settings["the shape"] = {key: getattr(model.config, key) for key in shape}
     settings["the template"] = template
-    settings["--teacher"] = str(args.teacher)
+    settings["--teacher"] = str(args.teacher) if args.teacher else None
+    settings["--kl"] = args.kl if args.teacher else None
     settings["the training data"] = data_settings(args.data, directions)
     return settings
 

@@ -212,6 +212,16 @@ class LearningTest(TrainingTest):
         self.assertAlmostEqual(rates[prefix + "q.weight"], 0.001 / 16 ** 0.5)
         self.assertEqual((rates[prefix + "k.weight"], rates[prefix + "o.weight"]), (0.001, 0.02))
 
+    def test_a_gradient_that_is_not_finite_changes_nothing(self):
+        import torch
+        run = self.make_run("finite", "--steps", "1", "--optimizer", "muon", "--precision", "float32")
+        state = {name: p.detach().clone() for name, p in run.session.model.named_parameters()}
+        for poisoned in ("shared.weight", "encoder.block.0.layer.1.DenseReluDense.wi.weight"):
+            for name, p in run.session.model.named_parameters():
+                p.grad = torch.full_like(p, float("nan") if name == poisoned else 1.0)
+            self.assertFalse(run.session.optimizers.step(run.session.scaler, 1.0), poisoned)
+            self.assertTrue(all(p.equal(state[name]) for name, p in run.session.model.named_parameters()))
+
     def test_the_course_of_the_rate(self):
         from optim import schedule
         self.assertEqual([schedule(step, 4, 0.0, 0.3) for step in (0, 1, 3, 50)], [0.25, 0.5, 1.0, 1.0])
