@@ -88,8 +88,9 @@ void t5_deepl_languages_handle(t5_exchange *x, void *server)
 /* A language as BCP 47 writes it: "en-GB" for EN-GB. */
 static json_t *describe_v3(const char *lang, const char *name, bool is_source, bool is_target)
 {
-    return json_pack("{s:s, s:s, s:b, s:b, s:{}, s:s}", "lang", lang, "name", name, "usable_as_source", is_source,
-                     "usable_as_target", is_target, "features", "status", "stable");
+    return json_pack("{s:s, s:s, s:b, s:b, s:{s:{s:s}}, s:s}", "lang", lang, "name", name, "usable_as_source",
+                     is_source, "usable_as_target", is_target, "features", "tag_handling", "status", "stable", "status",
+                     "stable");
 }
 
 /* A language, and as further targets its variants that DeepL names. */
@@ -144,7 +145,8 @@ static void reply_new(t5_exchange *x, json_t *value)
 void t5_deepl_v3_resources_handle(t5_exchange *x, void *server)
 {
     (void)server;
-    reply_new(x, json_pack("[{s:s, s:[]}]", "name", "translate_text", "features"));
+    reply_new(x, json_pack("[{s:s, s:[{s:s, s:b, s:b}]}]", "name", "translate_text", "features", "name", "tag_handling",
+                           "needs_source_support", 0, "needs_target_support", 0));
 }
 
 void t5_deepl_usage_handle(t5_exchange *x, void *server)

@@ -120,6 +120,26 @@ class DeepL(unittest.TestCase):
         reply = self.server.get("/v2/languages?type=both")
         self.assertEqual((reply.status, reply.json()["message"][:26]), (400, "Parameter 'type' is invali"))
 
+    def test_v3_lists(self):
+        """Claim: version 3 lists the same languages in its own form, for the one resource that there is; others are empty, none or
+        an unknown one is refused; what version 2 and 3 lack is said in DeepL's form."""
+        languages = {entry["lang"]: entry for entry in self.server.get("/v3/languages?resource=translate_text").json()}
+        self.assertEqual({code for code, entry in languages.items() if entry["usable_as_source"]}, {"en"})
+        self.assertEqual({code for code, entry in languages.items() if entry["usable_as_target"]}, {"de", "fr"})
+        self.assertEqual(languages["de"]["features"], {"tag_handling": {"status": "stable"}})
+        self.assertEqual(self.server.get("/v3/languages?resource=glossary").json(), [])
+        for query, message in (("", "Parameter 'resource' not specified"), ("?resource=x", "Value for 'resource' not supported.")):
+            reply = self.server.get("/v3/languages" + query)
+            self.assertEqual((reply.status, reply.json()), (400, {"message": message}))
+        resource, = self.server.get("/v3/languages/resources").json()
+        self.assertEqual((resource["name"], [f["name"] for f in resource["features"]]), ("translate_text", ["tag_handling"]))
+        for path, status, message in (("/v2/document", 400, "Document translation is not supported."),
+                                      ("/v3/glossaries", 400, "Glossaries are not supported."),
+                                      ("/v2/write/rephrase", 404, "not found"), ("/v3/nothing", 404, "not found")):
+            reply = self.server.post(path, b"", None)
+            self.assertEqual((reply.status, reply.json()), (status, {"message": message}), path)
+            self.assertEqual(reply.headers["x-trace-id"], reply.headers["x-request-id"])
+
     def test_usage_and_glossaries(self):
         """Claim: characters add up, the limit is never near, and there are no glossaries rather than no such page."""
         before = self.server.get("/v2/usage").json()["character_count"]
