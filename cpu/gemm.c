@@ -14,7 +14,7 @@ T5_INLINE v_f32 load_weights(const void *w, size_t i, t5_storage storage)
     switch (storage) {
     case T5_STORE_F32:
         return v_load((const float *)w + i);
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(T5_NEON)
     case T5_STORE_F16:
         return v_load_f16((const uint16_t *)w + i);
 #endif

@@ -3,7 +3,8 @@
  *
  * Weights are signed, -127 .. 127. The VNNI instruction adds four products of an unsigned and a signed byte, so rows
  * are stored with 128 added and 128 times the column's sum is taken off again. Without VNNI the AVX2 instruction adds
- * two products in 16 bits and would saturate; it is given |x| <= 127 and the weight with the sign of x, which fits. */
+ * two products in 16 bits and would saturate; it is given |x| <= 127 and the weight with the sign of x, which fits. ARM
+ * multiplies signed bytes. */
 #include "cpu/tile.h"
 
 #include <assert.h>
@@ -65,6 +66,20 @@ T5_INLINE v_quads add_products(v_quads sum, v_quads x, v_quads w)
 {
     const v_quads pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+#elif defined(__ARM_FEATURE_DOTPROD) && defined(T5_NEON)
+#define ROW_OFFSET ZERO_POINT /* signed by signed */
+T5_INLINE v_quads add_products(v_quads sum, v_quads x, v_quads w)
+{
+    return (v_quads)vdotq_s32((int32x4_t)sum, (int8x16_t)w, (int8x16_t)x);
+}
+#elif defined(T5_NEON)
+#define ROW_OFFSET ZERO_POINT
+T5_INLINE v_quads add_products(v_quads sum, v_quads x, v_quads w)
+{
+    const int16x8_t low = vmull_s8(vget_low_s8((int8x16_t)x), vget_low_s8((int8x16_t)w));
+    const int16x8_t high = vmull_s8(vget_high_s8((int8x16_t)x), vget_high_s8((int8x16_t)w));
+    return sum + (v_quads)vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
 }
 #else
 #define ROW_OFFSET ZERO_POINT

@@ -29,6 +29,11 @@ T5_INLINE bool has_avx_vnni(void)
 }
 #endif
 
+#if defined(T5_NEON)
+#include <sys/auxv.h>
+#define HAS_DOT_PRODUCTS (1ul << 20) /* HWCAP_ASIMDDP */
+#endif
+
 /* GCC and clang ask the operating system too. Every machine with AVX2 has F16C. */
 static bool is_supported(void)
 {
@@ -46,6 +51,8 @@ static bool is_supported(void)
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
 #elif defined(__AVX2__)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#elif defined(T5_NEON) && defined(__ARM_FEATURE_DOTPROD)
+    return (getauxval(AT_HWCAP) & HAS_DOT_PRODUCTS) != 0;
 #else
     return true;
 #endif
@@ -54,7 +61,7 @@ static bool is_supported(void)
 const t5_kernels T5_ISA_NAME(t5_kernels) = {
     .name = TEXT_OF(T5_ISA),
     .panel = PANEL,
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(T5_NEON)
     .has_f16 = true,
 #endif
     .is_supported = is_supported,

@@ -8,6 +8,8 @@
 #include <string.h>
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(T5_NEON) /* not __ARM_NEON: every 64-bit ARM has it, and "generic" stays plain */
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__)
@@ -16,6 +18,9 @@ typedef __m512 v_f32;
 #elif defined(__AVX2__)
 #define V_LANES 8
 typedef __m256 v_f32;
+#elif defined(T5_NEON)
+#define V_LANES 4
+typedef float32x4_t v_f32;
 #else
 #define V_LANES 4
 typedef float v_f32 __attribute__((vector_size(16)));
@@ -117,6 +122,41 @@ T5_INLINE v_f32 v_load_bf16(const uint16_t *p)
 {
     const __m128i half = _mm_loadu_si128((const __m128i *)(const void *)p);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+#elif defined(T5_NEON)
+T5_INLINE v_f32 v_set1(float x)
+{
+    return vdupq_n_f32(x);
+}
+T5_INLINE v_f32 v_fma(v_f32 a, v_f32 b, v_f32 c)
+{
+    return vfmaq_f32(c, a, b);
+}
+/* Not vmaxq_f32, which gives a NaN in either. */
+T5_INLINE v_f32 v_max(v_f32 a, v_f32 b)
+{
+    return vbslq_f32(vcgtq_f32(a, b), a, b);
+}
+T5_INLINE v_f32 v_min(v_f32 a, v_f32 b)
+{
+    return vbslq_f32(vcltq_f32(a, b), a, b);
+}
+T5_INLINE v_f32 v_zero_below(v_f32 a, v_f32 b, v_f32 x)
+{
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vcltq_f32(a, b)));
+}
+T5_INLINE uint32_t v_mask_gt(v_f32 a, v_f32 b)
+{
+    const uint32x4_t bits = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcgtq_f32(a, b), bits));
+}
+T5_INLINE v_f32 v_load_f16(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+T5_INLINE v_f32 v_load_bf16(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
 #else
 T5_INLINE v_f32 v_set1(float x)

@@ -11,7 +11,7 @@
 #define PANEL_VECTORS 4
 #define PANEL (PANEL_VECTORS * V_LANES)
 #define TILE_PANELS_MAX 2
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(T5_NEON)
 #define TILE_ROWS_MAX 6 /* 24 sums, 4 weights, 1 activation of 32 registers */
 #else
 #define TILE_ROWS_MAX 3 /* 12 sums, 1 weight, 3 activations of 16 registers */
