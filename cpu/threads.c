@@ -6,7 +6,9 @@
  * task does.
  *
  * Sleeping: a worker counts itself in n_sleeping and looks at the ticket once more before it waits; the caller
- * publishes the ticket and then looks at n_sleeping. Both orders are sequentially consistent, so one sees the other. */
+ * publishes the ticket and then looks at n_sleeping. Both orders are sequentially consistent, so one sees the other.
+ * The same between the caller, who waits for the last task, and the thread that ends it: the core that has the task's
+ * thread may be shared, and then nobody may spin on another. */
 #include "cpu/threads.h"
 
 #include "base/assert.h"
@@ -19,9 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPIN_NS 50000        /* longer than the gap between two operations of a step */
-#define SPINS_PER_CLOCK 64   /* looks at the ticket between looks at the clock */
-#define SPINS_PER_YIELD 4096 /* the caller's looks before it offers its core: a task's thread may need it */
+#define SPIN_NS 50000      /* longer than the gap between two operations of a step */
+#define SPINS_PER_CLOCK 64 /* looks at what is awaited between looks at the clock */
 
 typedef struct {
     t5_threads *threads;
@@ -40,9 +41,11 @@ struct t5_threads {
     _Alignas(64) _Atomic uint64_t ticket;
     _Alignas(64) _Atomic int32_t n_done;
     _Alignas(64) _Atomic int32_t n_sleeping;
+    _Atomic bool is_caller_sleeping;
     _Atomic bool is_stopping;
-    pthread_mutex_t mutex; /* for `wake` only */
+    pthread_mutex_t mutex; /* for the conditions only */
     pthread_cond_t wake;
+    pthread_cond_t all_done;
 };
 
 static void pause_cpu(void)
@@ -61,9 +64,13 @@ static bool run_one(t5_threads *threads, int32_t i_thread)
     do {
         if ((uint32_t)ticket == 0) return false;
     } while (!atomic_compare_exchange_weak(&threads->ticket, &ticket, ticket - 1));
-    const int32_t i_task = threads->n_tasks - (int32_t)(uint32_t)ticket;
-    threads->task(threads->ctx, i_task, i_thread);
-    atomic_fetch_add(&threads->n_done, 1);
+    const int32_t n_tasks = threads->n_tasks; /* the next call may change it once this task is done */
+    threads->task(threads->ctx, n_tasks - (int32_t)(uint32_t)ticket, i_thread);
+    if (atomic_fetch_add(&threads->n_done, 1) + 1 == n_tasks && atomic_load(&threads->is_caller_sleeping)) {
+        pthread_mutex_lock(&threads->mutex);
+        pthread_cond_signal(&threads->all_done);
+        pthread_mutex_unlock(&threads->mutex);
+    }
     return true;
 }
 
@@ -72,15 +79,27 @@ static bool has_work(t5_threads *threads)
     return (uint32_t)atomic_load(&threads->ticket) != 0 || atomic_load(&threads->is_stopping);
 }
 
-static void wait_for_work(t5_threads *threads)
+static bool is_done(t5_threads *threads)
+{
+    return atomic_load(&threads->n_done) == threads->n_tasks;
+}
+
+/* Looks for a short while whether it has come. */
+static bool comes_soon(t5_threads *threads, bool (*has_come)(t5_threads *))
 {
     const int64_t give_up_ns = t5_clock_ns() + SPIN_NS;
     do {
         for (int32_t i = 0; i < SPINS_PER_CLOCK; i++) {
-            if (has_work(threads)) return;
+            if (has_come(threads)) return true;
             pause_cpu();
         }
     } while (t5_clock_ns() < give_up_ns);
+    return false;
+}
+
+static void wait_for_work(t5_threads *threads)
+{
+    if (comes_soon(threads, has_work)) return;
     pthread_mutex_lock(&threads->mutex);
     atomic_fetch_add(&threads->n_sleeping, 1);
     while (!has_work(threads))
@@ -96,6 +115,17 @@ static void *worker_main(void *arg)
         if (!run_one(self->threads, self->i_thread)) wait_for_work(self->threads);
     }
     return NULL;
+}
+
+static void wait_for_tasks(t5_threads *threads)
+{
+    if (is_done(threads) || comes_soon(threads, is_done)) return;
+    pthread_mutex_lock(&threads->mutex);
+    atomic_store(&threads->is_caller_sleeping, true);
+    while (!is_done(threads))
+        pthread_cond_wait(&threads->all_done, &threads->mutex);
+    atomic_store(&threads->is_caller_sleeping, false);
+    pthread_mutex_unlock(&threads->mutex);
 }
 
 static void wake_workers(t5_threads *threads)
@@ -123,10 +153,7 @@ void t5_threads_run(t5_threads *threads, int32_t n_tasks, t5_task *task, void *c
     wake_workers(threads);
     while (run_one(threads, 0)) {
     }
-    for (int32_t i = 1; atomic_load(&threads->n_done) != n_tasks; i++) {
-        pause_cpu();
-        if (i % SPINS_PER_YIELD == 0) sched_yield();
-    }
+    wait_for_tasks(threads);
 }
 
 /* Reads up to two integers of a file. Returns how many. */
@@ -187,6 +214,7 @@ t5_status t5_threads_create(int32_t n_threads, t5_threads **out, t5_error *err)
     memset(threads, 0, sizeof *threads);
     pthread_mutex_init(&threads->mutex, NULL);
     pthread_cond_init(&threads->wake, NULL);
+    pthread_cond_init(&threads->all_done, NULL);
     threads->n_threads = n_threads == 0 ? cores_available() : n_threads;
     threads->workers = calloc((size_t)threads->n_threads, sizeof *threads->workers);
     if (threads->workers == NULL) {
@@ -211,6 +239,7 @@ void t5_threads_destroy(t5_threads *threads)
     for (int32_t i = 0; i < threads->n_workers; i++)
         pthread_join(threads->workers[i].id, NULL);
     pthread_cond_destroy(&threads->wake);
+    pthread_cond_destroy(&threads->all_done);
     pthread_mutex_destroy(&threads->mutex);
     free(threads->workers);
     free(threads);
