@@ -3,6 +3,7 @@
 #include "base/assert.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 struct t5_workers {
@@ -50,6 +51,17 @@ void t5_workers_push(t5_workers *w, t5_work *work, bool is_first)
     pthread_mutex_unlock(&w->mutex);
 }
 
+/* Signals are the main thread's business. */
+static int start(t5_workers *w, pthread_t *out)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int code = pthread_create(out, NULL, run, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code;
+}
+
 t5_status t5_workers_create(int32_t n_threads, t5_workers **out, t5_error *err)
 {
     t5_workers *w = calloc(1, sizeof *w + (size_t)n_threads * sizeof w->threads[0]);
@@ -57,7 +69,7 @@ t5_status t5_workers_create(int32_t n_threads, t5_workers **out, t5_error *err)
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->wake, NULL);
     for (; w->n_threads < n_threads; w->n_threads++) {
-        if (pthread_create(&w->threads[w->n_threads], NULL, run, w) == 0) continue;
+        if (start(w, &w->threads[w->n_threads]) == 0) continue;
         t5_workers_destroy(w);
         return T5_FAIL(err, T5_ERR_NOMEM, "workers: cannot start %d threads", n_threads);
     }

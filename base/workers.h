@@ -1,5 +1,5 @@
 /* base/workers.h: threads for what would hold up a thread that serves many: reading, tokenizing and joining large
- * requests, and what goes on between two models. Any thread may push.
+ * requests, what goes on between two models, and checks of translations. Any thread may push.
  *
  * Why: an HTTP thread serves many connections, and a body of 2 MB takes it seconds; small requests, which are most,
  * must not wait for that. The queue needs no bound of its own: who pushes is in it once, and connections are bounded.

@@ -4,9 +4,9 @@
  * its placeholders; so the text without brackets must be the source. In the second one the model itself answers, with
  * random bytes. */
 #include "base/utf8.h"
+#include "base/workers.h"
 #include "text/placeholders.h"
 #include "text/sentences.h"
-#include "translate/text_thread.h"
 #include "translate/translator.h"
 
 #include <jansson.h>
@@ -29,7 +29,7 @@
 #define LOST "[?]"
 
 static t5_translator *translator;
-static t5_text_thread *device; /* NULL: the model itself answers */
+static t5_workers *device; /* NULL: the model itself answers */
 static char model_dir[] = "/tmp/t5_kept_XXXXXX";
 
 /* ---- the folder: the fixture, and pairs ---- */
@@ -83,7 +83,7 @@ static int close_folder(void **state)
 /* ---- the stand-in ---- */
 
 typedef struct {
-    t5_text_job job;
+    t5_work work;
     t5_sequence *seq;
 } finish_job;
 
@@ -119,9 +119,10 @@ static void answer(t5_sequence *seq)
     free(text);
 }
 
-static void finish(t5_text_job *job)
+static void finish(void *ctx)
 {
-    t5_sequence *seq = ((finish_job *)job)->seq;
+    finish_job *job = ctx;
+    t5_sequence *seq = job->seq;
     free(job);
     answer(seq);
     seq->on_done(seq, seq->ctx);
@@ -136,8 +137,8 @@ t5_status __wrap_t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t 
     for (int32_t i = 0; i < n_seqs; i++) {
         finish_job *job = calloc(1, sizeof *job);
         assert_non_null(job);
-        *job = (finish_job){.job = {.run = finish}, .seq = seqs[i]};
-        t5_text_thread_push(device, &job->job);
+        *job = (finish_job){.work = {.run = finish, .ctx = job}, .seq = seqs[i]};
+        t5_workers_push(device, &job->work, false);
     }
     return T5_OK;
 }
@@ -304,7 +305,7 @@ static void nothing_is_lost(void **state)
     size_t n_sentences = 0, n_brackets = 0, n_placeholders = 0;
     t5_error err = {0};
     (void)state;
-    assert_int_equal(t5_text_thread_create(&device, &err), T5_OK);
+    assert_int_equal(t5_workers_create(1, &device, &err), T5_OK);
     for (int32_t done = 0; done < TEXTS; done += BATCH) {
         for (int32_t i = 0; i < BATCH; i++)
             fill(&texts[i], seed);
@@ -321,7 +322,7 @@ static void nothing_is_lost(void **state)
         }
         t5_translation_destroy(tr);
     }
-    t5_text_thread_destroy(device);
+    t5_workers_destroy(device);
     device = NULL;
     printf("%d texts: %zu sentences in %zu parts, %zu placeholders, %d sentences lost theirs at first: all kept\n",
            TEXTS, n_sentences, n_brackets, n_placeholders, atomic_load(&n_lost));

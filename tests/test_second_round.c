@@ -2,8 +2,8 @@
  * to a script, so that each kind of failure happens: it knows what "the model" says to a sentence, first and when it is
  * asked again, and ends the sequences on a thread of its own, as a device would. The tokenizer is the bundled model's,
  * which can say anything in bytes. */
+#include "base/workers.h"
 #include "translate/checks.h"
-#include "translate/text_thread.h"
 #include "translate/translator.h"
 
 #include <pthread.h>
@@ -65,7 +65,7 @@ static const char *const numbered[ANSWERS_MAX] = {"Nummer"};
 
 static struct {
     t5_translator *translator;
-    t5_text_thread *device;
+    t5_workers *device;
     atomic_int n_calls, n_seqs, n_again;
     atomic_int n_second; /* sequences of second rounds that run */
     int32_t i_refused;   /* the call that is refused; -1: none */
@@ -75,7 +75,7 @@ static struct {
 } stage;
 
 typedef struct {
-    t5_text_job job;
+    t5_work work;
     t5_sequence *seq;
     bool is_second; /* not of a request's first submission */
 } finish_job;
@@ -127,10 +127,11 @@ static void answer(t5_sequence *seq)
     seq->outputs = outputs;
 }
 
-static void finish(t5_text_job *job)
+static void finish(void *ctx)
 {
-    t5_sequence *seq = ((finish_job *)job)->seq;
-    atomic_fetch_sub(&stage.n_second, ((finish_job *)job)->is_second);
+    finish_job *job = ctx;
+    t5_sequence *seq = job->seq;
+    atomic_fetch_sub(&stage.n_second, job->is_second);
     free(job);
     if (atomic_load(&seq->is_cancelled))
         T5_FAIL(&seq->error, T5_ERR_TIMEOUT, "the request was cancelled");
@@ -151,11 +152,11 @@ t5_status __wrap_t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t 
     for (int32_t i = 0; i < n_seqs; i++) {
         finish_job *job = calloc(1, sizeof *job);
         assert_non_null(job);
-        *job = (finish_job){.job = {.run = finish}, .seq = seqs[i], .is_second = i_call > 0};
+        *job = (finish_job){.work = {.run = finish, .ctx = job}, .seq = seqs[i], .is_second = i_call > 0};
         assert_int_equal(seqs[i]->deadline_ms, DEADLINE_MS);
         atomic_fetch_add(&stage.n_again, is_asked_again(seqs[i]));
         atomic_fetch_add(&stage.n_seqs, 1);
-        t5_text_thread_push(stage.device, &job->job);
+        t5_workers_push(stage.device, &job->work, false);
     }
     return T5_OK;
 }
@@ -169,13 +170,13 @@ static int open_stage(void **state)
     options.model_dir = MODEL_DIR;
     options.device = (t5_device_options){.device = "cpu", .compute_type = "float32", .n_threads = 1};
     if (t5_translator_open(&options, &stage.translator, &err) != T5_OK) fail_msg("%s", err.text);
-    return t5_text_thread_create(&stage.device, &err) == T5_OK ? 0 : -1;
+    return t5_workers_create(1, &stage.device, &err) == T5_OK ? 0 : -1;
 }
 
 static int close_stage(void **state)
 {
     (void)state;
-    t5_text_thread_destroy(stage.device);
+    t5_workers_destroy(stage.device);
     t5_translator_close(stage.translator);
     return 0;
 }

@@ -26,6 +26,12 @@ static void append(unit_list *list, t5_unit *unit)
     list->last = unit;
 }
 
+/* Whoever pushes may lose the request to the text thread. */
+static void push(t5_second_round *r)
+{
+    t5_workers_push(r->context.translator->text_thread, &r->work, false);
+}
+
 /* ---- on the device's thread ---- */
 
 static bool repeats(const t5_unit *unit, const t5_output *output)
@@ -69,16 +75,15 @@ bool t5_second_round_takes(t5_live_sequence *s, void *round)
     const bool is_first = !r->is_scheduled;
     r->is_scheduled = true;
     pthread_mutex_unlock(&r->mutex);
-    if (is_first) t5_text_thread_push(r->context.translator->text_thread, &r->job);
+    if (is_first) push(r);
     return true;
 }
 
-/* Whoever pushes the job may lose the request to the text thread. */
 static void on_sequence_done(t5_sequence *seq, void *ctx)
 {
     t5_second_round *r = ctx;
     (void)seq;
-    if (atomic_fetch_sub(&r->n_left, 1) == 1) t5_text_thread_push(r->context.translator->text_thread, &r->job);
+    if (atomic_fetch_sub(&r->n_left, 1) == 1) push(r);
 }
 
 /* ---- checks, on the text thread ---- */
@@ -281,9 +286,9 @@ static bool end_turn(t5_second_round *r)
     return has_more;
 }
 
-static void work(t5_text_job *job)
+static void work(void *ctx)
 {
-    t5_second_round *r = (t5_second_round *)((char *)job - offsetof(t5_second_round, job));
+    t5_second_round *r = ctx;
     unit_list done = {0}, again = {0};
     pthread_mutex_lock(&r->mutex);
     t5_unit *tried = r->active, *fresh = r->waiting;
@@ -300,7 +305,7 @@ static void work(t5_text_job *job)
         append(judge(r, unit) ? &again : &done, unit);
     }
     if (again.first != NULL) translate_again(r, &again, &done);
-    if (end_turn(r)) t5_text_thread_push(r->context.translator->text_thread, &r->job);
+    if (end_turn(r)) push(r);
     for (t5_unit *unit = done.first, *next; unit != NULL; unit = next) {
         next = unit->next;
         t5_live_end(&unit->live);
@@ -310,7 +315,7 @@ static void work(t5_text_job *job)
 void t5_second_round_init(t5_second_round *r, const t5_retry_context *context)
 {
     const t5_translation_request *request = context->request;
-    *r = (t5_second_round){.context = *context, .job = {.run = work}};
+    *r = (t5_second_round){.context = *context, .work = {.run = work, .ctx = r}};
     r->may_search_again = !request->is_pinned && !request->has_max_new_tokens && request->on_progress == NULL;
     pthread_mutex_init(&r->mutex, NULL);
 }

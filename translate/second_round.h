@@ -9,21 +9,21 @@
  * for one thing; then the first translation stands, or, when it lacks a placeholder, the sentence comes back as it is.
  */
 #pragma once
+#include "base/workers.h"
 #include "translate/retry.h"
-#include "translate/text_thread.h"
 
 #include <pthread.h>
 
 typedef struct {
     t5_retry_context context;
-    t5_text_job job;
+    t5_work work;
     bool may_search_again; /* a flaw of the search alone is a reason */
     atomic_int n_left;     /* sequences of `active` */
     pthread_mutex_t mutex;
     /* Guarded by mutex. */
     t5_unit *waiting, *waiting_last; /* over in the engine, not looked at yet; linked by `next` */
     t5_unit *active;                 /* being translated again; linked by `next` */
-    bool is_scheduled;               /* the job is pushed, or will be when `active` is over */
+    bool is_scheduled;               /* `work` is pushed, or will be when `active` is over */
     bool is_cancelled;
 } t5_second_round;
 

@@ -156,7 +156,7 @@ t5_status t5_translator_open(const t5_translator_options *options, t5_translator
 
     init_histograms(t);
     T5_TRY(open_text(t, options->model_dir, options->languages, err));
-    T5_TRY(t5_text_thread_create(&t->text_thread, err));
+    T5_TRY(t5_workers_create(1, &t->text_thread, err));
     T5_TRY(open_engine(t, options, err));
     t->sentences_max = options->sentences_max;
     or_default(&t->sentences_max, T5_SENTENCES_MAX);
@@ -174,7 +174,7 @@ void t5_translator_close(t5_translator *t)
 {
     if (t == NULL) return;
     t5_engine_destroy(t->engine);
-    t5_text_thread_destroy(t->text_thread);
+    t5_workers_destroy(t->text_thread);
     for (int32_t i = 0; i < t->n_devices; i++) {
         t5_model_close(t->models[i]);
         t->backends[i]->ops->destroy(t->backends[i]);

@@ -3,8 +3,8 @@
 #pragma once
 #include "base/histogram.h"
 #include "base/limits.h"
+#include "base/workers.h"
 #include "translate/languages.h"
-#include "translate/text_thread.h"
 #include "translate/translator.h"
 
 struct t5_translator {
@@ -18,7 +18,7 @@ struct t5_translator {
     char device[T5_DEVICE_TEXT_BYTES]; /* for people */
     t5_engine *engine;
     t5_engine_options engine_options;
-    t5_text_thread *text_thread;
+    t5_workers *text_thread; /* one thread, see second_round.h */
     int32_t sentences_max, sentence_tokens_max;
     int32_t vocab_live;
     t5_languages languages;
