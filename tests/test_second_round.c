@@ -52,6 +52,9 @@ static const struct {
      false,
      {"Es ist so, wie es ist, und wie es war, so wird es wieder sein, wenn es erst so ist, wie es sei."}},
     {"It is.", true, {"Es ist so."}},
+    {"We like %s here.", false, {"Wir sind hier."}},
+    {"We like", false, {"Wir mögen #eins", "Wir mögen"}},
+    {"here.", false, {"hier.", "hier"}},
     {"Come in.", false, {BROKEN "Komm"}},
     {"Come in.", true, {BROKEN "Komm", "Kommen Sie herein."}},
     {"Come out.", false, {BROKEN LOOP}},
@@ -265,8 +268,9 @@ static void check_text(const char *source, const char *want, int32_t n_seqs)
     check(&r, want, n_seqs);
 }
 
-/* Claim: a lost placeholder comes back: the words around it are translated, without the dots that the model adds, and
- * it stands where it stood. One that was kept, or that another result kept, needs no second round. Method: one of each.
+/* Claim: a lost placeholder comes back, and when the parts say others the sentence stays as it is: the words around it
+ * are translated, without the dots that the model adds, and it stands where it stood. One that was kept, or that
+ * another result kept, needs no second round. Method: one of each.
  */
 static void lost_placeholders_come_back(void **state)
 {
@@ -274,10 +278,15 @@ static void lost_placeholders_come_back(void **state)
     check_text("Hello %s, how are you?", "Hallo %s, wie geht es dir?", 1);
     check_text("You have %d new files.", "Du hast %d neue Dateien.", 3);
     check_text("Good.\tYou have %d new files.\r\n\r\n%s (%d)\n", "Gut.\tDu hast %d neue Dateien.\r\n\r\n%s (%d)\n", 4);
-    const t5_text text = make_text("See %s now.");
-    t5_translation_request r = make_request(&text);
-    r.n_alternatives = 3;
-    check(&r, "Siehe %s jetzt.", 1);
+    check_text("We like %s here.", "We like %s here.", 3);
+    static const char *const sources[] = {"See %s now.", "We like %s here."};
+    static const char *const wanted[] = {"Siehe %s jetzt.", "Wir mögen %s hier"};
+    for (int i = 0; i < 2; i++) { /* the second of several results */
+        const t5_text text = make_text(sources[i]);
+        t5_translation_request r = make_request(&text);
+        r.n_alternatives = 3;
+        check(&r, wanted[i], i == 0 ? 1 : 3);
+    }
 }
 
 /* Claim: alternatives that lose a placeholder are dropped; those of parts are joined. Method: both kinds. */

@@ -191,6 +191,15 @@ static void choose(const t5_second_round *r, t5_unit *unit)
     unit->n_results = n_kept;
 }
 
+/* A part may say a placeholder that is not its own; then the sentence is better left as it is. */
+static void put_together(const t5_second_round *r, t5_unit *unit)
+{
+    t5_error *err = &unit->live.seq.error;
+    if (t5_retry_join(&r->context, unit, err) != T5_OK) return;
+    keep_agreeing(unit);
+    if (unit->n_results == 0) t5_retry_copy(unit, err);
+}
+
 /* The second translation of a unit is over. */
 static void settle(const t5_second_round *r, t5_unit *unit)
 {
@@ -203,7 +212,7 @@ static void settle(const t5_second_round *r, t5_unit *unit)
     if (!retry->is_in_parts && failure == NULL)
         choose(r, unit);
     else if (retry->is_in_parts && failure == NULL)
-        t5_retry_join(&r->context, unit, &unit->live.seq.error);
+        put_together(r, unit);
     else if (retry->is_in_parts)
         unit->live.seq.error = *failure;
 }
