@@ -166,15 +166,21 @@ static int read_numbers(const char *path, long long out[2])
     return n < 0 ? 0 : n;
 }
 
-/* Cores that the container's quota is worth, rounded up; T5_THREADS_MAX when there is none. More threads than that
- * would be stopped half-way through a step. */
-static int32_t cores_of_quota(void)
+/* Reads up to two integers of the file `name` in `folder`. Returns how many. */
+static int read_in(const char *folder, const char *name, long long out[2])
+{
+    char path[256];
+    const int n = snprintf(path, sizeof path, "%s/%s", folder, name);
+    return n < (int)sizeof path ? read_numbers(path, out) : 0;
+}
+
+int32_t t5_threads_quota(const char *cgroup)
 {
     long long quota[2];
-    if (read_numbers("/sys/fs/cgroup/cpu.max", quota) != 2) { /* version 2: "200000 100000", or "max 100000" */
+    if (read_in(cgroup, "cpu.max", quota) != 2) { /* version 2: "200000 100000", or "max 100000" */
         long long period[2];
-        if (read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", quota) != 1) return T5_THREADS_MAX;
-        if (read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period) != 1) return T5_THREADS_MAX;
+        if (read_in(cgroup, "cpu/cpu.cfs_quota_us", quota) != 1) return T5_THREADS_MAX;
+        if (read_in(cgroup, "cpu/cpu.cfs_period_us", period) != 1) return T5_THREADS_MAX;
         quota[1] = period[0];
     }
     if (quota[0] <= 0 || quota[1] <= 0 || quota[0] / quota[1] >= T5_THREADS_MAX) return T5_THREADS_MAX;
@@ -186,7 +192,7 @@ static int32_t cores_available(void)
     cpu_set_t set;
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    const int32_t n_quota = cores_of_quota();
+    const int32_t n_quota = t5_threads_quota("/sys/fs/cgroup");
     const int32_t n = CPU_COUNT(&set) < n_quota ? CPU_COUNT(&set) : n_quota;
     return n < 1 ? 1 : n;
 }

@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -160,13 +162,59 @@ static void threads_run_each_task_once(void **state)
     t5_threads_destroy(threads);
 }
 
+static void write_file(const char *folder, const char *name, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+/* Claim: a container's quota bounds the threads, rounded up, in both versions of control groups; no quota, "max", -1
+ * and nonsense are no bound. Method: files as the kernel writes them, in a folder of our own. */
+static void quota_bounds_threads(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *text;
+        int32_t n_cores;
+    } cases[] = {{"cpu.max", "200000 100000\n", 2},
+                 {"cpu.max", "150000 100000\n", 2},
+                 {"cpu.max", "1000 100000\n", 1},
+                 {"cpu.max", "max 100000\n", 0},
+                 {"cpu.max", "", 0},
+                 {"cpu.max", "5 0\n", 0},
+                 {"cpu.max", "9000000000 1\n", 0},
+                 {"cpu/cpu.cfs_quota_us", "-1\n", 0},
+                 {"cpu/cpu.cfs_quota_us", "50000\n", 1},
+                 {"cpu/cpu.cfs_quota_us", "310000\n", 4}};
+    char folder[] = "/tmp/t5_quota_XXXXXX", path[64];
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(t5_threads_quota(folder), T5_THREADS_MAX);
+    snprintf(path, sizeof path, "%s/cpu", folder);
+    assert_int_equal(mkdir(path, 0700), 0);
+    write_file(folder, "cpu/cpu.cfs_period_us", "100000\n");
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        write_file(folder, cases[i].name, cases[i].text);
+        assert_int_equal(t5_threads_quota(folder), cases[i].n_cores == 0 ? T5_THREADS_MAX : cases[i].n_cores);
+        snprintf(path, sizeof path, "%s/%s", folder, cases[i].name);
+        assert_int_equal(unlink(path), 0);
+    }
+    snprintf(path, sizeof path, "%s/cpu/cpu.cfs_period_us", folder);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/cpu", folder);
+    rmdir(path);
+    rmdir(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(vocab_ops_match_plain),
-        cmocka_unit_test(odd_values_are_passed_on),
-        cmocka_unit_test(attend_passes_nan_on),
-        cmocka_unit_test(threads_run_each_task_once),
+        cmocka_unit_test(vocab_ops_match_plain), cmocka_unit_test(odd_values_are_passed_on),
+        cmocka_unit_test(attend_passes_nan_on),  cmocka_unit_test(threads_run_each_task_once),
+        cmocka_unit_test(quota_bounds_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
