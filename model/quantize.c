@@ -25,7 +25,7 @@ float t5_quantize_int8(const float *row, int32_t n, int8_t *q)
     T5_ASSERT(n >= 1);
     float max = 0.0f;
     for (int32_t i = 0; i < n; i++)
-        max = fmaxf(max, fabsf(row[i]));
+        max = fabsf(row[i]) > max ? fabsf(row[i]) : max; /* fmaxf is a call for each weight of a model */
     const float zero = nan_unless_finite(row, n);
     const float inverse = 127.0f / max;
     /* Not finite, or nothing beyond the smallest numbers: all integers are 0. */
