@@ -17,9 +17,9 @@
 #include <string.h>
 #include <time.h>
 
-#define SOURCES_MAX 256
+#define SOURCES_MAX 128
 #define SRC_LEN_MAX 256
-#define TGT_LEN_MAX 257
+#define TGT_LEN_MAX 65
 
 typedef struct {
     const char *model, *sources;
@@ -100,12 +100,15 @@ static t5_status read_sources(bench *b, const char *path, t5_error *err)
 static t5_status open_bench(bench *b, const options *opt, t5_error *err)
 {
     t5_status status = T5_OK;
+    int32_t n_tokens = 0;
+    T5_TRY(read_sources(b, opt->sources, err));
+    for (int32_t i = 0; i < b->n_sources; i++)
+        n_tokens += b->src_len[i];
     const t5_batch_limits limits = {.n_rows_max = SOURCES_MAX,
                                     .src_len_max = SRC_LEN_MAX,
                                     .tgt_len_max = TGT_LEN_MAX,
-                                    .enc_tokens_max = SOURCES_MAX * SRC_LEN_MAX / 8,
-                                    .kv_tokens = SOURCES_MAX * (SRC_LEN_MAX + TGT_LEN_MAX) / 2};
-    T5_TRY(read_sources(b, opt->sources, err));
+                                    .enc_tokens_max = n_tokens > SRC_LEN_MAX ? n_tokens : SRC_LEN_MAX,
+                                    .kv_tokens = n_tokens + SOURCES_MAX * (TGT_LEN_MAX + 2 * T5_KV_BLOCK)};
     const int64_t start_ns = t5_clock_ns();
     T5_TRY(t5_cpu_create(&opt->cpu, &b->backend, err));
     T5_TRY(t5_model_open(opt->model, b->backend, SRC_LEN_MAX, TGT_LEN_MAX, &b->model, err));
