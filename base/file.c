@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,13 @@ t5_status t5_file_map(const char *path, const void **out_data, size_t *out_bytes
 void t5_file_unmap(const void *data, size_t n_bytes)
 {
     if (data != NULL) munmap((void *)(size_t)data, n_bytes);
+}
+
+void t5_file_forget(const void *data, size_t n_bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + n_bytes) / page * page;
+    if (begin < end) (void)madvise((void *)begin, end - begin, MADV_DONTNEED); /* a hint: failing does no harm */
 }
 
 static t5_status read_all(int fd, const char *path, char *text, size_t n_bytes, t5_error *err)

@@ -8,6 +8,8 @@ T5_C_BEGIN
 /* Maps `path` read-only. *out_data is NULL for an empty file. T5_ERR_IO names the path. Unmap with t5_file_unmap(). */
 t5_status t5_file_map(const char *path, const void **out_data, size_t *out_bytes, t5_error *err);
 void t5_file_unmap(const void *data, size_t n_bytes); /* accepts NULL */
+/* A part of a map that will not be read soon: its pages leave memory, and come back from the file when they are. */
+void t5_file_forget(const void *data, size_t n_bytes);
 /* Reads a regular file of at most `bytes_max` into a malloc'ed, NUL-terminated buffer; the caller frees it. */
 t5_status t5_file_read(const char *path, size_t bytes_max, char **out_text, size_t *out_bytes, t5_error *err);
 /* True when `path` is a regular file that can be opened for reading. */

@@ -2,6 +2,7 @@
  * T5ForConditionalGeneration; tensors that old checkpoints carry in vain (copies of the embedding, a bias in
  * cross-attention) are not looked at. */
 #include "base/assert.h"
+#include "base/file.h"
 #include "base/limits.h"
 #include "model/model.h"
 
@@ -65,6 +66,16 @@ static t5_status upload_floats(t5_backend *b, const float *values, size_t n, flo
     return T5_OK;
 }
 
+/* The backend has a form of its own from here on, so the file's need not stay in memory beside it. */
+static t5_status create_matrix(t5_backend *b, const t5_tensor *parts, int32_t n_parts, float scale, t5_matrix **out,
+                               t5_error *err)
+{
+    const t5_status status = b->ops->matrix_create(b, parts, n_parts, scale, out, err);
+    for (int32_t i = 0; i < n_parts; i++)
+        t5_file_forget(parts[i].data, (size_t)parts[i].n_rows * t5_tensor_row_bytes(&parts[i]));
+    return status;
+}
+
 static t5_status load_gain(const loader *l, const t5_tensor *t, float scale, float **out)
 {
     float *gain = malloc((size_t)t->n_cols * sizeof *gain);
@@ -89,7 +100,7 @@ static t5_status load_norm(const loader *l, int32_t i_sublayer, float **out)
 /* Stacks the projections that `letters` names ("qkv", "q", "kv") into one matrix [n * inner, d_model]. */
 static t5_status load_projections(const loader *l, const char *sublayer, const char *letters, t5_matrix **out)
 {
-    t5_tensor parts[3];
+    t5_tensor parts[3] = {0};
     int32_t n_parts = 0;
     for (const char *p = letters; *p != '\0'; p++, n_parts++) {
         char suffix[NAME_MAX_BYTES];
@@ -98,7 +109,7 @@ static t5_status load_projections(const loader *l, const char *sublayer, const c
         if (status != T5_OK) return status;
     }
     t5_backend *b = l->m->backend;
-    return b->ops->matrix_create(b, parts, n_parts, 1.0f, out, l->err);
+    return create_matrix(b, parts, n_parts, 1.0f, out, l->err);
 }
 
 static t5_status load_matrix(const loader *l, const char *suffix, int32_t n_rows, int32_t n_cols, t5_matrix **out)
@@ -106,7 +117,7 @@ static t5_status load_matrix(const loader *l, const char *suffix, int32_t n_rows
     t5_tensor t;
     t5_status status = find(l, suffix, n_rows, n_cols, &t);
     t5_backend *b = l->m->backend;
-    return status == T5_OK ? b->ops->matrix_create(b, &t, 1, 1.0f, out, l->err) : status;
+    return status == T5_OK ? create_matrix(b, &t, 1, 1.0f, out, l->err) : status;
 }
 
 static t5_status load_ffn(const loader *l, int32_t i_sublayer, t5_layer *layer)
@@ -235,8 +246,7 @@ static t5_status load_embeddings(t5_model *m, float *out_scale, t5_error *err)
     status = b->ops->table_create(b, &shared, &m->table, err);
     if (status != T5_OK) return status;
     *out_scale = 1.0f;
-    if (head.data != shared.data || !b->ops->multiplies_tables)
-        return b->ops->matrix_create(b, &head, 1, scale, &m->head, err);
+    if (head.data != shared.data || !b->ops->multiplies_tables) return create_matrix(b, &head, 1, scale, &m->head, err);
     m->head = m->table;
     *out_scale = scale;
     return T5_OK;

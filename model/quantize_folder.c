@@ -291,8 +291,10 @@ static t5_status write_weights(const plan *p, t5_error *err)
     char path[PATH_MAX];
     T5_TRY(t5_path_join(path, sizeof path, p->args->out_dir, "model.safetensors", err));
     T5_TRY(t5_safetensors_writer_open(path, p->items, p->n_items, &w, err));
-    for (int32_t i = 0; i < p->n_entries; i++)
+    for (int32_t i = 0; i < p->n_entries; i++) {
         T5_TRY(write_entry(w, p, &p->entries[i], err));
+        t5_file_forget(p->entries[i].from->data, t5_tensor_bytes(p->entries[i].from));
+    }
     status = t5_safetensors_writer_finish(w, err);
 out:
     t5_safetensors_writer_close(w);

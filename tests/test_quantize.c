@@ -315,13 +315,48 @@ static void folders_are_not_overwritten(void **state)
     assert_non_null(strstr(err.text, "/nowhere/at/all"));
 }
 
+/* Bytes of mapped files in memory. */
+static int64_t file_pages_bytes(void)
+{
+    char line[256];
+    long long kb = -1;
+    FILE *file = fopen("/proc/self/status", "r");
+    assert_non_null(file);
+    while (kb < 0 && fgets(line, sizeof line, file) != NULL)
+        (void)sscanf(line, "RssFile: %lld kB", &kb);
+    fclose(file);
+    assert_true(kb >= 0);
+    return kb * 1024;
+}
+
+/* Claim: a weight is in memory once: what was packed leaves the file's pages. Method: the bundled model, whose products
+ * are most of its file. */
+static void packed_weights_leave_the_map(void **state)
+{
+    (void)state;
+    static const char dir[] = T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr";
+    t5_error err = {0};
+    t5_weights *weights = NULL;
+    t5_weights_summary summary;
+    t5_model *model = NULL;
+    t5_backend *backend = fast(T5_COMPUTE_INT8);
+    ok(t5_weights_open(dir, &weights, &err), &err);
+    t5_weights_summarize(weights, &summary);
+    t5_weights_close(weights);
+    const int64_t before = file_pages_bytes();
+    ok(t5_model_open(dir, backend, 32, 32, &model, &err), &err);
+    assert_true(file_pages_bytes() - before < summary.n_bytes / 4);
+    t5_model_close(model);
+    backend->ops->destroy(backend);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(int8_rounds_to_nearest), cmocka_unit_test(int4_beats_the_plain_way),
         cmocka_unit_test(int4_passes_nan_on),     IN_FOLDER(folder_equals_quantizing_at_load),
         IN_FOLDER(any_device_expands_a_folder),   IN_FOLDER(file_holds_the_weights),
-        IN_FOLDER(folders_are_not_overwritten),
+        IN_FOLDER(folders_are_not_overwritten),   cmocka_unit_test(packed_weights_leave_the_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
