@@ -15,10 +15,18 @@ typedef struct t5_work t5_work;
 struct t5_work {
     void (*run)(void *ctx); /* on a worker */
     void *ctx;
-    t5_work *next; /* the queue's; nobody else's */
+    /* The queue's; nobody else's. */
+    t5_work *next, *previous;
+    int64_t due_ms;
+    bool is_delayed;
 };
 
 t5_status t5_workers_create(int32_t n_threads, t5_workers **out, t5_error *err);
 /* Runs `work` soon. Any thread, a worker too. `is_first`: before what waits already. */
 void t5_workers_push(t5_workers *w, t5_work *work, bool is_first);
+/* Runs `work` at due_ms of t5_clock_ms(), INT64_MAX for never, or when it is hurried. Any thread. */
+void t5_workers_push_at(t5_workers *w, t5_work *work, int64_t due_ms);
+/* Runs soon what waits for its time; nothing when it does not, or has not been pushed since it was zeroed. Any thread.
+ */
+void t5_workers_hurry(t5_workers *w, t5_work *work);
 void t5_workers_destroy(t5_workers *w); /* accepts NULL; nothing may wait or be pushed any more */

@@ -77,8 +77,12 @@ static t5_status open_catalog(program *p, t5_error *err)
     t5_status status = T5_OK;
     const t5_config *c = &p->config;
     const char *dirs[T5_MODELS_MAX];
-    t5_catalog_options options = {
-        .dirs = dirs, .each = translator_options(c), .has_pivot = c->pivot, .n_threads = (int32_t)c->text_threads};
+    t5_catalog_options options = {.dirs = dirs,
+                                  .each = translator_options(c),
+                                  .has_pivot = c->pivot,
+                                  .is_lazy = c->lazy_models,
+                                  .idle_unload_ms = 1000 * c->idle_unload_s,
+                                  .n_threads = (int32_t)c->text_threads};
     T5_TRY(t5_config_models(c, &p->model_dirs, err));
     for (const char *dir = NULL; (dir = t5_config_list_next(&p->model_dirs, dir)) != NULL;)
         dirs[options.n_dirs++] = dir;
@@ -281,6 +285,15 @@ static void close_program(program *p)
     t5_tls_stop();
 }
 
+/* A model is being opened that nobody waits for any more: its opening cannot be stopped, and may take minutes. */
+static void leave_opening(const program *p, t5_status status)
+{
+    if (status != T5_OK || !t5_catalog_is_opening(p->catalog)) return;
+    t5_log(T5_LOG_INFO, "leaving text=\"a model was still being opened\"");
+    t5_log_stop();
+    _exit(EXIT_SUCCESS);
+}
+
 static void log_listening(const program *p)
 {
     char models[MODELS_TEXT_BYTES], quoted[2 * MODELS_TEXT_BYTES];
@@ -323,6 +336,7 @@ static t5_status run(program *p, t5_error *err)
         t5_log_stop();
         _exit(EXIT_DEVICE); /* its thread and the suspended requests cannot be freed */
     }
+    leave_opening(p, status);
 out:
     close_program(p);
     return status;

@@ -190,6 +190,21 @@ static double queue_depth(const t5_model_stats *m)
     return m->engine.queue_depth;
 }
 
+static double is_open(const t5_model_stats *m)
+{
+    return m->is_open ? 1 : 0;
+}
+
+static double n_opened(const t5_model_stats *m)
+{
+    return (double)m->n_opened;
+}
+
+static double n_failed(const t5_model_stats *m)
+{
+    return (double)m->n_failed;
+}
+
 /* Families with a sample for each model; the others are of all models together. */
 static void put_models(const t5_metrics_gauges *g, const t5_model_stats *models, FILE *file)
 {
@@ -200,6 +215,9 @@ static void put_models(const t5_metrics_gauges *g, const t5_model_stats *models,
         {"t5serve_model_sequences_total", "counter", "Sentences that the model accepted.", n_sequences},
         {"t5serve_model_target_tokens_total", "counter", "Tokens that the model returned.", n_target_tokens},
         {"t5serve_model_queue_depth", "gauge", "Sentences that wait for a place in the model's batch.", queue_depth},
+        {"t5serve_model_open", "gauge", "1 while the model is open.", is_open},
+        {"t5serve_model_opens_total", "counter", "How often the model was opened.", n_opened},
+        {"t5serve_model_open_failures_total", "counter", "How often it could not be.", n_failed},
     };
     for (size_t i = 0; i < T5_COUNT(families); i++) {
         t5_metrics_put_head(file, families[i].name, families[i].type, families[i].help);
@@ -215,7 +233,8 @@ static void put_infos(const t5_metrics_gauges *g, const t5_model_stats *models, 
 {
     t5_metrics_put_head(file, "t5serve_build_info", "gauge", "Always 1; which program this is.");
     fprintf(file, "t5serve_build_info{version=\"%s\"} 1\n", g->version);
-    t5_metrics_put_head(file, "t5serve_model_info", "gauge", "Always 1; what is served, on what.");
+    t5_metrics_put_head(file, "t5serve_model_info", "gauge",
+                        "Always 1; what is served, on what; none while it is not open.");
     for (int32_t i = 0; i < t5_catalog_n_models(g->catalog); i++) {
         fprintf(file, "t5serve_model_info{");
         put_model_label(g, i, file);

@@ -99,6 +99,13 @@ t5_status t5_translator_open(const t5_translator_options *options, t5_translator
     return T5_OK;
 }
 
+t5_status t5_translator_describe(const t5_translator_options *options, t5_profile *out_profile,
+                                 t5_decoding *out_defaults, t5_error *err)
+{
+    (void)options, (void)out_profile, (void)out_defaults;
+    return T5_FAIL(err, T5_ERR_ARG, "the fake is open or not there");
+}
+
 void t5_translator_close(t5_translator *t)
 {
     if (t == NULL) return;

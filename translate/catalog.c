@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TEXT_CLOSED "none" /* the device of a model that is not open */
+
 /* ---- ways ---- */
 
 /* A model that takes any source (MADLAD) knows no more languages than it was trained on. */
@@ -57,14 +59,27 @@ static bool may_pivot(const t5_catalog *c)
 
 /* ---- open ---- */
 
+t5_status t5_catalog_open_translator(const t5_catalog *c, const char *dir, t5_translator **out, t5_error *err)
+{
+    t5_translator_options options = c->each;
+    options.model_dir = dir;
+    return t5_translator_open(&options, out, err);
+}
+
 /* What the catalog has to know of a model whether it is open or not. */
-static t5_status describe(t5_catalog_model *m, t5_error *err)
+static t5_status describe(t5_catalog *c, t5_catalog_model *m, t5_error *err)
 {
     t5_status status = T5_OK;
     const t5_profile *profile = &m->profile;
-    T5_TRY(t5_profile_copy(t5_translator_profile(m->translator), &m->profile, err));
+    t5_translator_options options = c->each;
+    options.model_dir = m->dir;
+    if (m->translator == NULL) {
+        T5_TRY(t5_translator_describe(&options, &m->profile, &m->generation_defaults, err));
+    } else {
+        m->generation_defaults = *t5_translator_generation_defaults(m->translator);
+        T5_TRY(t5_profile_copy(t5_translator_profile(m->translator), &m->profile, err));
+    }
     T5_TRY(t5_languages_init(&profile, 1, &m->languages, err));
-    m->generation_defaults = *t5_translator_generation_defaults(m->translator);
 out:
     return status;
 }
@@ -72,21 +87,21 @@ out:
 static void log_model(const t5_catalog_model *m)
 {
     char name[2 * sizeof m->profile.name], dir[1024], device[2 * T5_DEVICE_TEXT_BYTES];
+    const char *where = m->translator != NULL ? t5_translator_device(m->translator) : TEXT_CLOSED;
     t5_log(T5_LOG_INFO, "model name=%s dir=%s pairs=%d languages=%d device=%s",
            t5_log_quote(name, sizeof name, m->profile.name), t5_log_quote(dir, sizeof dir, m->dir), m->profile.n_pairs,
-           m->languages.n_codes, t5_log_quote(device, sizeof device, t5_translator_device(m->translator)));
+           m->languages.n_codes, t5_log_quote(device, sizeof device, where));
 }
 
-static t5_status open_model(t5_catalog *c, const char *dir, const t5_translator_options *each, t5_error *err)
+static t5_status open_model(t5_catalog *c, const char *dir, bool is_lazy, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_catalog_model *m = &c->models[c->n_models++]; /* closed with the others, whatever happens */
-    t5_translator_options options = *each;
-    options.model_dir = dir;
     m->dir = strdup(dir);
     if (m->dir == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "the name of a folder");
-    T5_TRY(t5_translator_open(&options, &m->translator, err));
-    T5_TRY(describe(m, err));
+    if (!is_lazy) T5_TRY(t5_catalog_open_translator(c, dir, &m->translator, err));
+    T5_TRY(describe(c, m, err));
+    m->n_opened = m->translator != NULL;
     log_model(m);
 out:
     return status;
@@ -114,6 +129,18 @@ static t5_status list_languages(t5_catalog *c, t5_error *err)
     return status;
 }
 
+static void init_loader(t5_catalog *c, const t5_catalog_options *options)
+{
+    pthread_condattr_t monotonic;
+    c->each = options->each;
+    c->idle_unload_ms = options->idle_unload_ms;
+    pthread_mutex_init(&c->mutex, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
 t5_status t5_catalog_open(const t5_catalog_options *options, t5_catalog **out, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -122,18 +149,21 @@ t5_status t5_catalog_open(const t5_catalog_options *options, t5_catalog **out, t
         return T5_FAIL(err, T5_ERR_ARG, "%d models, must be 1 to %d", n_dirs, T5_MODELS_MAX);
     t5_catalog *c = calloc(1, sizeof *c);
     if (c == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "catalog: %zu bytes", sizeof *c);
+    init_loader(c, options);
     c->has_pivot = options->has_pivot;
     c->models = calloc((size_t)n_dirs, sizeof *c->models);
     if (c->models == NULL) T5_TRY(T5_FAIL(err, T5_ERR_NOMEM, "%d models", n_dirs));
     for (int32_t i = 0; i < n_dirs; i++) {
         t5_error cause = {0};
-        status = open_model(c, options->dirs[i], &options->each, &cause);
+        status = open_model(c, options->dirs[i], options->is_lazy, &cause);
         if (status != T5_OK && n_dirs == 1) *err = cause;
         if (status != T5_OK) T5_TRY(T5_FAIL(err, status, "model %.150s: %s", options->dirs[i], cause.text));
         T5_TRY(check_name(c, err));
     }
     T5_TRY(list_languages(c, err));
-    if (may_pivot(c)) T5_TRY(t5_workers_create(options->n_threads, &c->workers, err));
+    const bool may_close = options->is_lazy || c->idle_unload_ms > 0;
+    if (may_close || may_pivot(c)) T5_TRY(t5_workers_create(options->n_threads, &c->workers, err));
+    if (may_close) T5_TRY(t5_loader_start(c, err));
     *out = c;
     c = NULL; /* handed to the caller */
 out:
@@ -144,6 +174,7 @@ out:
 void t5_catalog_close(t5_catalog *c)
 {
     if (c == NULL) return;
+    t5_loader_stop(c);
     t5_workers_destroy(c->workers);
     for (int32_t i = 0; i < c->n_models; i++) {
         t5_catalog_model *m = &c->models[i];
@@ -154,6 +185,8 @@ void t5_catalog_close(t5_catalog *c)
     }
     t5_languages_deinit(&c->languages);
     free(c->models);
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->mutex);
     free(c);
 }
 
@@ -191,11 +224,21 @@ const t5_languages *t5_catalog_languages(const t5_catalog *c)
 void t5_catalog_stats(t5_catalog *c, int32_t i_model, t5_model_stats *out)
 {
     T5_ASSERT(i_model >= 0 && i_model < c->n_models);
-    t5_translator *t = c->models[i_model].translator;
-    *out = (t5_model_stats){0};
-    snprintf(out->device, sizeof out->device, "%s", t5_translator_device(t));
-    t5_engine_stats_get(t5_translator_engine(t), &out->engine);
-    t5_translator_stats_get(t, &out->translator);
+    t5_catalog_model *m = &c->models[i_model];
+    pthread_mutex_lock(&c->mutex);
+    *out = m->past;
+    out->is_open = m->translator != NULL;
+    out->n_opened = m->n_opened;
+    out->n_failed = m->n_failed;
+    snprintf(out->device, sizeof out->device, "%s", TEXT_CLOSED);
+    if (out->is_open) {
+        t5_model_stats now = {0};
+        snprintf(out->device, sizeof out->device, "%s", t5_translator_device(m->translator));
+        t5_engine_stats_get(t5_translator_engine(m->translator), &now.engine);
+        t5_translator_stats_get(m->translator, &now.translator);
+        t5_model_stats_add(out, &now);
+    }
+    pthread_mutex_unlock(&c->mutex);
 }
 
 void t5_model_stats_add(t5_model_stats *sum, const t5_model_stats *stats)
@@ -220,16 +263,32 @@ bool t5_catalog_is_lost(t5_catalog *c)
 
 t5_status t5_catalog_check_room(t5_catalog *c, int64_t deadline_ms, t5_error *err)
 {
+    t5_status status = T5_OK;
     if (c->n_models > 1) return T5_OK;
-    return t5_engine_check_room(t5_translator_engine(c->models[0].translator), deadline_ms, err);
+    pthread_mutex_lock(&c->mutex);
+    t5_translator *t = c->models[0].translator;
+    if (t != NULL) status = t5_engine_check_room(t5_translator_engine(t), deadline_ms, err);
+    pthread_mutex_unlock(&c->mutex);
+    return status;
 }
 
 int32_t t5_catalog_retry_after_s(t5_catalog *c)
 {
     int32_t seconds = 1;
+    pthread_mutex_lock(&c->mutex);
     for (int32_t i = 0; i < c->n_models; i++) {
-        const int32_t s = t5_engine_retry_after_s(t5_translator_engine(c->models[i].translator));
+        t5_translator *t = c->models[i].translator;
+        const int32_t s = t != NULL ? t5_engine_retry_after_s(t5_translator_engine(t)) : 0;
         if (s > seconds) seconds = s;
     }
+    pthread_mutex_unlock(&c->mutex);
     return seconds;
+}
+
+bool t5_catalog_is_opening(t5_catalog *c)
+{
+    pthread_mutex_lock(&c->mutex);
+    const bool is_opening = c->is_opening;
+    pthread_mutex_unlock(&c->mutex);
+    return is_opening;
 }

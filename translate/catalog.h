@@ -12,12 +12,15 @@ typedef struct t5_catalog t5_catalog;
 typedef struct {
     const char *const *dirs; /* [n_dirs] model folders, 1 to T5_MODELS_MAX */
     int32_t n_dirs;
-    t5_translator_options each; /* how each is opened; its model_dir is not looked at */
+    t5_translator_options each; /* how each is opened, but for model_dir; what it points to must outlive the catalog */
     bool has_pivot;             /* what no model translates goes through English */
+    bool is_lazy;               /* a model is opened when the first request needs it */
+    int64_t idle_unload_ms;     /* one that had no request for so long is closed, until the next one; 0: never */
     int32_t n_threads;          /* for what may not hold up the threads of devices and callers */
 } t5_catalog_options;
 
-/* Every error names its folder when there are several. T5_ERR_ARG: two models have the same name. */
+/* Every error names its folder when there are several. T5_ERR_ARG: two models have the same name. A lazy one reads what
+ * is small of each model, so that its languages are known; the weights only when they are needed. */
 t5_status t5_catalog_open(const t5_catalog_options *options, t5_catalog **out, t5_error *err);
 void t5_catalog_close(t5_catalog *c); /* accepts NULL; every request must be destroyed */
 
@@ -42,7 +45,10 @@ typedef struct {
 bool t5_catalog_find_way(const t5_catalog *c, const char *source, const char *target, t5_way *out);
 
 typedef struct {
+    bool is_open;
+    int64_t n_opened, n_failed;        /* how often it was opened, and could not be */
     char device[T5_DEVICE_TEXT_BYTES]; /* for people */
+    /* Counters go on when a model is opened again. */
     t5_engine_stats engine;
     t5_translator_stats translator;
 } t5_model_stats;
@@ -55,3 +61,5 @@ bool t5_catalog_is_lost(t5_catalog *c);
 t5_status t5_catalog_check_room(t5_catalog *c, int64_t deadline_ms, t5_error *err);
 /* See t5_engine_retry_after_s(); the longest of all. */
 int32_t t5_catalog_retry_after_s(t5_catalog *c);
+/* A model is being opened right now, which t5_catalog_close() would have to wait for. */
+bool t5_catalog_is_opening(t5_catalog *c);

@@ -16,6 +16,7 @@
 #define LEGS_MAX 2
 
 typedef struct {
+    t5_lease lease;              /* of its model, from its begin on */
     t5_translation *translation; /* NULL until it starts */
     bool is_known;               /* under the mutex: others may look at `translation` */
     bool is_finished;            /* t5_translation_finish() was called */
@@ -164,6 +165,7 @@ static void on_progress(void *ctx)
 }
 
 static void move_on(void *ctx);
+static void go_ahead(void *ctx);
 
 /* A leg is over. On a device's thread, or in its start. */
 static void on_leg_done(void *ctx)
@@ -210,12 +212,28 @@ static t5_status start_leg(party *p, t5_error *err)
     t5_journey *j = p->journey;
     leg *l = &p->legs[p->i_leg];
     const t5_translation_request request = request_of(p);
-    t5_translator *translator = j->catalog->models[p->way.models[p->i_leg]].translator;
-    const t5_status status = t5_translation_start(translator, &request, &l->translation, err);
+    const t5_status status = t5_translation_start(l->lease.translator, &request, &l->translation, err);
     if (status != T5_OK) return status;
     make_known(j, l);
     if (request.on_progress != NULL) j->request.on_progress(j->request.ctx); /* what was told before it was known */
     return T5_OK;
+}
+
+/* Starts the current leg, now or when its model is open. The mutex: who cancels looks at the lease. The caller holds
+ * the journey. */
+static t5_status begin_leg(party *p, t5_error *err)
+{
+    t5_journey *j = p->journey;
+    bool waits = false;
+    t5_status status = T5_OK;
+    pthread_mutex_lock(&j->mutex);
+    if (j->is_cancelled)
+        status = T5_FAIL(err, T5_ERR_TIMEOUT, "the request was given up");
+    else
+        status = t5_lease_take(j->catalog, p->way.models[p->i_leg], j->request.deadline_ms, go_ahead, p,
+                               &p->legs[p->i_leg].lease, &waits, err);
+    pthread_mutex_unlock(&j->mutex);
+    return status != T5_OK || waits ? status : start_leg(p, err);
 }
 
 /* The results of the leg that is over are the texts of the next one. */
@@ -256,6 +274,19 @@ static void move_on(void *ctx)
     t5_error cause = {0};
     atomic_fetch_add(&j->n_left, 1);
     t5_status status = take_over(p, &cause);
+    if (status == T5_OK) status = begin_leg(p, &cause);
+    if (status != T5_OK) give_up(j, &cause);
+    let_go(j);
+}
+
+/* On a thread of the catalog: the model is open, or will not be. */
+static void go_ahead(void *ctx)
+{
+    party *p = ctx;
+    t5_journey *j = p->journey;
+    t5_error cause = {0};
+    atomic_fetch_add(&j->n_left, 1);
+    t5_status status = t5_lease_check(&p->legs[p->i_leg].lease, &cause);
     if (status == T5_OK) status = start_leg(p, &cause);
     if (status != T5_OK) give_up(j, &cause);
     let_go(j);
@@ -276,10 +307,10 @@ t5_status t5_journey_start(t5_catalog *c, const t5_translation_request *request,
     T5_TRY(plan(j, request->texts, err));
     atomic_store(&j->n_left, j->n_parties + 1);
     *out = j; /* before on_done, which may come at once */
-    if (j->n_parties > 0) T5_TRY(start_leg(&j->parties[0], err));
+    if (j->n_parties > 0) T5_TRY(begin_leg(&j->parties[0], err));
     for (int32_t i = 1; i < j->n_parties; i++) {
         t5_error cause = {0};
-        if (start_leg(&j->parties[i], &cause) != T5_OK) give_up(j, &cause);
+        if (begin_leg(&j->parties[i], &cause) != T5_OK) give_up(j, &cause);
     }
     let_go(j);
     j = NULL; /* handed to the caller, maybe gone */
@@ -390,8 +421,9 @@ void t5_journey_cancel(t5_journey *j)
     pthread_mutex_lock(&j->mutex);
     j->is_cancelled = true;
     for (int32_t i = 0; i < j->n_parties * LEGS_MAX; i++) {
-        const leg *l = &j->parties[i / LEGS_MAX].legs[i % LEGS_MAX];
+        leg *l = &j->parties[i / LEGS_MAX].legs[i % LEGS_MAX];
         if (l->is_known) t5_translation_cancel(l->translation);
+        t5_lease_hurry(&l->lease);
     }
     pthread_mutex_unlock(&j->mutex);
 }
@@ -401,8 +433,10 @@ void t5_journey_destroy(t5_journey *j)
     if (j == NULL) return;
     for (int32_t i = 0; i < j->n_parties; i++) {
         party *p = &j->parties[i];
-        for (int32_t k = 0; k < LEGS_MAX; k++)
+        for (int32_t k = 0; k < LEGS_MAX; k++) {
             t5_translation_destroy(p->legs[k].translation);
+            t5_lease_return(&p->legs[k].lease);
+        }
         free(p->texts);
         free(p->i_texts);
     }

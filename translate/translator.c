@@ -170,6 +170,21 @@ out:
     return status;
 }
 
+t5_status t5_translator_describe(const t5_translator_options *options, t5_profile *out_profile,
+                                 t5_decoding *out_defaults, t5_error *err)
+{
+    t5_translator *t = calloc(1, sizeof *t);
+    if (t == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "translator: %zu bytes", sizeof *t);
+    const t5_status status = open_text(t, options->model_dir, options->languages, err);
+    if (status == T5_OK) {
+        *out_profile = t->profile;
+        *out_defaults = t->generation_defaults;
+        t->profile = (t5_profile){0}; /* handed to the caller */
+    }
+    t5_translator_close(t);
+    return status;
+}
+
 void t5_translator_close(t5_translator *t)
 {
     if (t == NULL) return;

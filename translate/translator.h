@@ -33,6 +33,10 @@ typedef struct {
 /* Defaults for everything but model_dir. */
 void t5_translator_options_init(t5_translator_options *o);
 t5_status t5_translator_open(const t5_translator_options *options, t5_translator **out, t5_error *err);
+/* What a folder says of itself, without its weights: as t5_translator_profile() and t5_translator_generation_defaults()
+ * of an open one. Release the profile with t5_profile_deinit(). */
+t5_status t5_translator_describe(const t5_translator_options *options, t5_profile *out_profile,
+                                 t5_decoding *out_defaults, t5_error *err);
 void t5_translator_close(t5_translator *t); /* accepts NULL; every translation must be finished */
 
 const t5_profile *t5_translator_profile(const t5_translator *t);

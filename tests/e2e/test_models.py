@@ -6,13 +6,15 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
-from server import Server, leave_early, post
+from server import Reply, Server, leave_early, post, read_reply
 
 SOURCE = pathlib.Path(sys.argv.pop(2)).resolve()
 PROGRAM = sys.argv.pop(1)
@@ -59,17 +61,18 @@ class Models(unittest.TestCase):
         top = cls.folder.name
         cls.italian = make_model(top, "italian", "t5-v1.1", [["en", "it"], ["en", "de"]], defaults={"num_beams": 2})
         cls.german = make_model(top, "german", "t5-v1.0", [["de", "en"]])
+        cls.servers = {folder: Server(PROGRAM, "--model", folder).__enter__() for folder in (BUNDLED, cls.italian, cls.german)}
         cls.alone = {}
-        for folder in (BUNDLED, cls.italian):
-            with Server(PROGRAM, "--model", folder) as server:
-                pairs = [["en", "de"], ["en", "fr"]] if folder == BUNDLED else [["en", "de"], ["en", "it"]]
-                for source, target in pairs:
-                    for options in ({}, {"num_beams": 3, "alternatives": 1}):
-                        key = folder, target, bool(options)
-                        cls.alone[key] = [translate(server, text, source, target, **options) for text in TEXTS]
+        for folder, other in ((BUNDLED, "fr"), (cls.italian, "it")):
+            for target in ("de", other):
+                for options in ({}, {"num_beams": 3, "alternatives": 1}):
+                    cls.alone[folder, target, bool(options)] = [translate(cls.servers[folder], text, "en", target, **options)
+                                                                for text in TEXTS]
 
     @classmethod
     def tearDownClass(cls):
+        for server in cls.servers.values():
+            server.__exit__(None, None, None)
         cls.folder.cleanup()
 
     def refusal(self, *flags, env=None):
@@ -151,9 +154,9 @@ class Models(unittest.TestCase):
         with Server(PROGRAM, *models(BUNDLED, self.italian)) as server:
             self.assertEqual([m["id"] for m in server.get("/v1/models").json()["data"]], [BUNDLED_NAME, "italian"])
             for folder, name in ((BUNDLED, BUNDLED_NAME), (self.italian, "italian")):
-                with Server(PROGRAM, "--model", folder) as alone:
-                    wanted = ask(alone, "/generate", input=text, prefix="a", num_beams=2)
-                    completion = ask(alone, "/v1/completions", prompt=text, logprobs=1)
+                alone = self.servers[folder]
+                wanted = ask(alone, "/generate", input=text, prefix="a", num_beams=2)
+                completion = ask(alone, "/v1/completions", prompt=text, logprobs=1)
                 self.assertEqual(ask(server, "/generate", input=text, prefix="a", num_beams=2, model=name), wanted)
                 got = ask(server, "/v1/completions", prompt=text, logprobs=1, model=name)
                 self.assertEqual((got["model"], got["choices"]), (name, completion["choices"]))
@@ -172,10 +175,8 @@ class Models(unittest.TestCase):
     def pivoted(self, texts, **options):
         """What German texts become in French by way of English: the two models' own servers, one after the other."""
         first = {name: value for name, value in options.items() if name != "alternatives"}
-        with Server(PROGRAM, "--model", self.german) as server:
-            english = translate(server, texts, "de", "en", **first)["translatedText"]
-        with Server(PROGRAM, "--model", BUNDLED) as server:
-            return translate(server, english, "en", "fr", **options)
+        english = translate(self.servers[self.german], texts, "de", "en", **first)["translatedText"]
+        return translate(self.servers[BUNDLED], english, "en", "fr", **options)
 
     def test_pivot(self):
         """Claim: where no model has a pair, two of them translate through English, with the same words as one after the
@@ -203,8 +204,7 @@ class Models(unittest.TestCase):
             self.assertEqual((both[0]["text"], both[0]["pivot"]), (wanted[0], "en"))
             self.assertNotIn("pivot", both[1])
             marked = translate(server, "<p>Where is <b>Tom</b>?</p>", "auto", "fr", format="html")
-            with Server(PROGRAM) as alone:
-                self.assertEqual(translate(alone, "<p>Where is <b>Tom</b>?</p>", "auto", "fr", format="html"), marked)
+            self.assertEqual(translate(self.servers[BUNDLED], "<p>Where is <b>Tom</b>?</p>", "auto", "fr", format="html"), marked)
             marked = translate(server, "<p>Wo ist <b>Tom</b>?</p>", "de", "fr", format="html")
             self.assertRegex(marked["translatedText"], "^<p>.*<b>.*</b>.*</p>$")
             self.assertEqual(marked["pivot"], "en")
@@ -277,6 +277,133 @@ class Models(unittest.TestCase):
             self.assertEqual(values[f't5serve_model_sequences_total{{model="{BUNDLED_NAME}"}}'], "1")
             self.assertEqual(values["t5serve_sequences_total"], "4")
             self.assertEqual(len(re.findall(r"(?m)^t5serve_model_info\{", text)), 2)
+
+    # --- opened when needed ---
+
+    def value(self, server, name, model):
+        found = re.search(rf'(?m)^{name}\{{model="{model}"\}} (\S+)$', server.get("/metrics").body.decode())
+        return float(found.group(1))
+
+    def wait_for(self, condition):
+        end = time.monotonic() + 60
+        while not condition():
+            self.assertLess(time.monotonic(), end, "waited too long")
+            time.sleep(0.05)
+
+    def test_lazy_models(self):
+        """Claim: a lazy model is opened by its first request, once however many come together, and answers as ever; the others
+        stay closed. Method: many clients at once; streams, text to text and pivots too; the metrics count."""
+        wanted = [one["translatedText"] for one in self.alone[BUNDLED, "fr", False]]
+        with Server(PROGRAM, "--metrics", "--lazy-models", *models(BUNDLED, self.german, self.italian)) as server:
+            self.assertEqual(server.get("/health/ready").status, 200)
+            self.assertEqual({entry["code"] for entry in server.get("/languages").json()}, {"en", "de", "fr", "it"})
+            self.assertIn(' device="none"', server.log_text())
+            self.assertEqual(self.value(server, "t5serve_model_open", BUNDLED_NAME), 0)
+            with ThreadPoolExecutor(12) as pool:
+                jobs = [pool.submit(translate, server, TEXTS, "en", "fr") for _ in range(12)]
+                for job in jobs:
+                    self.assertEqual(job.result()["translatedText"], wanted)
+            for name, is_open in ((BUNDLED_NAME, 1), ("german", 0), ("italian", 0)):
+                self.assertEqual(self.value(server, "t5serve_model_open", name), is_open)
+                self.assertEqual(self.value(server, "t5serve_model_opens_total", name), is_open)
+            german = self.pivoted("Wie geht es dir?", num_beams=2)["translatedText"]
+            body = json.dumps({"q": "Wie geht es dir?", "source": "de", "target": "fr", "stream": True, "num_beams": 2}).encode()
+            pieces, last = events(server.post("/translate", body))
+            self.assertEqual((pieces, last["translatedText"]), (german, german))
+            body = json.dumps({"prompt": ["How are you?", "a"], "model": "italian", "logprobs": 1}).encode()
+            alone = self.servers[self.italian]
+            self.assertEqual(server.post("/v1/completions", body).json()["choices"],
+                             alone.post("/v1/completions", body).json()["choices"])
+            prefixed = {"input": ["How are you?", "a"], "prefix": "b", "num_beams": 2}
+            self.assertEqual(ask(server, "/generate", model="italian", **prefixed), ask(alone, "/generate", **prefixed))
+
+    def test_waiting_for_a_model(self):
+        """Claim: who waits for a model is given up at its deadline, or when it leaves, and keeps nobody else waiting; a stop
+        answers who waits. Method: requests just after the start, before a model can be open."""
+        with Server(PROGRAM, "--metrics", "--lazy-models", *models(BUNDLED, self.german)) as server:
+            reply = server.post("/translate", b'{"q":"Hello.","source":"en","target":"fr"}', headers=["X-Request-Timeout-Ms: 3"])
+            self.assertEqual((reply.status, "retry-after" in reply.headers), (503, True), reply.body)
+            body = b'{"input":"Hello.","model":"german","stream":true}'
+            leave_early(server, post("/generate", body), 20)
+            self.wait_for(lambda: "t5serve_requests_pending 1\n" in server.get("/metrics").body.decode())
+            self.assertEqual(translate(server, "Hello.", "en", "fr")["translatedText"],
+                             translate(server, "Hello.", "en", "fr")["translatedText"])
+        for is_streamed in (False, True):
+            with Server(PROGRAM, "--lazy-models", *models(BUNDLED, self.german)) as server:
+                body = json.dumps({"q": TEXTS, "source": "de", "target": "fr", "stream": is_streamed}).encode()
+                socks = [server.connect() for _ in range(4)]
+                for sock in socks:
+                    sock.sendall(post("/translate", body))
+                server.process.send_signal(signal.SIGTERM)
+                replies = [Reply(read_reply(sock, b"")) for sock in socks]
+                self.assertTrue(all(reply.status in (200, 503) for reply in replies), [r.body for r in replies])
+                self.assertEqual(server.process.wait(60), 0)
+
+    def test_model_that_cannot_be_opened(self):
+        """Claim: a lazy model that cannot be opened is 503 with its name and no path, is not tried again at once, and is when
+        the time has come; others are served meanwhile. Method: a folder whose weights come later."""
+        with tempfile.TemporaryDirectory() as top:
+            late = make_model(top, "late", "t5-v1.0", [["de", "en"]])
+            weights = pathlib.Path(late, "model.safetensors")
+            weights.unlink()
+            with Server(PROGRAM, "--metrics", "--lazy-models", *models(BUNDLED, late)) as server:
+                for source, target in (("de", "en"), ("de", "fr")):
+                    body = json.dumps({"q": "Hallo.", "source": source, "target": target}).encode()
+                    reply = server.post("/translate", body)
+                    self.assertEqual((reply.status, reply.error),
+                                     (503, "the model late could not be opened, try again later"))
+                    self.assertIn("retry-after", reply.headers)
+                reply = server.post("/v1/completions", b'{"prompt":"a","model":"late"}')
+                self.assertEqual((reply.status, reply.json()["error"]["type"]), (503, "server_error"))
+                self.assertGreaterEqual(self.value(server, "t5serve_model_open_failures_total", "late"), 1)
+                line = r'(?m)^.* error model_failed name="late" retry_s=5 error=".*late.*"$'
+                self.wait_for(lambda: re.search(line, server.log_text()))
+                self.assertEqual(translate(server, TEXTS[0], "en", "fr")["translatedText"],
+                                 self.alone[BUNDLED, "fr", False][0]["translatedText"])
+                self.assertEqual(server.get("/health/ready").status, 200)
+                weights.symlink_to(SOURCE / "tests/fixtures/t5-v1.0/model.safetensors")
+                self.wait_for(lambda: server.post("/translate", body).status == 200)
+
+    def test_idle_models_are_closed(self):
+        """Claim: a model that nobody uses is closed and gives its memory back, counts on when it is opened again, and answers
+        as before. Method: the shortest time; the process's memory; twice."""
+        def resident():
+            return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{server.process.pid}/status").read_text()).group(1))
+        with Server(PROGRAM, "--metrics", "--idle-unload-s", "1", *models(BUNDLED, self.german)) as server:
+            for n in (1, 2):
+                self.assertEqual(translate(server, TEXTS[0], "en", "fr")["translatedText"],
+                                 self.alone[BUNDLED, "fr", False][0]["translatedText"])
+                open_kb = resident()
+                self.wait_for(lambda: self.value(server, "t5serve_model_open", BUNDLED_NAME) == 0)
+                self.assertEqual(self.value(server, "t5serve_model_sequences_total", BUNDLED_NAME), n)
+                self.assertGreaterEqual(self.value(server, "t5serve_model_opens_total", BUNDLED_NAME), n)
+                if not re.search("asan|tsan|sanitize", PROGRAM):  # they keep what is freed
+                    self.wait_for(lambda: resident() < open_kb - 30000)
+            line = rf'(?m)^.* info model_closed name="{BUNDLED_NAME}" ms=\d+$'
+            self.wait_for(lambda: re.search(line, server.log_text()))
+            self.assertIn("t5serve_ready 1\n", server.get("/metrics").body.decode())
+
+    def test_unloading_under_load(self):
+        """Claim: models that are closed and opened again while clients come and go never give a wrong answer. Method: clients
+        that pause for about as long as a model may be idle, over direct and pivoted pairs and text to text."""
+        with Server(PROGRAM, "--metrics", "--idle-unload-s", "1", "--lazy-models",
+                    *models(BUNDLED, self.german, self.italian)) as server:
+            calls = [("/translate", {"q": TEXTS, "source": "en", "target": "fr"}),
+                     ("/translate", {"q": "Wie geht es dir?", "source": "de", "target": "fr"}),
+                     ("/translate", {"q": TEXTS, "source": "en", "target": "it", "num_beams": 2}),
+                     ("/generate", {"input": TEXTS, "model": "german"})]
+            wanted = [ask(server, path, **fields) for path, fields in calls]
+
+            def client(i):
+                for k in range(12):
+                    path, fields = calls[i % len(calls)]
+                    self.assertEqual(ask(server, path, **fields), wanted[i % len(calls)])
+                    time.sleep((0.98, 1.0, 1.02, 0.3)[(i + k) % 4])
+            with ThreadPoolExecutor(4) as pool:
+                for job in [pool.submit(client, i) for i in range(4)]:
+                    job.result()
+            self.assertGreater(sum(self.value(server, "t5serve_model_opens_total", name)
+                                   for name in (BUNDLED_NAME, "german", "italian")), 3)
 
 
 unittest.main(verbosity=2, warnings="ignore")
