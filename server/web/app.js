@@ -98,6 +98,12 @@ function showReply(reply) {
   ui.copy.disabled = ui.save.disabled = reply.translatedText === '';
 }
 
+/* What the reader should know of how a translation came about. */
+function remark(reply) {
+  if (reply.finish_reason === 'length') return 'A sentence was too long and is cut short.';
+  return reply.pivot ? `Through ${nameOf(reply.pivot)}` : '';
+}
+
 function showNothing() {
   showReply({ translatedText: '' });
   showState('');
@@ -128,7 +134,7 @@ async function translate() {
     if (own.signal.aborted) return;
     if (!response.ok) throw new Error(reply.error || `status ${response.status}`);
     showReply(reply);
-    showState('');
+    showState(remark(reply));
   } catch (error) {
     if (own.signal.aborted) return;
     showState(error instanceof TypeError ? 'The server cannot be reached.' : error.message, true);

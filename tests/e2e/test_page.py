@@ -211,6 +211,18 @@ class Page(unittest.TestCase):
         self.assertEqual(self.page.locator("main img").count(), 0)
         self.assertIn("'\\''", self.page.locator("#curl").text_content())
 
+    def test_remarks(self):
+        """Claim: the page says when a translation went through another language, and when it was cut short."""
+        answer = {"translatedText": "a", "alternatives": []}
+        self.page.route("**/translate", lambda route: route.fulfill(json=answer))
+        self.open("?source=en&target=de&q=Hello")
+        for extra, text in (({"pivot": "en"}, "Through English"), ({}, ""), ({"finish_reason": "length"}, re.compile("cut short"))):
+            answer.clear()
+            answer.update({"translatedText": str(text), "alternatives": [], **extra})
+            self.page.locator("#text").press("Control+Enter")
+            expect(self.page.locator("#translation")).to_have_text(str(text))
+            expect(self.page.locator("#state")).to_have_text(text)
+
     def test_error_is_shown(self):
         """Claim: an error of the server stands beside the text, in its words."""
         self.page.route("**/translate", lambda route: route.fulfill(status=503, json={"error": "the queue is full"}))
