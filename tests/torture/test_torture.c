@@ -73,7 +73,7 @@ static const struct {
     {"bad JSON", 400, JSON_HEAD, "{\"q\":[\"Hello\"", false, 0, NULL},
     {"bad language", 400, JSON_HEAD, "{\"q\":\"Hello\",\"source\":\"en\",\"target\":\"xx\"}", false, 0, NULL},
     {"refused by the engine", 400, JSON_HEAD, "{\"q\":\"Hello\",\"max_new_tokens\":9" EN_DE, false, 0, NULL},
-    {"html", 400, JSON_HEAD, "{\"q\":\"<b>Hello</b>\",\"format\":\"html\"" EN_DE, false, 0, NULL},
+    {"html", 200, JSON_HEAD, "{\"q\":\"<b>Hello</b>\",\"format\":\"html\"" EN_DE, false, 0, NULL},
     {"too large", 413, "POST /translate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 20001\r\n\r\n", "",
      false, 0, NULL},
     {"ambiguous", 400, "GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\nConnection: close\r\n\r\n", "", false, 0, NULL},
