@@ -14,8 +14,10 @@ from server import Server
 
 PROGRAM = sys.argv.pop(1)
 CASES = pathlib.Path(__file__).with_name("markup_cases.jsonl")
-N_RANDOM = int(2000 * float(os.environ.get("T5_TEST_SCALE", "1")))
-TEXTS_AT_ONCE = 100
+SCALE = float(os.environ.get("T5_TEST_SCALE", "1"))
+N_RANDOM = int(2000 * SCALE)
+TEXTS_AT_ONCE = max(5, int(50 * SCALE))  # a build with sanitizers must be done with them within the client's time
+TARGETS = ("de", "fr") if SCALE >= 1 else ("de",)
 
 
 class Markup(unittest.TestCase):
@@ -43,8 +45,11 @@ class Markup(unittest.TestCase):
         cases = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
         self.assertGreaterEqual(len(cases), 60)
         texts = [case["text"] for case in cases if "deepl" not in case]
-        for target in ("de", "fr"):
-            html = dict(zip(texts, self.html(texts, target=target)["translatedText"]))
+        for target in TARGETS:
+            html = {}
+            for i in range(0, len(texts), TEXTS_AT_ONCE):
+                part = texts[i:i + TEXTS_AT_ONCE]
+                html.update(zip(part, self.html(part, target=target)["translatedText"]))
             for case in cases:
                 with self.subTest(case["name"], target=target):
                     if "deepl" in case:
