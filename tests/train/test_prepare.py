@@ -188,6 +188,24 @@ class QualityTest(FolderTest):
                 (["--tests", self.folder], "no test.SOURCE-TARGET.tsv", 1)]:
             self.assertIn(named, self.quality("--num-beams", 1, *arguments, expect=code))
 
+    def test_plain_sentences(self):
+        """The bundled model's translations of fifty plain sentences are those that were read by eye and kept; a few may
+        differ, since processors round differently."""
+        sys.path.insert(0, str(SOURCE / "train"))
+        from scores import is_loop
+        folder = SOURCE / "models/t5-tatoeba-en-de-fr/data"
+        lines = (folder / "plain.en.txt").read_text(encoding="utf-8").splitlines()
+        kept = [line.split("\t") for line in (folder / "plain.outputs.tsv").read_text(encoding="utf-8").splitlines()]
+        self.assertEqual((len(lines), [row[0] for row in kept]), (50, lines))
+        for column, target in ((1, "de"), (2, "fr")):
+            done = subprocess.run([T5, "translate", "--source", "en", "--target", target, folder / "plain.en.txt"],
+                                  capture_output=True, text=True, check=True, timeout=300)
+            outputs = done.stdout.splitlines()
+            self.assertFalse([text for text in outputs if is_loop(text) or not text.strip()])
+            self.assertGreaterEqual(len(set(outputs)), 40)
+            same = sum(map(str.__eq__, outputs, (row[column] for row in kept)))
+            self.assertGreaterEqual(same, 45, f"of 50 outputs to {target} that were kept, {same} are the same")
+
     def test_scores(self):
         sys.path.insert(0, str(SOURCE / "train"))
         from scores import Judge, agreement, is_loop
