@@ -6,6 +6,12 @@ packages_for() {
     awk -v uses=" $* " '!/^#/ && index(uses, " " $2 " ") { printf "%s%s", sep, $1; sep = " " }' scripts/packages.txt
 }
 
+# is_installed PACKAGE: for this machine's architecture; others may be installed beside it.
+is_installed() {
+    dpkg-query -W -f '${Architecture} ${db:Status-Status}\n' "$1" 2>/dev/null |
+        grep -qxE "($(dpkg --print-architecture)|all) installed"
+}
+
 # need_packages USE...: installs what is missing. Root is asked nothing; anybody else gets the one line to run.
 need_packages() {
     local wanted missing="" package
@@ -15,7 +21,7 @@ need_packages() {
         return 0
     fi
     for package in $wanted; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+        is_installed "$package" || missing="$missing $package"
     done
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" -ne 0 ]; then
