@@ -1,6 +1,7 @@
 /* tests/test_markup.c: texts with HTML and XML: what is parsed as what, and where tags go in a translation. */
 #include "base/utf8.h"
 #include "tests/markup_rig.h"
+#include "text/words.h"
 #include "text/entities.h"
 #include "text/markup_write.h"
 
@@ -145,6 +146,36 @@ static void tags_have_a_place_without_links(void **state)
     check(&html, RIG_UNLINKED, "one two <b>three</b> four.", "ONE TWO <b>THREE</b> FOUR.");
     check(&html, RIG_OTHER, "ab cd <b>ef</b> gh.", "zz zz <b>zz</b> zz.");
     check(&html, RIG_OTHER, "ab <b>cd</b> <i>ef</i> gh 7 <u>ij</u>.", "zz <b>zz</b> <i>zz</i> zz 7 <u>zz</u>.");
+}
+
+/* Claim: what both sides have alike is nobody else's, so that a link around a name ends where the name does.
+ * Method: translations with more and with fewer words beside it, none of them linked. */
+static void kept_words_have_one_partner(void **state)
+{
+    static const char source_text[] = "see Anna now please";
+    static const struct {
+        const char *text;
+        int32_t want[8];
+    } cases[] = {
+        {"siehe Anna jetzt und hier bitte sofort", {0, 1, 2, 2, 2, 3, 3}},
+        {"also sieh Anna", {0, 0, 1}},
+        {"Anna sofort", {1, 2}},
+        {"bitte jetzt sieh Anna", {0, 0, 0, 1}},
+        {"Anna please sofort see", {1, 3, -1, 0}},
+    };
+    (void)state;
+    t5_error err = {0};
+    t5_words source, target;
+    assert_int_equal(t5_words_find(source_text, sizeof source_text - 1, &source, &err), T5_OK);
+    for (size_t c = 0; c < T5_COUNT(cases); c++) {
+        int32_t aligned[8];
+        assert_int_equal(t5_words_find(cases[c].text, strlen(cases[c].text), &target, &err), T5_OK);
+        assert_int_equal(t5_words_align(&source, &target, NULL, 0, aligned, &err), T5_OK);
+        for (int32_t j = 0; j < target.n_items; j++)
+            assert_int_equal(aligned[j], cases[c].want[j]);
+        t5_words_deinit(&target);
+    }
+    t5_words_deinit(&source);
 }
 
 static void check_poor(t5_rig_mode mode, const char *source, const char *want)
@@ -477,6 +508,7 @@ int main(void)
         cmocka_unit_test(tags_stay_with_words_in_order),
         cmocka_unit_test(tags_follow_words),
         cmocka_unit_test(tags_have_a_place_without_links),
+        cmocka_unit_test(kept_words_have_one_partner),
         cmocka_unit_test(strange_signs_are_kept),
         cmocka_unit_test(options_are_obeyed),
         cmocka_unit_test(entities_are_read),

@@ -220,24 +220,20 @@ static void vote(const t5_words *source, const t5_words *target, const t5_text_l
     }
 }
 
-/* Words between two partners are spread evenly; the ends of the sentences count as partners. Signs are left alone. */
+/* Words between two that have partners are spread evenly over the words between these; the ends of the sentences count
+ * as partners. Signs are left alone, and so is what has nothing between its partners. */
 static void spread(const t5_words *source, const t5_words *target, int32_t *out)
 {
     const int32_t n = target->n_items;
-    int32_t j_before = -1, i_before = -1;
+    int32_t i_before = -1;
     for (int32_t j = 0; j < n;) {
         int32_t j_after = j;
         while (j_after < n && out[j_after] < 0)
             j_after++;
         const int32_t i_after = j_after < n ? out[j_after] : source->n_items;
-        for (; j < j_after; j++) {
-            const int64_t way = (int64_t)(j - j_before) * (i_after - i_before);
-            int64_t i = i_before + way / (j_after - j_before);
-            if (i < 0) i = 0;
-            if (i >= source->n_items) i = source->n_items - 1;
-            if (!target->items[j].is_sign) out[j] = (int32_t)i;
-        }
-        j_before = j_after;
+        const int64_t n_free = i_after - i_before - 1, n_gap = j_after - j;
+        for (int64_t k = 0; k < n_gap && n_free > 0; k++)
+            if (!target->items[j + k].is_sign) out[j + k] = i_before + 1 + (int32_t)(k * n_free / n_gap);
         i_before = i_after;
         j = j_after + 1;
     }
