@@ -1,9 +1,9 @@
 /* tests/test_markup.c: texts with HTML and XML: what is parsed as what, and where tags go in a translation. */
 #include "base/utf8.h"
 #include "tests/markup_rig.h"
-#include "text/words.h"
 #include "text/entities.h"
 #include "text/markup_write.h"
+#include "text/words.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
