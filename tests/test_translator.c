@@ -342,6 +342,26 @@ static void long_text_is_cut(void **state)
     free(clusters);
 }
 
+/* Claim: the bytes of a sentence are bounded as well as its tokens, since a tokenizer drops white space. Method: a
+ * sentence with 100 kB of it is two, and it is kept. */
+static void wide_sentence_is_cut(void **state)
+{
+    enum { N_SPACES = 100000 };
+    (void)state;
+    char *text = malloc(N_SPACES + 64);
+    assert_non_null(text);
+    const int n = sprintf(text, "Tom has a car%*sin the garden.", N_SPACES, "");
+    assert_int_equal((size_t)n, strlen(text));
+    const int64_t n_before = n_sequences(bundled);
+    char *got = translate(bundled, text, "en", "de");
+    assert_int_equal(n_sequences(bundled) - n_before, 2);
+    const char *gap = strstr(got, "  ");
+    assert_non_null(gap);
+    assert_int_equal(strspn(gap, " "), N_SPACES);
+    free(got);
+    free(text);
+}
+
 /* Claim: bad input is refused with a reason: broken UTF-8, bad options, too many sentences or more than the queue ever
  * holds. Method: one of each. */
 static void bad_requests_are_refused(void **state)
@@ -628,13 +648,21 @@ static void folders(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(white_space_is_kept),      cmocka_unit_test(nothing_to_translate),
-        cmocka_unit_test(languages_are_checked),    cmocka_unit_test(codes_and_detection),
-        cmocka_unit_test(detection_knows_targets),  cmocka_unit_test(alternatives_are_different),
-        cmocka_unit_test(long_text_is_cut),         cmocka_unit_test(bad_requests_are_refused),
-        cmocka_unit_test(requests_can_be_given_up), cmocka_unit_test(output_limit),
-        cmocka_unit_test(threads_share_the_engine), cmocka_unit_test(madlad_as_the_reference),
-        cmocka_unit_test(prompt_is_too_long),       cmocka_unit_test(folders),
+        cmocka_unit_test(white_space_is_kept),
+        cmocka_unit_test(nothing_to_translate),
+        cmocka_unit_test(languages_are_checked),
+        cmocka_unit_test(codes_and_detection),
+        cmocka_unit_test(detection_knows_targets),
+        cmocka_unit_test(alternatives_are_different),
+        cmocka_unit_test(long_text_is_cut),
+        cmocka_unit_test(wide_sentence_is_cut),
+        cmocka_unit_test(bad_requests_are_refused),
+        cmocka_unit_test(requests_can_be_given_up),
+        cmocka_unit_test(output_limit),
+        cmocka_unit_test(threads_share_the_engine),
+        cmocka_unit_test(madlad_as_the_reference),
+        cmocka_unit_test(prompt_is_too_long),
+        cmocka_unit_test(folders),
     };
     return cmocka_run_group_tests(tests, open_bundled, close_bundled);
 }

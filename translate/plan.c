@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* No piece of a vocabulary is longer; what has more bytes need not be tokenized to know that it does not fit. */
-#define TOKEN_BYTES_MAX 64
-
 typedef struct {
     t5_units *units;
     const t5_pair *pair;
@@ -24,7 +21,7 @@ static bool fits(const char *part, size_t n_bytes, void *ctx)
     fit_ctx *fit = ctx;
     int32_t n_ids = 0;
     if (fit->status != T5_OK) return true;
-    if (n_bytes > (size_t)fit->units->ids_max * TOKEN_BYTES_MAX) return false;
+    if (t5_units_is_too_wide(fit->units, n_bytes)) return false;
     fit->status = t5_units_count(fit->units, fit->pair, part, n_bytes, &n_ids, fit->err);
     return fit->status != T5_OK || n_ids <= fit->units->ids_max;
 }

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TOKEN_BYTES_MAX 64 /* no piece of a vocabulary is longer */
+
 void t5_units_init(t5_units *u, const t5_tokenizer *tokenizer, int32_t ids_max, int32_t n_units_max)
 {
     *u = (t5_units){.tokenizer = tokenizer, .ids_max = ids_max, .n_units_max = n_units_max};
@@ -148,6 +150,11 @@ t5_status t5_units_locate(t5_units *u, int32_t i_unit, t5_error *err)
     return status;
 }
 
+bool t5_units_is_too_wide(const t5_units *u, size_t n_bytes)
+{
+    return n_bytes > (size_t)u->ids_max * TOKEN_BYTES_MAX;
+}
+
 t5_status t5_units_get(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t *out_index,
                        t5_error *err)
 {
@@ -161,8 +168,8 @@ t5_status t5_units_get(t5_units *u, const t5_pair *pair, const char *text, size_
     }
     t5_status status = make_room(u, err);
     if (status != T5_OK) return status;
-    t5_unit unit = {.pair = pair, .text = text, .n_bytes = n_bytes};
-    status = t5_units_encode(u, pair, text, n_bytes, &unit.ids, &unit.n_ids, err);
+    t5_unit unit = {.pair = pair, .text = text, .n_bytes = n_bytes, .is_too_long = t5_units_is_too_wide(u, n_bytes)};
+    if (!unit.is_too_long) status = t5_units_encode(u, pair, text, n_bytes, &unit.ids, &unit.n_ids, err);
     if (status != T5_OK) return status;
     if (unit.n_ids > u->ids_max) {
         unit.is_too_long = true;

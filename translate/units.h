@@ -51,6 +51,9 @@ typedef struct {
 /* At most `n_units_max` units of at most `ids_max` tokens each. Release with t5_units_deinit(). */
 void t5_units_init(t5_units *u, const t5_tokenizer *tokenizer, int32_t ids_max, int32_t n_units_max);
 void t5_units_deinit(t5_units *u); /* accepts a zeroed one */
+/* A sentence with so many bytes has too many tokens, whatever they are: it need not be tokenized. White space counts
+ * too, which a tokenizer may drop, so that the bytes of a unit are bounded. */
+bool t5_units_is_too_wide(const t5_units *u, size_t n_bytes);
 /* Index of the unit for a sentence; a new one is tokenized. T5_ERR_ARG when there are too many. Pointers to units are
  * valid until the next call. */
 t5_status t5_units_get(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t *out_index,
