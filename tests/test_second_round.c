@@ -60,6 +60,9 @@ static const struct {
     {"Come out.", false, {BROKEN LOOP}},
     {"Come out.", true, {BROKEN LOOP, BROKEN "Kommen", BROKEN "Komm", LOOP}},
     {"Good.", false, {"Gut."}},
+    {"%s.example.com", false, {"Beispiel."}},
+    {"$host.example.com", false, {"Gastgeber."}},
+    {"\\nExample.com", false, {"Beispiel."}},
 };
 
 /* "Number 12 is %s." and its part "Number 12 is": the model loses the placeholder. */
@@ -289,6 +292,16 @@ static void lost_placeholders_come_back(void **state)
     }
 }
 
+/* Claim: a sentence that is nothing but placeholders once it is in parts stays as it is. Method: what follows a
+ * placeholder is another one only when it stands alone. */
+static void sentences_without_parts_stay(void **state)
+{
+    (void)state;
+    check_text("%s.example.com", "%s.example.com", 1);
+    check_text("$host.example.com", "$host.example.com", 1);
+    check_text("\\nExample.com", "\\nExample.com", 1);
+}
+
 /* Claim: alternatives that lose a placeholder are dropped; those of parts are joined. Method: both kinds. */
 static void alternatives_keep_placeholders(void **state)
 {
@@ -485,11 +498,17 @@ static void checks(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lost_placeholders_come_back), cmocka_unit_test(alternatives_keep_placeholders),
-        cmocka_unit_test(flaws_are_searched_again),    cmocka_unit_test(pinned_requests_are_left_alone),
-        cmocka_unit_test(held_sentences_are_read),     cmocka_unit_test(second_round_may_be_refused),
-        cmocka_unit_test(one_group_at_a_time),         cmocka_unit_test(second_round_is_cancelled),
-        cmocka_unit_test(usage_counts_both_rounds),    cmocka_unit_test(checks),
+        cmocka_unit_test(lost_placeholders_come_back),
+        cmocka_unit_test(sentences_without_parts_stay),
+        cmocka_unit_test(alternatives_keep_placeholders),
+        cmocka_unit_test(flaws_are_searched_again),
+        cmocka_unit_test(pinned_requests_are_left_alone),
+        cmocka_unit_test(held_sentences_are_read),
+        cmocka_unit_test(second_round_may_be_refused),
+        cmocka_unit_test(one_group_at_a_time),
+        cmocka_unit_test(second_round_is_cancelled),
+        cmocka_unit_test(usage_counts_both_rounds),
+        cmocka_unit_test(checks),
     };
     return cmocka_run_group_tests(tests, open_stage, close_stage);
 }

@@ -3,6 +3,7 @@
 #include "translate/second_round.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "text/detect.h"
 #include "text/placeholders.h"
 #include "translate/checks.h"
@@ -124,16 +125,35 @@ static bool is_echo(const t5_second_round *r, const t5_unit *unit, const t5_resu
     return n == 0 || strcmp(found[0].code, unit->pair->target) != 0;
 }
 
+/* Nobody waits any more: the rest of the work would be in vain. */
+static bool is_over(const t5_unit *unit, t5_error *err)
+{
+    const t5_sequence *seq = &unit->live.seq;
+    if (atomic_load(&seq->is_cancelled)) return T5_FAIL(err, T5_ERR_TIMEOUT, "the request was cancelled"), true;
+    if (seq->deadline_ms == 0 || t5_clock_ms() < seq->deadline_ms) return false;
+    return T5_FAIL(err, T5_ERR_TIMEOUT, "the request took too long"), true;
+}
+
+/* True when the words between the placeholders are there to be submitted; without any the sentence stays as it is. */
+static bool retry_in_parts(const t5_second_round *r, t5_unit *unit, t5_error *err)
+{
+    if (t5_retry_in_parts(&r->context, unit, err) != T5_OK) return false;
+    if (unit->retry->n_seqs > 0) return true;
+    t5_retry_copy(unit, err);
+    return false;
+}
+
 /* True when unit->retry is there to be submitted. An error ends the unit with it, but not where the first translation
  * may stand. */
 static bool judge(const t5_second_round *r, t5_unit *unit)
 {
     t5_error *err = &unit->live.seq.error;
     t5_error ignored = {0};
+    if (is_over(unit, err)) return false;
     if (unit->has_placeholders) {
         if (t5_unit_decode(r->context.translator->tokenizer, unit, err) != T5_OK) return false;
         keep_agreeing(unit);
-        if (unit->n_results == 0) return t5_retry_in_parts(&r->context, unit, err) == T5_OK;
+        if (unit->n_results == 0) return retry_in_parts(r, unit, err);
     }
     if (!r->may_search_again) return false;
     if (t5_unit_decode(r->context.translator->tokenizer, unit, &ignored) != T5_OK) return false;
