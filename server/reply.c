@@ -169,7 +169,8 @@ json_t *t5_exchange_failure(const t5_exchange *x, unsigned http_status, const ch
     const char *key = error_key(x);
     const char *type = http_status < MHD_HTTP_INTERNAL_SERVER_ERROR ? "invalid_request_error" : "server_error";
     if (strcmp(key, T5_ERROR_OPENAI) != 0) return json_pack("{s:s}", key, text);
-    const char *code = http_status == MHD_HTTP_NOT_FOUND ? "model_not_found" : NULL; /* the paths are known */
+    const bool is_model = http_status == MHD_HTTP_NOT_FOUND && x->path_route != NULL; /* the path itself is known */
+    const char *code = is_model ? "model_not_found" : NULL;
     return json_pack("{s:{s:s, s:s, s:n, s:s?}}", "error", "message", text, "type", type, "param", "code", code);
 }
 

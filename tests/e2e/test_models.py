@@ -171,6 +171,11 @@ class Models(unittest.TestCase):
             self.assertEqual((reply.status, error["code"], error["type"]), (404, "model_not_found", "invalid_request_error"))
             self.assertIn("nobody", error["message"])
             self.assertEqual(server.post("/v1/completions", b'{"prompt":"x","model":7}').status, 400)
+            for path, message, code in (("/v1/models/nobody", "does not exist", "model_not_found"), ("/v1/nothing", "not found", None)):
+                reply = server.get(path)
+                error = reply.json()["error"]
+                self.assertEqual((reply.status, error["code"], error["type"]), (404, code, "invalid_request_error"), path)
+                self.assertIn(message, error["message"])
 
     def pivoted(self, texts, **options):
         """What German texts become in French by way of English: the two models' own servers, one after the other."""
