@@ -352,12 +352,14 @@ class Models(unittest.TestCase):
             weights = pathlib.Path(late, "model.safetensors")
             weights.unlink()
             with Server(PROGRAM, "--metrics", "--lazy-models", *models(BUNDLED, late)) as server:
+                begin = time.monotonic()
                 for source, target in (("de", "en"), ("de", "fr")):
                     body = json.dumps({"q": "Hallo.", "source": source, "target": target}).encode()
                     reply = server.post("/translate", body)
                     self.assertEqual((reply.status, reply.error),
                                      (503, "the model late could not be opened, try again later"))
-                    self.assertIn("retry-after", reply.headers)
+                    retry_s = int(reply.headers["retry-after"])
+                    self.assertTrue(5 - (time.monotonic() - begin) <= retry_s <= 5, retry_s)
                 reply = server.post("/v1/completions", b'{"prompt":"a","model":"late"}')
                 self.assertEqual((reply.status, reply.json()["error"]["type"]), (503, "server_error"))
                 self.assertGreaterEqual(self.value(server, "t5serve_model_open_failures_total", "late"), 1)
