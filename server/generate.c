@@ -1,7 +1,6 @@
 /* server/generate.c: see generate.h. The way of a request is that of translate.c; its fields and those of the reply
  * have the names of `t5 generate --json`. */
 #include "server/generate.h"
-#include "base/utf8.h"
 #include "server/admit.h"
 #include "server/routes.h"
 #include "server/stream.h"
@@ -174,30 +173,6 @@ static const t5_stream_ops stream_ops = {
 
 /* --- the request --- */
 
-/* The texts of `input`, borrowed from it; the caller frees the array. */
-static t5_status read_inputs(const json_t *input, const t5_params_rules *rules, t5_generation_input **out,
-                             int32_t *out_n, t5_error *err)
-{
-    const size_t n = json_is_array(input) ? json_array_size(input) : 1;
-    bool is_missing = input == NULL || json_is_null(input) || n == 0;
-    if (is_missing) return T5_FAIL(err, T5_ERR_ARG, "Invalid request: missing input parameter");
-    t5_status status = t5_params_check_limit((int64_t)n, rules->texts_max, err);
-    if (status != T5_OK) return status;
-    t5_generation_input *inputs = calloc(n, sizeof *inputs);
-    if (inputs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%zu inputs", n);
-    *out = inputs;
-    *out_n = (int32_t)n;
-    for (size_t i = 0; i < n && status == T5_OK; i++) {
-        const json_t *text = t5_params_text_at(input, i);
-        if (!json_is_string(text))
-            return T5_FAIL(err, T5_ERR_ARG, "Invalid request: input must be a string or an array of strings");
-        inputs[i] = (t5_generation_input){.text = json_string_value(text), .n_bytes = json_string_length(text)};
-        const int64_t n_chars = (int64_t)t5_utf8_count(inputs[i].text, inputs[i].n_bytes);
-        status = t5_params_check_limit(n_chars, rules->chars_max, err);
-    }
-    return status;
-}
-
 /* What the output must begin with, borrowed from the fields. */
 static t5_status read_prefix(const json_t *fields, t5_generation_request *request, t5_error *err)
 {
@@ -258,9 +233,8 @@ static t5_status begin(t5_exchange *x, const t5_server *s, generate_state *state
     t5_generation_input *inputs = NULL;
     int32_t i_model = 0;
     uint32_t given = 0;
-    const json_t *input = json_object_get(fields, "input");
     t5_generation_request request = {.deadline_ms = t5_exchange_deadline_ms(x)};
-    T5_TRY(read_inputs(input, rules, &inputs, &request.n_inputs, err));
+    T5_TRY(t5_params_read_inputs(fields, "input", rules, &inputs, &request.n_inputs, err));
     T5_TRY(read_model(fields, s, &i_model, err));
     request.decoding = *t5_catalog_generation_defaults(s->catalog, i_model);
     T5_TRY(t5_params_read_decoding(fields, is_form, &request.decoding, &given, err));
@@ -272,7 +246,7 @@ static t5_status begin(t5_exchange *x, const t5_server *s, generate_state *state
     request.inputs = inputs;
     request.wants_alignment = state->shows_alignment;
     state->n_inputs = request.n_inputs;
-    state->is_batch = json_is_array(input);
+    state->is_batch = json_is_array(json_object_get(fields, "input"));
     if (state->is_streamed)
         start_stream(x, s, state, i_model, &request);
     else

@@ -3,7 +3,6 @@
  * beams come best first, samples are ranked by their score. */
 #include "server/openai.h"
 #include "base/assert.h"
-#include "base/utf8.h"
 #include "server/admit.h"
 #include "server/openai_stop.h"
 #include "server/routes.h"
@@ -211,28 +210,6 @@ static const t5_stream_ops stream_ops = {
 
 /* --- the request --- */
 
-/* The prompts, borrowed from `prompt`; the caller frees the array. */
-static t5_status read_prompts(const json_t *prompt, const t5_params_rules *rules, t5_generation_input **out,
-                              int32_t *out_n, t5_error *err)
-{
-    const size_t n = json_is_array(prompt) ? json_array_size(prompt) : 1;
-    if (prompt == NULL || n == 0) return T5_FAIL(err, T5_ERR_ARG, "prompt is missing");
-    t5_status status = t5_params_check_limit((int64_t)n, rules->texts_max, err);
-    if (status != T5_OK) return status;
-    t5_generation_input *inputs = calloc(n, sizeof *inputs);
-    if (inputs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%zu prompts", n);
-    *out = inputs;
-    *out_n = (int32_t)n;
-    for (size_t i = 0; i < n && status == T5_OK; i++) {
-        const json_t *text = t5_params_text_at(prompt, i);
-        if (!json_is_string(text)) return T5_FAIL(err, T5_ERR_ARG, "prompt must be a string or an array of strings");
-        inputs[i] = (t5_generation_input){.text = json_string_value(text), .n_bytes = json_string_length(text)};
-        const int64_t n_chars = (int64_t)t5_utf8_count(inputs[i].text, inputs[i].n_bytes);
-        status = t5_params_check_limit(n_chars, rules->chars_max, err);
-    }
-    return status;
-}
-
 /* Sets a decoding option from the field `name`, when it is given. */
 static t5_status set_option(const json_t *fields, const char *name, const char *option, t5_decoding *d, t5_error *err)
 {
@@ -347,7 +324,7 @@ static t5_status begin(t5_exchange *x, const t5_server *s, completion_state *sta
     const json_t *logprobs = json_object_get(fields, "logprobs");
     t5_generation_request request = {.decoding = *t5_catalog_generation_defaults(s->catalog, i_model),
                                      .deadline_ms = t5_exchange_deadline_ms(x)};
-    T5_TRY(read_prompts(json_object_get(fields, "prompt"), rules, &inputs, &request.n_inputs, err));
+    T5_TRY(t5_params_read_inputs(fields, "prompt", rules, &inputs, &request.n_inputs, err));
     T5_TRY(check_unsupported(fields, err));
     T5_TRY(t5_params_read_bool(fields, false, "stream", &state->is_streamed, err));
     T5_TRY(read_options(fields, state, &request, err));

@@ -121,6 +121,30 @@ t5_status t5_params_copy_texts(const json_t *q, bool is_form, t5_params *p, t5_e
     return T5_OK;
 }
 
+t5_status t5_params_read_inputs(const json_t *fields, const char *name, const t5_params_rules *rules,
+                                t5_generation_input **out, int32_t *out_n, t5_error *err)
+{
+    const json_t *value = json_object_get(fields, name);
+    const size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    const bool is_missing = value == NULL || json_is_null(value) || n == 0;
+    if (is_missing) return T5_FAIL(err, T5_ERR_ARG, "Invalid request: missing %s parameter", name);
+    t5_status status = t5_params_check_limit((int64_t)n, rules->texts_max, err);
+    if (status != T5_OK) return status;
+    t5_generation_input *inputs = calloc(n, sizeof *inputs);
+    if (inputs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%s: %zu texts", name, n);
+    *out = inputs;
+    *out_n = (int32_t)n;
+    for (size_t i = 0; i < n && status == T5_OK; i++) {
+        const json_t *text = t5_params_text_at(value, i);
+        if (!json_is_string(text))
+            return T5_FAIL(err, T5_ERR_ARG, "Invalid request: %s must be a string or an array of strings", name);
+        inputs[i] = (t5_generation_input){.text = json_string_value(text), .n_bytes = json_string_length(text)};
+        const int64_t n_chars = (int64_t)t5_utf8_count(inputs[i].text, inputs[i].n_bytes);
+        status = t5_params_check_limit(n_chars, rules->chars_max, err);
+    }
+    return status;
+}
+
 static t5_status check_texts(const t5_params *p, const t5_params_rules *rules, t5_error *err)
 {
     t5_status status = t5_params_check_limit(p->n_texts, rules->texts_max, err);

@@ -2,6 +2,7 @@
  * in LibreTranslate's words (clients match on them). Owns its texts, so that body and fields can go at once. */
 #pragma once
 #include "text/langcodes.h"
+#include "translate/generation.h"
 #include "translate/languages.h"
 #include "translate/translator.h"
 #include <jansson.h>
@@ -53,4 +54,8 @@ bool t5_params_read_split(const json_t *fields, t5_split *out);
 const json_t *t5_params_text_at(const json_t *q, size_t i);
 /* Copies the texts of such a field, all strings, into p->texts: each with a NUL behind it, in one block. */
 t5_status t5_params_copy_texts(const json_t *q, bool is_form, t5_params *p, t5_error *err);
+/* The field `name`, a string or an array of strings, as inputs that borrow from `fields`. T5_ERR_ARG names it when it
+ * is missing or something else, or says which limit it exceeds. The caller frees *out, also after an error (if set). */
+t5_status t5_params_read_inputs(const json_t *fields, const char *name, const t5_params_rules *rules,
+                                t5_generation_input **out, int32_t *out_n, t5_error *err);
 void t5_params_deinit(t5_params *p); /* accepts a zeroed one */

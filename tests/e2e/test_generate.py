@@ -74,6 +74,12 @@ class Generate(unittest.TestCase):
                 reply = server.post("/generate", json.dumps(fields).encode())
                 self.assertEqual(reply.status, 400, fields)
                 self.assertIn(text, reply.error)
+            for prompt, text in ((None, "missing prompt"), ([], "missing prompt"), (5, "prompt must be a string"),
+                                 (["a", None], "prompt must be a string"), ("a" * 101, "exceeds text limit (100)"),
+                                 (["a"] * 3, "exceeds text limit (2)")):
+                reply = server.post("/v1/completions", json.dumps({"prompt": prompt}).encode())
+                self.assertEqual(reply.status, 400, prompt)
+                self.assertIn(text, reply.json()["error"]["message"])
             self.assertEqual(server.get("/generate").status, 405)
             form = server.post("/generate", b"input=Hello&num_beams=2&token_logprobs=true", "application/x-www-form-urlencoded")
             self.assertEqual((form.status, len(form.json()["token_logprobs"])), (200, 1))
