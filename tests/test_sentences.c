@@ -214,6 +214,9 @@ static void placeholders_are_set_apart(void **state)
     check_apart(NULL, "Bob, {name}'s book is %d-fold.", "[Bob], {name}['s book is] %d[-fold.]");
     check_apart(NULL, "Nothing here.", "[Nothing here.]");
     check_apart(is_brace, "Hello {name}, see %s now.", "[Hello] {name}, [see %s now.]");
+    check_apart(is_brace, "Hello {name} :smile: is here.", "[Hello] {name} [:smile: is here.]");
+    check_apart(is_brace, "I like :smile: {name} here.", "[I like :smile:] {name} [here.]");
+    check_apart(is_brace, "Dogs &amp; {x}, @user", "[Dogs &amp;] {x}, @user");
 }
 
 typedef struct {

@@ -22,6 +22,24 @@ static bool next_apart(const parter *p, const char *sentence, size_t n_bytes, si
     return false;
 }
 
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The other placeholders of a part, which no mark is taken from: where the first begins and the last ends. Without any
+ * the whole part is free. */
+static void find_kept(const char *part, size_t n_bytes, size_t *out_begin, size_t *out_end)
+{
+    t5_placeholder found = {0};
+    *out_begin = n_bytes;
+    *out_end = 0;
+    while (t5_placeholder_next(part, n_bytes, found.offset + found.n_bytes, &found)) {
+        *out_begin = smaller(*out_begin, found.offset);
+        *out_end = found.offset + found.n_bytes;
+    }
+}
+
 /* text[offset .. offset + n_bytes), with a placeholder before it, behind it, or both. */
 static t5_status push_part(const parter *p, size_t offset, size_t n_bytes, bool is_behind, bool is_before,
                            t5_error *err)
@@ -29,8 +47,11 @@ static t5_status push_part(const parter *p, size_t offset, size_t n_bytes, bool 
     t5_status status = T5_OK;
     const char *part = p->text + offset;
     const size_t first = p->out->n_spans;
-    const size_t n_lead = is_behind ? t5_leading_joints(part, n_bytes) : 0;
-    const size_t n_trail = is_before ? t5_trailing_joints(part + n_lead, n_bytes - n_lead) : 0;
+    size_t kept_begin, kept_end;
+    find_kept(part, n_bytes, &kept_begin, &kept_end);
+    const size_t n_lead = is_behind ? smaller(t5_leading_joints(part, n_bytes), kept_begin) : 0;
+    const size_t n_trail =
+        is_before ? smaller(t5_trailing_joints(part + n_lead, n_bytes - n_lead), n_bytes - kept_end) : 0;
     T5_TRY(t5_sentences_push(p->out, offset, n_lead, false, err));
     T5_TRY(t5_sentences_push_trimmed(p->out, p->text, offset + n_lead, n_bytes - n_lead - n_trail, false, err));
     if (is_before) t5_sentences_mark_parts(p->out, first);
