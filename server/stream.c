@@ -106,8 +106,10 @@ static void begin_watch(t5_stream *s)
 static void append_failure(t5_stream *s, const t5_error *err)
 {
     t5_error failure = {0};
+    const bool is_clients = err->status == T5_ERR_ARG; /* known late where a model had to be opened first */
+    const unsigned http_status = is_clients ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_SERVICE_UNAVAILABLE;
     s->is_finished = true;
-    json_t *value = t5_exchange_failure(s->x, MHD_HTTP_SERVICE_UNAVAILABLE, t5_exchange_explain(s->x, err));
+    json_t *value = t5_exchange_failure(s->x, http_status, t5_exchange_explain(s->x, err));
     s->is_broken = t5_stream_event(&s->events, "error", value, &failure) != T5_OK;
 }
 

@@ -322,6 +322,16 @@ class Models(unittest.TestCase):
             prefixed = {"input": ["How are you?", "a"], "prefix": "b", "num_beams": 2}
             self.assertEqual(ask(server, "/generate", model="italian", **prefixed), ask(alone, "/generate", **prefixed))
 
+    def test_late_refusal(self):
+        """Claim: a stream that has to wait for its model is told what is wrong with its request as such, so that nobody tries
+        it again. Method: a prompt that is too long, for a model that is closed and then open."""
+        body = json.dumps({"prompt": "word " * 5000, "model": "german", "stream": True}).encode()
+        with Server(PROGRAM, "--lazy-models", *models(BUNDLED, self.german)) as server:
+            late = events(server.post("/v1/completions", body))[1]["error"]
+            at_once = server.post("/v1/completions", body)
+            self.assertEqual((at_once.status, at_once.json()["error"]), (400, late))
+            self.assertEqual(late["type"], "invalid_request_error")
+
     def test_waiting_for_a_model(self):
         """Claim: who waits for a model is given up at its deadline, or when it leaves, and keeps nobody else waiting; a stop
         answers who waits. Method: requests just after the start, before a model can be open."""
