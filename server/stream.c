@@ -135,12 +135,13 @@ static void count(t5_stream *s, bool is_counted)
     s->is_counted = is_counted;
 }
 
-/* Puts the connection to sleep unless there are news since `has_news` was last looked at. */
+/* Puts the connection to sleep unless there are news since `has_news` was last looked at. The watch has a lock of its
+ * own, which must not be taken under ours: it calls `gone` with it. */
 static bool sleeps(t5_stream *s)
 {
+    t5_watch_set_deadline(s->x->http->watch, s->x->watched, 0); /* not the client's delay */
     pthread_mutex_lock(&s->mutex);
     if (!s->has_news) {
-        t5_watch_set_deadline(s->x->http->watch, s->x->watched, 0); /* not the client's delay */
         s->is_suspended = true;
         MHD_suspend_connection(s->connection);
     }
