@@ -8,6 +8,7 @@ import sys
 import unittest
 import urllib.parse
 
+from load import scaled
 from server import Server
 
 PROGRAM = sys.argv.pop(1)
@@ -72,7 +73,7 @@ class Placeholders(unittest.TestCase):
     def test_long_text(self):
         """Claim: in a long text each stays in its line, also where sentences are too long and cut."""
         lines = [f"I have %{i}$s and {{n{i}}}, " + "the dog and the cat, " * (i % 3 * 40) + f"at https://x.org/{i}?a=b."
-                 for i in range(30)]
+                 for i in range(scaled(30, 6))]
         translated = self.reply("\n".join(lines), max_new_tokens=24)["translatedText"].split("\n")
         self.assertEqual(len(translated), len(lines))
         for i, line in enumerate(translated):
