@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/timed_cond.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -56,15 +57,6 @@ static int64_t look_at_delayed(t5_workers *w)
     return first_ms;
 }
 
-static void wait_until(t5_workers *w, int64_t ms)
-{
-    const struct timespec until = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    if (ms == INT64_MAX)
-        pthread_cond_wait(&w->wake, &w->mutex);
-    else
-        pthread_cond_timedwait(&w->wake, &w->mutex, &until);
-}
-
 /* Waits for the next. NULL: the pool stops. */
 static t5_work *take(t5_workers *w)
 {
@@ -72,7 +64,7 @@ static t5_work *take(t5_workers *w)
     for (;;) {
         const int64_t due_ms = look_at_delayed(w);
         if (w->first != NULL || w->is_stopping) break;
-        wait_until(w, due_ms);
+        t5_timed_cond_wait(&w->wake, &w->mutex, due_ms);
     }
     t5_work *work = w->first;
     if (work != NULL) w->first = work->next;
@@ -136,14 +128,10 @@ static int start(t5_workers *w, pthread_t *out)
 
 t5_status t5_workers_create(int32_t n_threads, t5_workers **out, t5_error *err)
 {
-    pthread_condattr_t monotonic;
     t5_workers *w = calloc(1, sizeof *w + (size_t)n_threads * sizeof w->threads[0]);
     if (w == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "workers: out of memory for %d threads", n_threads);
     pthread_mutex_init(&w->mutex, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    t5_timed_cond_init(&w->wake);
     for (; w->n_threads < n_threads; w->n_threads++) {
         if (start(w, &w->threads[w->n_threads]) == 0) continue;
         t5_workers_destroy(w);

@@ -4,6 +4,7 @@
 #include "server/watch.h"
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/timed_cond.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,23 +102,14 @@ static void sweep_deadlines(t5_watch *w, int64_t now_ms)
     }
 }
 
-static void wait_ms(t5_watch *w, int64_t ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t ns = until.tv_nsec + ms * 1000000;
-    until.tv_sec += ns / 1000000000;
-    until.tv_nsec = ns % 1000000000;
-    pthread_cond_timedwait(&w->wake, &w->mutex, &until);
-}
-
 static void *run(void *arg)
 {
     t5_watch *w = arg;
     int64_t swept_ms = 0;
     pthread_mutex_lock(&w->mutex);
     while (!w->is_stopping) {
-        wait_ms(w, w->n_awaited + w->n_lingering > 0 ? POLL_MS : TICK_MS);
+        const int64_t tick_ms = w->n_awaited + w->n_lingering > 0 ? POLL_MS : TICK_MS;
+        t5_timed_cond_wait(&w->wake, &w->mutex, t5_clock_ms() + tick_ms);
         int64_t now_ms = t5_clock_ms();
         if (w->n_awaited > 0) poll_gone(w);
         if (w->n_lingering > 0) drop_lingering(w, now_ms);
@@ -131,12 +123,8 @@ static void *run(void *arg)
 
 static void init_locks(t5_watch *w)
 {
-    pthread_condattr_t attributes;
     pthread_mutex_init(&w->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    t5_timed_cond_init(&w->wake);
 }
 
 static void release(t5_watch *w)

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/timed_cond.h"
 #include "translate/catalog_internal.h"
 
 #include <stdio.h>
@@ -132,14 +133,10 @@ static t5_status list_languages(t5_catalog *c, t5_error *err)
 
 static void init_loader(t5_catalog *c, const t5_catalog_options *options)
 {
-    pthread_condattr_t monotonic;
     c->each = options->each;
     c->idle_unload_ms = options->idle_unload_ms;
     pthread_mutex_init(&c->mutex, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    t5_timed_cond_init(&c->wake);
 }
 
 t5_status t5_catalog_open(const t5_catalog_options *options, t5_catalog **out, t5_error *err)

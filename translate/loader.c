@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/timed_cond.h"
 #include "translate/catalog_internal.h"
 
 #include <malloc.h>
@@ -101,15 +102,6 @@ static t5_catalog_model *find_idle(t5_catalog *c, int64_t *out_next_ms)
     return NULL;
 }
 
-static void wait_until(t5_catalog *c, int64_t ms)
-{
-    const struct timespec until = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    if (ms == INT64_MAX)
-        pthread_cond_wait(&c->wake, &c->mutex);
-    else
-        pthread_cond_timedwait(&c->wake, &c->mutex, &until);
-}
-
 static void *run(void *arg)
 {
     t5_catalog *c = arg;
@@ -122,7 +114,7 @@ static void *run(void *arg)
         else if (idle != NULL)
             close_model(c, idle);
         else
-            wait_until(c, next_ms);
+            t5_timed_cond_wait(&c->wake, &c->mutex, next_ms);
     }
     pthread_mutex_unlock(&c->mutex);
     return NULL;
