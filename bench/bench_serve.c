@@ -2,7 +2,7 @@
  * token, and goodput, with every reply compared with what the same request was answered alone before. Each LOAD prints
  * one JSON line on stdout and one row of a table on stderr; serve_load.h says what the loads and the numbers mean.
  *
- *   bench_serve --texts models/t5-tatoeba-en-de-fr/data/test.en-de.tsv --target de --port 5000 closed:64 open:300
+ *   bench_serve --texts models/t5-tatoeba/data/test.en-de.tsv --target de --port 5000 closed:64 open:300
  *
  * With the operand "-" further loads are read from stdin, one a line, so that a script can choose the next one. */
 #include "base/clock.h"

@@ -28,7 +28,7 @@ BEGIN, END = "<!-- quality begin -->\n", "<!-- quality end -->"
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--t5", type=Path, default=scores.T5_PROGRAM)
-    parser.add_argument("--model", type=Path, default=SOURCE / "models/t5-tatoeba-en-de-fr")
+    parser.add_argument("--model", type=Path, default=SOURCE / "models/t5-tatoeba")
     parser.add_argument("--lines", type=int, help="of each test set (default: all)")
     parser.add_argument("--limit", type=float, default=0.3, help="BLEU that int8 may lose")
     parser.add_argument("--write", action="store_true", help="update docs/")

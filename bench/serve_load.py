@@ -33,7 +33,7 @@ QUEUE_S = 0.1  # under overload the queue holds this much work: what waits longe
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=SOURCE / "build/release")
-    parser.add_argument("--texts", type=Path, default=SOURCE / "models/t5-tatoeba-en-de-fr/data/test.en-de.tsv")
+    parser.add_argument("--texts", type=Path, default=SOURCE / "models/t5-tatoeba/data/test.en-de.tsv")
     parser.add_argument("--source", default="en")
     parser.add_argument("--target", default="de")
     parser.add_argument("--model", type=Path, help="model folder (default: the bundled one)")

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BUNDLED_NAME "t5-tatoeba-en-de-fr"
+#define BUNDLED_NAME "t5-tatoeba"
 #define LEVELS_MAX 6 /* directories above the executable that are looked at: build/release/server is three */
 
 static bool is_model(const char *dir)

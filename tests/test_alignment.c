@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#define MODEL_DIR T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr"
+#define MODEL_DIR T5_SOURCE_DIR "/models/t5-tatoeba"
 #define PROMPT "translate English to German: "
 
 enum { LEN_MAX = 128, N_PAIRS = 60 };

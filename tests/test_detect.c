@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#define TATOEBA T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr/data/"
+#define TATOEBA T5_SOURCE_DIR "/models/t5-tatoeba/data/"
 
 static const char *const many[] = {"en", "ar", "bg", "cs", "da", "de", "el", "es",    "fa",      "fi",      "fr", "he",
                                    "hi", "hu", "id", "it", "ja", "ko", "lt", "nb",    "nl",      "pl",      "pt", "ro",

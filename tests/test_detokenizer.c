@@ -16,7 +16,7 @@
 
 static const char *const folders[] = {
     "tests/fixtures/t5-v1.0", "tests/fixtures/mt5",  "tests/fixtures/madlad",
-    "tests/fixtures/umt5",    "tests/fixtures/byt5", "models/t5-tatoeba-en-de-fr",
+    "tests/fixtures/umt5",    "tests/fixtures/byt5", "models/t5-tatoeba",
 };
 
 static uint32_t seed;

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#define BUNDLED T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr"
+#define BUNDLED T5_SOURCE_DIR "/models/t5-tatoeba"
 #define FIXTURES T5_SOURCE_DIR "/tests/fixtures/"
 
 static t5_tokenizer *open_tokenizer(const char *dir, int32_t vocab_size)
@@ -76,7 +76,7 @@ static void bundled_model_has_pairs(void **state)
 
     (void)state;
     if (t5_profile_load(BUNDLED "/", tokenizer, 8192, &p, &err) != T5_OK) fail_msg("%s", err.text);
-    assert_string_equal(p.name, "t5-tatoeba-en-de-fr");
+    assert_string_equal(p.name, "t5-tatoeba");
     assert_int_equal(p.n_pairs, 2);
     assert_string_equal(t5_profile_find(&p, "en", "de")->prompt, "translate English to German: ");
     assert_string_equal(t5_profile_find(&p, "en", "fr")->prompt, "translate English to French: ");

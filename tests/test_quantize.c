@@ -334,7 +334,7 @@ static int64_t file_pages_bytes(void)
 static void packed_weights_leave_the_map(void **state)
 {
     (void)state;
-    static const char dir[] = T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr";
+    static const char dir[] = T5_SOURCE_DIR "/models/t5-tatoeba";
     t5_error err = {0};
     t5_weights *weights = NULL;
     t5_weights_summary summary;

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#define BUNDLED_DIR T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr"
+#define BUNDLED_DIR T5_SOURCE_DIR "/models/t5-tatoeba"
 #define FIXTURES_DIR T5_SOURCE_DIR "/tests/fixtures/"
 #define TEXTS_MAX 8
 

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#define MODEL_DIR T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr"
+#define MODEL_DIR T5_SOURCE_DIR "/models/t5-tatoeba"
 #define PROMPT "translate English to German: "
 #define ANSWERS_MAX 4
 #define DEADLINE_MS (INT64_MAX / 4) /* of every request, and so of every sequence */

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#define BUNDLED T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr/spiece.model"
+#define BUNDLED T5_SOURCE_DIR "/models/t5-tatoeba/spiece.model"
 #define MUTANTS 4000
 #define LARGE_MUTANTS 40
 

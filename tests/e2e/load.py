@@ -10,7 +10,7 @@ import unittest
 from server import post, unchunked
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-MODEL = TOP / "models/t5-tatoeba-en-de-fr"
+MODEL = TOP / "models/t5-tatoeba"
 # Part of the work that a slow build (sanitizers) does, and how often a lottery is repeated.
 SCALE = float(os.environ.get("T5_TEST_SCALE", "1"))
 REPEATS = int(os.environ.get("T5_TEST_REPEATS", "100"))

@@ -183,7 +183,7 @@ class Metrics(unittest.TestCase):
         """Claim: version, model and device stand in labels."""
         text = self.text()
         self.assertRegex(text, r'(?m)^t5serve_build_info\{version="\d+\.\d+\.\d+"\} 1$')
-        self.assertRegex(text, r'(?m)^t5serve_model_info\{model="t5-tatoeba-en-de-fr",device="cpu.*"\} 1$')
+        self.assertRegex(text, r'(?m)^t5serve_model_info\{model="t5-tatoeba",device="cpu.*"\} 1$')
 
     def test_manual_knows_all(self):
         """Claim: the table of docs/operations.md and the server agree on the names."""

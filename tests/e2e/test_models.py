@@ -18,8 +18,8 @@ from server import Reply, Server, leave_early, post, read_reply
 
 SOURCE = pathlib.Path(sys.argv.pop(2)).resolve()
 PROGRAM = sys.argv.pop(1)
-BUNDLED = str(SOURCE / "models/t5-tatoeba-en-de-fr")
-BUNDLED_NAME = "t5-tatoeba-en-de-fr"
+BUNDLED = str(SOURCE / "models/t5-tatoeba")
+BUNDLED_NAME = "t5-tatoeba"
 TEXTS = ["How are you?", "I am tired. Thank you!", "The house is small."]
 
 

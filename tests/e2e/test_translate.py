@@ -12,7 +12,7 @@ import unittest
 from server import Reply, Server, leave_early, post, read_reply
 
 PROGRAM = sys.argv.pop(1)
-MODEL = pathlib.Path(__file__).resolve().parents[2] / "models/t5-tatoeba-en-de-fr"
+MODEL = pathlib.Path(__file__).resolve().parents[2] / "models/t5-tatoeba"
 CLIENTS = 64
 
 

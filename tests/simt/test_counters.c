@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#define MODEL T5_SOURCE_DIR "/models/t5-tatoeba-en-de-fr"
+#define MODEL T5_SOURCE_DIR "/models/t5-tatoeba"
 
 enum { SRC_LEN = 40, TGT_LEN_MAX = 24 };
 

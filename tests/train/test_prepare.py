@@ -159,7 +159,7 @@ class PrepareTest(FolderTest):
 
 class QualityTest(FolderTest):
     def quality(self, *arguments, expect=0):
-        model = SOURCE / "models/t5-tatoeba-en-de-fr"
+        model = SOURCE / "models/t5-tatoeba"
         return run("quality", model, "--t5", T5, "--tests", model / "data", *arguments, expect=expect)
 
     def test_a_run(self):
@@ -193,7 +193,7 @@ class QualityTest(FolderTest):
         differ, since processors round differently."""
         sys.path.insert(0, str(SOURCE / "train"))
         from scores import is_loop
-        folder = SOURCE / "models/t5-tatoeba-en-de-fr/data"
+        folder = SOURCE / "models/t5-tatoeba/data"
         lines = (folder / "plain.en.txt").read_text(encoding="utf-8").splitlines()
         kept = [line.split("\t") for line in (folder / "plain.outputs.tsv").read_text(encoding="utf-8").splitlines()]
         self.assertEqual((len(lines), [row[0] for row in kept]), (50, lines))

@@ -286,7 +286,7 @@ class WrongUseTest(TrainingTest):
                 ([*shape, *steps, "--template", "{to}: "], "template", 1),
                 ([*shape, *steps, "--device", "abacus"], "--device abacus", 1),
                 ([*shape, *steps, "--device", "cpu", "--precision", "float16"], "float16", 1),
-                ([*shape, *steps, "--teacher", SOURCE / "models/t5-tatoeba-en-de-fr"], "vocab_size 8192", 1)]:
+                ([*shape, *steps, "--teacher", SOURCE / "models/t5-tatoeba"], "vocab_size 8192", 1)]:
             said = python(SOURCE / "train/train.py", self.data, self.folder / "wrong", *more, expect=code)
             self.assertIn(named, said)
         self.assertFalse((self.folder / "wrong").exists())
