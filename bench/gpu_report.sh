@@ -41,7 +41,7 @@ while [ $# -gt 0 ]; do
 done
 
 experiments="exp_gaps exp_memory exp_step $(tr '\n' ' ' <bench/exp/more.txt)"
-tests="test_cuda_kernels test_cuda_attention test_cuda_search test_cuda_agreement test_fixtures"
+tests="test_cuda_kernels test_cuda_attention test_cuda_search test_agreement test_fixtures"
 
 # build_for ARCH: everything that the parts run. Paths of the fixtures are taken from the top of the tree.
 build_for() {
@@ -154,7 +154,7 @@ for type in ${test_type:-float32 float16 bfloat16}; do
 done
 for folder in $folders; do
     step 20 "fixtures float32 $folder" "$(program test_fixtures)" cuda "$folder"
-    step 20 "agreement $folder" "$(program test_cuda_agreement)" "$folder"
+    step 20 "agreement $folder" "$(program test_agreement)" cuda "$folder"
 done
 experiment 90 exp_gaps
 experiment 40 exp_memory

@@ -5,7 +5,8 @@
     bench/quality.py [--t5 build/release/cli/t5] [--write]
 
 Every test set data/test.SOURCE-TARGET.tsv of the model folder (source, tab, reference) is translated by `t5 translate`
-with each number type, greedy and with 4 beams; int8 and int4 from folders that `t5 quantize` makes. Prints a table;
+with each number type, greedy and with 4 beams; int8 and int4 from folders that `t5 quantize` makes. bfloat16 depends on
+the processor (docs/performance.md), the others do not. Prints a table;
 --write puts it into docs/performance.md and everything into docs/quality.json. Exit code 1 when int8 loses more than
 --limit BLEU against float32 anywhere.
 """
@@ -38,6 +39,7 @@ def parse():
 def make_variants(args, work):
     """(name, flags of t5)"""
     yield "float32", ["--model", args.model, "--compute-type", "float32"]
+    yield "bfloat16", ["--model", args.model, "--compute-type", "bfloat16"]
     for name in ("int8", "int4"):
         out = work / name
         command = [args.t5, "quantize", "--model", args.model, "--to", name, out]

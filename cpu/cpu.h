@@ -18,7 +18,8 @@ typedef enum {
 
 typedef struct {
     int32_t n_threads;            /* 0: one per core */
-    t5_compute_type compute_type; /* how weights are stored; sums and activations are float32 */
+    t5_compute_type compute_type; /* how weights are stored; activations are float32. Products round their rows to 8
+                                   * bits for INT8 and INT4, to bfloat16 for BF16 where the processor has AMX */
     const char *isa;              /* NULL: the best this machine has; a name of cpu/tables.c: for tests */
 } t5_cpu_options;
 

@@ -21,6 +21,8 @@ typedef struct {
     size_t rows8_bytes;
     float *row_scales; /* of rows8 */
     size_t row_scales_bytes;
+    uint16_t *rows16; /* rows in bfloat16 */
+    size_t rows16_bytes;
     int32_t *group_sums; /* of rows8, for int4 weights */
     size_t group_sums_bytes;
     char *thread_scratch; /* [n_threads][thread_scratch_bytes] */

@@ -45,6 +45,7 @@ static void fast_destroy(t5_backend *b)
     t5_threads_destroy(f->threads);
     free(f->normed);
     free(f->rows8);
+    free(f->rows16);
     free(f->row_scales);
     free(f->group_sums);
     free(f->thread_scratch);
@@ -176,15 +177,17 @@ static t5_status grow(void **array, size_t *n_bytes, size_t wanted, t5_error *er
     return T5_OK;
 }
 
-/* What a product does to its rows first: a norm, 8 bits, both or nothing. */
+/* What a product does to its rows first: a norm, 8 or 16 bits, both or nothing. */
 typedef struct {
     const t5_kernels *kernels;
     const float *x, *gain; /* gain NULL: no norm */
     float eps;
     int32_t n_rows, d;
     float *normed;
-    uint8_t *rows8; /* NULL: float32 */
+    uint8_t *rows8; /* NULL: not in 8 bits */
     size_t rows8_stride;
+    uint16_t *rows16; /* NULL: not in bfloat16 */
+    size_t rows16_stride;
     float *row_scales;
     int32_t *group_sums; /* NULL: int8 */
 } preparation;
@@ -202,6 +205,7 @@ static void prepare_rows(void *ctx, int32_t i_task, int32_t i_thread)
             p->kernels->norm_row(x, p->gain, p->eps, p->d, y);
             x = y;
         }
+        if (p->rows16 != NULL) p->kernels->round_row(x, p->d, p->rows16 + (size_t)r * p->rows16_stride);
         if (p->rows8 == NULL) continue;
         uint8_t *q = p->rows8 + (size_t)r * p->rows8_stride;
         p->row_scales[r] = p->kernels->quantize_row(x, p->d, q);
@@ -210,14 +214,47 @@ static void prepare_rows(void *ctx, int32_t i_task, int32_t i_thread)
     }
 }
 
-/* Sets x and x8 of the product from the rows of `args`. */
+static t5_status reserve_rows8(t5_fast *f, size_t n_rows, preparation *p, t5_gemm *g, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const bool is_int4 = g->w.storage == T5_STORE_INT4;
+    const size_t step = is_int4 ? T5_INT4_GROUP : T5_QUAD;
+    p->rows8_stride = ((size_t)g->d_in + step - 1) / step * step;
+    T5_TRY(grow((void **)&f->rows8, &f->rows8_bytes, (n_rows + T5_ROWS_STEP - 1) * p->rows8_stride, err));
+    T5_TRY(grow((void **)&f->row_scales, &f->row_scales_bytes, n_rows * sizeof(float), err));
+    p->rows8 = f->rows8;
+    p->row_scales = f->row_scales;
+    g->x8 = (t5_rows8){.q = f->rows8, .stride = p->rows8_stride, .scales = f->row_scales};
+    if (is_int4) {
+        const size_t n_sums = n_rows * (p->rows8_stride / T5_INT4_GROUP);
+        T5_TRY(grow((void **)&f->group_sums, &f->group_sums_bytes, n_sums * sizeof(int32_t), err));
+        g->x8.group_sums = p->group_sums = f->group_sums;
+    }
+out:
+    return status;
+}
+
+static t5_status reserve_rows16(t5_fast *f, size_t n_rows, preparation *p, t5_gemm *g, t5_error *err)
+{
+    t5_status status = T5_OK;
+    p->rows16_stride = ((size_t)g->d_in + T5_ROW16_STEP - 1) / T5_ROW16_STEP * T5_ROW16_STEP;
+    const size_t n_bytes = (n_rows + T5_ROWS_STEP - 1) * p->rows16_stride * sizeof *f->rows16;
+    T5_TRY(grow((void **)&f->rows16, &f->rows16_bytes, n_bytes, err));
+    p->rows16 = f->rows16;
+    g->x16 = (t5_rows16){.x = f->rows16, .stride = p->rows16_stride};
+out:
+    return status;
+}
+
+/* Sets x, x8 and x16 of the product from the rows of `args`. */
 static t5_status prepare(t5_fast *f, const t5_linear_args *args, t5_gemm *g, t5_error *err)
 {
     t5_status status = T5_OK;
     const size_t n_rows = (size_t)args->n_rows;
-    const bool is_int4 = g->w.storage == T5_STORE_INT4, is_int8 = is_int4 || g->w.storage == T5_STORE_INT8;
+    const bool is_8_bit = g->w.storage == T5_STORE_INT4 || g->w.storage == T5_STORE_INT8;
+    const bool is_bf16 = g->w.storage == T5_STORE_PAIRS;
     g->x = args->x;
-    if (args->norm_gain == NULL && !is_int8) return T5_OK;
+    if (args->norm_gain == NULL && !is_8_bit && !is_bf16) return T5_OK;
     preparation p = {.kernels = f->kernels,
                      .x = args->x,
                      .gain = args->norm_gain,
@@ -228,21 +265,8 @@ static t5_status prepare(t5_fast *f, const t5_linear_args *args, t5_gemm *g, t5_
         T5_TRY(grow((void **)&f->normed, &f->normed_bytes, n_rows * (size_t)g->d_in * sizeof(float), err));
         g->x = p.normed = f->normed;
     }
-    if (is_int8) {
-        const size_t step = is_int4 ? T5_INT4_GROUP : T5_QUAD;
-        const size_t n_rows8 = n_rows + T5_ROWS8_STEP - 1;
-        p.rows8_stride = ((size_t)g->d_in + step - 1) / step * step;
-        T5_TRY(grow((void **)&f->rows8, &f->rows8_bytes, n_rows8 * p.rows8_stride, err));
-        T5_TRY(grow((void **)&f->row_scales, &f->row_scales_bytes, n_rows * sizeof(float), err));
-        p.rows8 = f->rows8;
-        p.row_scales = f->row_scales;
-        g->x8 = (t5_rows8){.q = f->rows8, .stride = p.rows8_stride, .scales = f->row_scales};
-    }
-    if (is_int4) {
-        const size_t n_sums = n_rows * (p.rows8_stride / T5_INT4_GROUP);
-        T5_TRY(grow((void **)&f->group_sums, &f->group_sums_bytes, n_sums * sizeof(int32_t), err));
-        g->x8.group_sums = p.group_sums = f->group_sums;
-    }
+    if (is_8_bit) T5_TRY(reserve_rows8(f, n_rows, &p, g, err));
+    if (is_bf16) T5_TRY(reserve_rows16(f, n_rows, &p, g, err));
     t5_threads_run(f->threads, (args->n_rows + COPY_ROWS_PER_TASK - 1) / COPY_ROWS_PER_TASK, prepare_rows, &p);
 out:
     return status;

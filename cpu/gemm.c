@@ -208,7 +208,24 @@ static void run_tile4(const t5_gemm *g, const t5_panels *w, const place *at, flo
     tile_int4(&t, at->n_rows, at->n_panels);
 }
 
-/* out[n_rows][n_panels * PANEL of out_stride] = x w^T, unscaled. */
+#if defined(__AMX_INT8__)
+
+static void run_tile_pairs(const t5_gemm *g, const t5_panels *w, const place *at, float *out, size_t out_stride)
+{
+    const size_t row_bytes = g->x16.stride * sizeof *g->x16.x;
+    t5_amx_tile t = {.x = g->x16.x + (size_t)at->i_row * g->x16.stride,
+                     .x_stride = row_bytes,
+                     .w = (const char *)w->panels + (size_t)at->i_panel * PANEL * row_bytes,
+                     .n_quads = (int32_t)(row_bytes / T5_QUAD),
+                     .sums = out,
+                     .sums_stride = out_stride * sizeof *out};
+    look_ahead(at, t.w, row_bytes / T5_QUAD, PANEL * T5_QUAD, &t.ahead, &t.ahead_lines);
+    amx_sum_bf16(&t, at->n_rows);
+}
+
+#endif
+
+/* out[n_rows][n_panels * PANEL of out_stride] = x w^T, unscaled. Pairs write whole steps of T5_ROWS_STEP rows. */
 static void run_tile(const t5_gemm *g, const t5_panels *w, const place *at, float *out, size_t out_stride)
 {
     if (w->storage == T5_STORE_INT8) {
@@ -219,6 +236,12 @@ static void run_tile(const t5_gemm *g, const t5_panels *w, const place *at, floa
         run_tile4(g, w, at, out, out_stride);
         return;
     }
+#if defined(__AMX_INT8__)
+    if (w->storage == T5_STORE_PAIRS) {
+        run_tile_pairs(g, w, at, out, out_stride);
+        return;
+    }
+#endif
     const size_t n_k = (size_t)g->d_in;
     const size_t row_bytes = PANEL * (w->storage == T5_STORE_F32 ? sizeof(float) : sizeof(uint16_t));
     t5_tile t = {.x = g->x + (size_t)at->i_row * n_k,
@@ -247,7 +270,8 @@ static void compute_tile(const t5_gemm *g, const place *at)
     const int32_t n_real = g->d_out - i_col < n_cols ? g->d_out - i_col : n_cols;
     const bool has_gate = g->w_up.panels != NULL;
     float *y = g->y + (size_t)at->i_row * (size_t)g->d_out + i_col;
-    if (n_real == n_cols && !g->has_act && !has_gate && !g->adds && g->w.scale == 1.0f) {
+    const bool has_room = g->w.storage != T5_STORE_PAIRS || at->n_rows % T5_ROWS_STEP == 0;
+    if (n_real == n_cols && !g->has_act && !has_gate && !g->adds && g->w.scale == 1.0f && has_room) {
         run_tile(g, &g->w, at, y, (size_t)g->d_out);
         return;
     }
@@ -260,12 +284,18 @@ static void compute_tile(const t5_gemm *g, const place *at)
 
 #if defined(__AMX_INT8__)
 
+/* Pairs are always the unit's: no other instruction gives the bits of its sums. */
+static bool is_for_amx(const t5_gemm *g, int32_t n_rows)
+{
+    if (g->w.storage == T5_STORE_PAIRS) return true;
+    return g->w.storage == T5_STORE_INT8 && g->x8.stride % (AMX_QUADS * T5_QUAD) == 0 && n_rows >= AMX_ROWS_MIN;
+}
+
 /* The unit computes 16 rows at a time, real or not: so tiles are filled up, not evened out. */
 static bool gemm_amx(const t5_gemm *g, const t5_gemm_part *part)
 {
     const int32_t n_rows = part->row_end - part->row_begin;
-    if (g->w.storage != T5_STORE_INT8 || g->x8.stride % (AMX_QUADS * T5_QUAD) != 0 || n_rows < AMX_ROWS_MIN)
-        return false;
+    if (!is_for_amx(g, n_rows)) return false;
     place at = {.n_panels = 1, .n_tiles = (n_rows + AMX_ROWS_MAX - 1) / AMX_ROWS_MAX, .is_amx = true};
     amx_begin();
     for (at.i_panel = part->panel_begin; at.i_panel < part->panel_end; at.i_panel++) {

@@ -4,10 +4,9 @@
  * Weights are signed, -127 .. 127. The VNNI instruction adds four products of an unsigned and a signed byte, so rows
  * are stored with 128 added and 128 times the column's sum is taken off again. Without VNNI the AVX2 instruction adds
  * two products in 16 bits and would saturate; it is given |x| <= 127 and the weight with the sign of x, which fits. ARM
- * multiplies signed bytes. */
+ * multiplies signed bytes. The matrix unit's part is in gemm_amx.c. */
 #include "cpu/tile.h"
 
-#include <assert.h>
 #include <math.h>
 
 #define ZERO_POINT 128
@@ -175,113 +174,18 @@ void tile_int8(const t5_tile8 *t, int32_t n_rows, int32_t n_panels)
 
 #if defined(__AMX_INT8__)
 
-/* A tile register holds 16 rows of 64 bytes. One instruction adds, to 16 x 16 sums, 64 products each: of 16 rows of x
- * as they lie, and of 16 columns of a panel, which are 16 quads, each the panel's width after the one before. */
-#define AMX_TILE_ROWS 16
-#define AMX_TILE_COLUMNS 16
-#define AMX_TILE_BYTES ((size_t)AMX_QUADS * T5_QUAD)
-static_assert(T5_ROWS8_STEP == AMX_TILE_ROWS, "tiles are loaded whole");
-static_assert(PANEL == 4 * AMX_TILE_COLUMNS, "four tiles are a panel");
-
-void amx_begin(void)
-{
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    for (int32_t i = 0; i < 8; i++) {
-        config.row_bytes[i] = 64;
-        config.rows[i] = AMX_TILE_ROWS;
-    }
-    _tile_loadconfig(&config);
-}
-
-void amx_end(void)
-{
-    _tile_release();
-}
-
-T5_INLINE const char *look_ahead(const char *ahead, int32_t n_lines)
-{
-    for (int32_t i = 0; i < n_lines; i++, ahead += T5_LINE_BYTES)
-        __builtin_prefetch(ahead, 0, 2);
-    return ahead;
-}
-
-#define PANEL_STRIDE ((size_t)PANEL * T5_QUAD)
-
-/* Up to 16 rows, the whole panel: tiles 0 to 3 are the sums, 4 the rows, 5 and 6 weights. */
-static void sum_low(const t5_tile8 *t, int32_t *sums)
-{
-    const int8_t *w = t->w;
-    const uint8_t *x = t->x;
-    const char *ahead = t->ahead;
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int32_t k = 0; k < t->n_quads; k += AMX_QUADS) {
-        ahead = look_ahead(ahead, t->ahead_lines * (AMX_QUADS / AHEAD_STEP));
-        _tile_loadd(4, x, t->x_stride);
-        _tile_loadd(5, w, PANEL_STRIDE);
-        _tile_dpbusd(0, 4, 5);
-        _tile_loadd(6, w + 64, PANEL_STRIDE);
-        _tile_dpbusd(1, 4, 6);
-        _tile_loadd(5, w + 128, PANEL_STRIDE);
-        _tile_dpbusd(2, 4, 5);
-        _tile_loadd(6, w + 192, PANEL_STRIDE);
-        _tile_dpbusd(3, 4, 6);
-        x += AMX_TILE_BYTES;
-        w += AMX_QUADS * PANEL_STRIDE;
-    }
-    _tile_stored(0, sums, PANEL * sizeof *sums);
-    _tile_stored(1, sums + 16, PANEL * sizeof *sums);
-    _tile_stored(2, sums + 32, PANEL * sizeof *sums);
-    _tile_stored(3, sums + 48, PANEL * sizeof *sums);
-}
-
-/* 17 to 32 rows, half a panel, so that each tile of weights is used twice: tiles 0 to 3 are the sums, 4 and 5 the rows,
- * 6 and 7 weights. */
-static void sum_high(const t5_tile8 *t, const int8_t *w, const char *ahead, int32_t *sums)
-{
-    const uint8_t *x = t->x;
-    const uint8_t *x_high = x + AMX_TILE_ROWS * t->x_stride;
-    int32_t *sums_high = sums + AMX_TILE_ROWS * PANEL;
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int32_t k = 0; k < t->n_quads; k += AMX_QUADS) {
-        ahead = look_ahead(ahead, t->ahead_lines * (AMX_QUADS / AHEAD_STEP) / 2);
-        _tile_loadd(4, x, t->x_stride);
-        _tile_loadd(6, w, PANEL_STRIDE);
-        _tile_dpbusd(0, 4, 6);
-        _tile_loadd(7, w + 64, PANEL_STRIDE);
-        _tile_dpbusd(1, 4, 7);
-        _tile_loadd(5, x_high, t->x_stride);
-        _tile_dpbusd(2, 5, 6);
-        _tile_dpbusd(3, 5, 7);
-        x += AMX_TILE_BYTES;
-        x_high += AMX_TILE_BYTES;
-        w += AMX_QUADS * PANEL_STRIDE;
-    }
-    _tile_stored(0, sums, PANEL * sizeof *sums);
-    _tile_stored(1, sums + 16, PANEL * sizeof *sums);
-    _tile_stored(2, sums_high, PANEL * sizeof *sums);
-    _tile_stored(3, sums_high + 16, PANEL * sizeof *sums);
-}
-
 void tile_int8_amx(const t5_tile8 *t, int32_t n_rows)
 {
     _Alignas(64) int32_t sums[AMX_ROWS_MAX * PANEL];
-    if (n_rows <= AMX_TILE_ROWS) {
-        sum_low(t, sums);
-    } else {
-        const size_t half_bytes = (size_t)t->n_quads / AHEAD_STEP * (size_t)t->ahead_lines * T5_LINE_BYTES / 2;
-        sum_high(t, t->w, t->ahead, sums);
-        sum_high(t, t->w + 128, t->ahead + half_bytes, sums + 32);
-    }
+    const t5_amx_tile bytes = {.x = t->x,
+                               .x_stride = t->x_stride,
+                               .w = t->w,
+                               .n_quads = t->n_quads,
+                               .sums = sums,
+                               .sums_stride = PANEL * sizeof *sums,
+                               .ahead = t->ahead,
+                               .ahead_lines = t->ahead_lines};
+    amx_sum_int8(&bytes, n_rows);
     for (int32_t r = 0; r < n_rows; r++) {
         T5_UNROLL for (int32_t v = 0; v < PANEL_VECTORS; v++)
             store_scaled(t->out + (size_t)r * t->out_stride + (size_t)v * V_LANES,

@@ -10,15 +10,15 @@
 #include <unistd.h>
 
 /* What older compilers can't ask: bits of leaf 7 of cpuid. */
-#define AVX_VNNI (1u << 4)                  /* subleaf 1, eax */
-#define AMX_TILE_INT8 (1u << 24 | 1u << 25) /* subleaf 0, edx */
+#define AVX_VNNI (1u << 4)                   /* subleaf 1, eax */
+#define AMX (1u << 22 | 1u << 24 | 1u << 25) /* subleaf 0, edx: bfloat16, tiles, int8 */
 
 /* Linux gives a process the tiles' state only when it asks; threads that start later have it too. */
 T5_INLINE bool has_tiles(void)
 {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     uint32_t a = 0, b = 0, c = 0, d = 0;
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & AMX_TILE_INT8) != AMX_TILE_INT8) return false;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & AMX) != AMX) return false;
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
@@ -69,6 +69,9 @@ const t5_kernels T5_ISA_NAME(t5_kernels) = {
     .norm_row = kernel_norm_row,
     .quantize_row = kernel_quantize_row,
     .center_row = kernel_center_row,
+#if defined(__AMX_INT8__)
+    .round_row = kernel_round_row,
+#endif
     .attend = kernel_attend,
     .attend_source = kernel_attend_source,
     .attend_source_scratch = kernel_attend_source_scratch,

@@ -3,20 +3,29 @@
  *
  * Weights are packed in panels: `panel` columns of the product (rows of the weight) side by side, [n_panels][d_in]
  * [panel], so that one pass over a panel reads memory in order and feeds whole registers. Each output is one chain of
- * multiply-adds over d_in in rising order, whatever the number of rows: this is what makes a result independent of its
- * batch. */
+ * multiply-adds over d_in in rising order (pairs: the matrix unit's own order), whatever the number of rows: this is
+ * what makes a result independent of its batch. */
 #pragma once
 #include "model/backend.h"
 #include "model/quantize.h"
 
 /* How the elements of a packed matrix are stored. */
-typedef enum { T5_STORE_F32, T5_STORE_F16, T5_STORE_BF16, T5_STORE_INT8, T5_STORE_INT4 } t5_storage;
+typedef enum {
+    T5_STORE_F32,
+    T5_STORE_F16,
+    T5_STORE_BF16,
+    T5_STORE_PAIRS, /* bfloat16 for rows that are bfloat16 too */
+    T5_STORE_INT8,
+    T5_STORE_INT4
+} t5_storage;
 
 /* int4 panels are [n_panels][groups of d_in]: bfloat16 scales [panel], then [T5_INT4_GROUP / 8][panel][4] bytes: byte j
  * of a block holds weight j of a column in its low half and weight 4 + j in its high half, each with 8 added.
  *
  * int8 panels are [n_panels][d_in / 4][panel][4], d_in rounded up to T5_QUAD: four products of one column side by side,
- * as the machine's instruction adds them. Column c stands for its integers times column_scales[c]. */
+ * as the machine's instruction adds them. Column c stands for its integers times column_scales[c].
+ *
+ * Pairs are [n_panels][d_in / 2][panel][2], d_in rounded up to T5_ROW16_STEP with zeros. */
 typedef struct {
     const void *panels;
     t5_storage storage;
@@ -26,7 +35,8 @@ typedef struct {
 } t5_panels;
 
 #define T5_QUAD 4        /* d_in of int8 rows is a multiple */
-#define T5_ROWS8_STEP 16 /* rows that a kernel reads at once, from any row on: there is memory for 15 past the last */
+#define T5_ROWS_STEP 16  /* narrow rows that a kernel reads at once; there is memory for 15 past the last */
+#define T5_ROW16_STEP 32 /* d_in of bfloat16 rows is a multiple */
 #define T5_INT4_GROUP_BYTES(panel) ((size_t)(panel) * (sizeof(uint16_t) + T5_INT4_GROUP / 2))
 #define T5_LINE_BYTES 64 /* of the cache; areas start at a line */
 
@@ -38,10 +48,17 @@ typedef struct {
     const int32_t *group_sums; /* int4: [n_rows][groups of d_in] */
 } t5_rows8;
 
+/* Rows in bfloat16. */
+typedef struct {
+    const uint16_t *x; /* [n_rows][stride] */
+    size_t stride;     /* d_in rounded up to T5_ROW16_STEP with zeros */
+} t5_rows16;
+
 /* y[r] = act(x[r] w^T) [* (x[r] w_up^T)] [+ y[r]]. */
 typedef struct {
     const float *x; /* [n_rows][d_in] */
     t5_rows8 x8;    /* the same for int8 and int4 weights */
+    t5_rows16 x16;  /* and for pairs */
     float *y;       /* [n_rows][d_out] */
     int32_t d_in, d_out;
     t5_panels w;
@@ -95,6 +112,8 @@ typedef struct {
     float (*quantize_row)(const float *x, int32_t d, uint8_t *q);
     /* Makes that row one for int4 weights: takes the 128 off, fills the last group with zeros, adds up each group. */
     void (*center_row)(uint8_t *q, int32_t d, int32_t *sums);
+    /* Rounds x to bfloat16, ties to even, with zeros up to the next T5_ROW16_STEP. NULL: no products of pairs. */
+    void (*round_row)(const float *x, int32_t d, uint16_t *y);
     void (*attend)(const t5_attend *a);
     void (*attend_source)(const t5_attend_source *a);
     size_t (*attend_source_scratch)(int32_t len, int32_t d_kv);

@@ -39,6 +39,8 @@ static size_t column_bytes(t5_storage storage, int32_t d_in)
     case T5_STORE_F16:
     case T5_STORE_BF16:
         return n * sizeof(uint16_t);
+    case T5_STORE_PAIRS:
+        return (n + T5_ROW16_STEP - 1) / T5_ROW16_STEP * T5_ROW16_STEP * sizeof(uint16_t);
     case T5_STORE_INT8:
         return (n + T5_QUAD - 1) / T5_QUAD * T5_QUAD;
     case T5_STORE_INT4:
@@ -59,6 +61,7 @@ static t5_storage choose_storage(const t5_kernels *kernels, t5_compute_type type
 {
     if (type == T5_COMPUTE_INT8 || (type == T5_COMPUTE_AUTO && dtype == T5_I8)) return T5_STORE_INT8;
     if (type == T5_COMPUTE_INT4 || (type == T5_COMPUTE_AUTO && dtype == T5_I4)) return T5_STORE_INT4;
+    if (type == T5_COMPUTE_BF16 && kernels->round_row != NULL) return T5_STORE_PAIRS;
     const bool is_f16 = type == T5_COMPUTE_F16 || (type == T5_COMPUTE_AUTO && dtype == T5_F16);
     const bool is_bf16 = type == T5_COMPUTE_BF16 || (type == T5_COMPUTE_AUTO && dtype == T5_BF16);
     if (is_f16 && kernels->has_f16) return T5_STORE_F16;
@@ -128,6 +131,9 @@ static void put_column(const packing *p, char *panel, int32_t c, const float *ro
             break;
         case T5_STORE_BF16:
             u16[k * step] = t5_f32_to_bf16(row[k]);
+            break;
+        case T5_STORE_PAIRS:
+            u16[k / 2 * 2 * step + (size_t)c + k % 2] = t5_f32_to_bf16(row[k]);
             break;
         case T5_STORE_INT8:
         case T5_STORE_INT4:
@@ -202,6 +208,7 @@ static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
     packing *p = ctx;
     float *row = p->rows + (size_t)i_thread * (size_t)p->d_in;
     char *panel = p->panels + (size_t)i_task * p->panel_bytes;
+    if (p->storage == T5_STORE_PAIRS) memset(panel, 0, p->panel_bytes); /* the rest of d_in */
     for (int32_t c = 0; c < p->panel; c++) {
         const int32_t i_row = i_task * p->panel + c;
         if (i_row < p->d_out) {

@@ -57,18 +57,35 @@ typedef struct {
 #define tile_int8 T5_ISA_NAME(t5_tile_int8)
 void tile_int8(const t5_tile8 *t, int32_t n_rows, int32_t n_panels);
 
-/* The same by the matrix unit (gemm_int8.c), for n_quads a multiple of AMX_QUADS and up to AMX_ROWS_MAX rows of one
- * panel; x has memory for whole steps of T5_ROWS8_STEP rows. Between amx_begin and amx_end of the thread. */
+/* The matrix unit (gemm_amx.c), for up to AMX_ROWS_MAX rows of one panel, between amx_begin and amx_end of the thread.
+ * A quad is 4 bytes of a row and of each column: four integers or two bfloat16. Sums of integers are exact. Those of
+ * bfloat16 are float32 in the unit's own order, the same for a row wherever it lies and whatever is beside it. */
 #if defined(__AMX_INT8__)
-#define AMX_QUADS 16
+#define AMX_QUADS 16 /* n_quads is a multiple */
 #define AMX_ROWS_MAX 32
-#define AMX_ROWS_MIN 5 /* fewer are done sooner by vectors */
-#define tile_int8_amx T5_ISA_NAME(t5_tile_int8_amx)
+#define AMX_ROWS_MIN 5 /* of int8: fewer are done sooner by vectors */
+typedef struct {
+    const void *x; /* rows, with memory for whole steps of T5_ROWS_STEP */
+    size_t x_stride;
+    const void *w; /* [n_quads][PANEL][T5_QUAD] */
+    int32_t n_quads;
+    void *sums;         /* int32 or float [n_rows][PANEL], whole steps of T5_ROWS_STEP rows are written */
+    size_t sums_stride; /* strides are in bytes */
+    const char *ahead;
+    int32_t ahead_lines;
+} t5_amx_tile;
 #define amx_begin T5_ISA_NAME(t5_amx_begin)
 #define amx_end T5_ISA_NAME(t5_amx_end)
-void tile_int8_amx(const t5_tile8 *t, int32_t n_rows);
+#define amx_sum_int8 T5_ISA_NAME(t5_amx_sum_int8)
+#define amx_sum_bf16 T5_ISA_NAME(t5_amx_sum_bf16)
+#define tile_int8_amx T5_ISA_NAME(t5_tile_int8_amx)
+#define kernel_round_row T5_ISA_NAME(t5_kernel_round_row)
 void amx_begin(void);
 void amx_end(void);
+void amx_sum_int8(const t5_amx_tile *t, int32_t n_rows);
+void amx_sum_bf16(const t5_amx_tile *t, int32_t n_rows);
+void tile_int8_amx(const t5_tile8 *t, int32_t n_rows);
+void kernel_round_row(const float *x, int32_t d, uint16_t *y);
 #endif
 
 /* The same with 4-bit weights: rows without 128 added, in groups of T5_INT4_GROUP, and each group's sum. */

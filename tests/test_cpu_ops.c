@@ -126,7 +126,7 @@ static void linear_epilogues_match_reference(void **state)
 
 static void check_nan_row(const linear_case *c, const rig_weight *w, const float *x, int32_t odd)
 {
-    static const t5_compute_type types[] = {T5_COMPUTE_AUTO, T5_COMPUTE_INT8};
+    static const t5_compute_type types[] = {T5_COMPUTE_AUTO, T5_COMPUTE_BF16, T5_COMPUTE_INT8};
     const int32_t n = c->n_rows * c->d_out;
     float *y = rig_random_floats((size_t)n, 1.0f);
     for (const t5_kernels *const *table = t5_kernel_tables; *table != NULL; table++) {
@@ -142,8 +142,8 @@ static void check_nan_row(const linear_case *c, const rig_weight *w, const float
     free(y);
 }
 
-/* Claim: a NaN in a row makes all outputs of that row NaN, in every activation and in int8, and no other's. Method: the
- * NaN in a register and in the rest of a row. */
+/* Claim: a NaN in a row makes all outputs of that row NaN, in every activation, bfloat16 and int8, and no other's.
+ * Method: the NaN in a register and in the rest of a row. */
 static void linear_passes_nan_on(void **state)
 {
     (void)state;
@@ -202,8 +202,8 @@ static void matrix_stacks_parts(void **state)
     free(x);
 }
 
-/* Claim: float16 and bfloat16 storage round each weight and nothing else. Method: the reference on weights that were
- * rounded beforehand. */
+/* Claim: float16 and bfloat16 round each weight, and rows at most to bfloat16. Method: the reference on weights that
+ * were rounded beforehand, and rows that bfloat16 holds exactly. */
 static void compute_types_round_weights(void **state)
 {
     (void)state;
@@ -217,6 +217,8 @@ static void compute_types_round_weights(void **state)
     float *x = rig_random_floats((size_t)(c.n_rows * c.d_in), 1.0f);
     float *want = rig_random_floats((size_t)(c.n_rows * c.d_out), 1.0f);
     float *got = rig_random_floats((size_t)(c.n_rows * c.d_out), 1.0f);
+    for (int32_t i = 0; i < c.n_rows * c.d_in; i++)
+        x[i] = t5_bf16_to_f32(t5_f32_to_bf16(x[i]));
     for (size_t t = 0; t < T5_COUNT(types); t++) {
         for (size_t i = 0; i < (size_t)(c.d_in * c.d_out); i++) {
             float value = 0.0f;

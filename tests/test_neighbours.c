@@ -4,8 +4,8 @@
  * pool run once alone;
  * then they come and go at random in a batch that never empties, some are released half-way, and whatever ends must
  * equal its lone run bit for bit. A batch here is a set of sequences that make a step together: each time somebody
- * comes or goes it is another one. 10 000 and more in all, over all model families, float32, int8 and int4, on the
- * fast backend. T5_TEST_SEED repeats a run; under a sanitizer there are fewer. */
+ * comes or goes it is another one. 10 000 and more in all, over all model families, float32, bfloat16, int8 and int4,
+ * on the fast backend. T5_TEST_SEED repeats a run; under a sanitizer there are fewer. */
 #include "cpu/cpu.h"
 #include "tests/fixture.h"
 
@@ -19,9 +19,9 @@
 #include <cmocka.h>
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define N_BATCHES 60
+#define N_BATCHES 45
 #else
-#define N_BATCHES 800
+#define N_BATCHES 600
 #endif
 #define N_POOL 40
 #define SRC_MAX 24
@@ -237,6 +237,7 @@ static void tokens_do_not_depend_on_neighbours(void **state)
     int32_t n_batches = 0, n_checked = 0;
     for (size_t i = 0; i < T5_COUNT(families); i++) {
         n_batches += run_family(families[i], T5_COMPUTE_F32, &n_checked);
+        n_batches += run_family(families[i], T5_COMPUTE_BF16, &n_checked);
         n_batches += run_family(families[i], T5_COMPUTE_INT8, &n_checked);
         n_batches += run_family(families[i], T5_COMPUTE_INT4, &n_checked);
     }

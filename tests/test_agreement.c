@@ -1,4 +1,4 @@
-/* tests/test_cuda_agreement.c FOLDER: a fixture folder in float16 and bfloat16 on the GPU backend: how far states and
+/* tests/test_agreement.c DEVICE FOLDER: a fixture folder in float16 and bfloat16 on a fast backend: how far states and
  * logits are from Hugging Face's float32, and how many sequences are the same. The models are tiny and were fitted to a
  * few sentences, so that near ties are many: the bounds say what is expected of rounding, not of a real model. */
 #include "device/device.h"
@@ -11,13 +11,13 @@
 
 #include <cmocka.h>
 
-static const char *folder_name;
+static const char *device_name, *folder_name;
 
 static void open_fixture(fixture *f, const char *compute_type)
 {
     t5_error err = {0};
     t5_backend *backend = NULL;
-    t5_device_options options = {.device = "cuda", .compute_type = compute_type};
+    t5_device_options options = {.device = device_name, .compute_type = compute_type};
     assert_ok(t5_device_open(&options, &backend, &err), &err);
     fixture_open(f, folder_name, backend);
 }
@@ -118,8 +118,8 @@ static void run(const char *type, double error_max, double same_min)
     measure_states(&f, &encoder_error, &logits_error);
     size_t n_same = count_same(&f, 0) + count_same(&f, last_setting(&f));
     size_t n = 2 * fixture_n_cases(&f);
-    printf("%s %s: encoder error %.2g, logits error %.2g, %zu of %zu sequences equal\n", folder_name, type,
-           encoder_error, logits_error, n_same, n);
+    printf("%s %s %s: encoder error %.2g, logits error %.2g, %zu of %zu sequences equal\n", device_name, folder_name,
+           type, encoder_error, logits_error, n_same, n);
     fixture_close(&f);
     assert_true(encoder_error <= error_max && logits_error <= error_max);
     assert_true((double)n_same >= same_min * (double)n);
@@ -141,11 +141,12 @@ static void bfloat16_agrees(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: test_cuda_agreement FOLDER\n");
+    if (argc != 3) {
+        fprintf(stderr, "usage: test_agreement DEVICE FOLDER\n");
         return 2;
     }
-    folder_name = argv[1];
+    device_name = argv[1];
+    folder_name = argv[2];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float16_agrees),
         cmocka_unit_test(bfloat16_agrees),
