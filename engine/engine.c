@@ -121,6 +121,7 @@ static t5_status init_worker(t5_engine *e, t5_worker *w, t5_model *model, const 
     w->engine = e;
     w->i_device = (int32_t)(w - e->workers);
     w->running_max = limits->n_rows_max; /* a slot has at least one row */
+    w->turn_tokens_max = limits->enc_tokens_max;
     w->running = calloc((size_t)w->running_max, sizeof(t5_sequence *));
     if (w->running == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "engine: %d slots", w->running_max);
     t5_status status = t5_batch_create(model, limits, &w->batch, err);

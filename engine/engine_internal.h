@@ -16,8 +16,9 @@ typedef struct {
     t5_batch *batch;
     t5_sequence **running; /* [running_max] in order of admission */
     int32_t n_running, running_max;
-    int32_t n_encoded; /* the first n_encoded of them have been encoded */
-    int64_t turn_cost; /* what was admitted in this turn */
+    int32_t n_encoded;                    /* the first n_encoded of them have been encoded */
+    int64_t turn_cost;                    /* what was admitted in this turn */
+    int64_t turn_tokens, turn_tokens_max; /* of sources that were encoded in this turn */
 
     t5_batch_memory memory; /* constant */
 

@@ -2,16 +2,18 @@
  *
  *     retire what is done or given up -> admit from the queue -> encode what was admitted -> one decode step
  *
- * so a slot that the last step finished is free again before the next step. One encoder pass a turn, of at most
- * enc_tokens_max tokens, bounds how long running rows wait for new ones. With nothing to do the thread sleeps; nothing
- * is ever due then, because an idle batch takes whatever waits. */
+ * so a slot that the last step finished is free again before the next step. Encoder passes of at most enc_tokens_max
+ * tokens a turn bound how long running rows wait for new ones. Clients whose answers a turn sent ask again while it
+ * encodes: it looks twice, so that their rows are in the next step and not in the one after it. With nothing to do the
+ * thread sleeps; nothing is ever due then, because an idle batch takes whatever waits. */
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/engine_internal.h"
 #include "engine/results.h"
 
-#define RUNS_OF_MEAN 64 /* sequences */
+#define RUNS_OF_MEAN 64   /* sequences */
+#define LOOKS_OF_A_TURN 2 /* into the queue; the second only behind an encoder pass */
 
 /* Under the lock: the gauges of the batch. */
 static void show_load(t5_worker *w)
@@ -165,6 +167,12 @@ static int32_t share_of_waiting(t5_engine *e)
     return n;
 }
 
+/* What earlier looks of this turn encoded leaves too little of its tokens. */
+static bool is_turn_over(const t5_worker *w, const t5_sequence *seq)
+{
+    return w->turn_tokens > 0 && w->turn_tokens + seq->n_input_ids > w->turn_tokens_max;
+}
+
 /* Takes the next sequence out of the queue; NULL when none waits, or when it has to wait for room in the batch. In an
  * empty batch it would wait for ever: it is taken, and its admission tells why. */
 static t5_sequence *take_next(t5_worker *w)
@@ -174,7 +182,7 @@ static t5_sequence *take_next(t5_worker *w)
     t5_sequence *seq = t5_queue_first(&e->queue);
     if (seq != NULL && w->n_running > 0) {
         const t5_batch_request request = t5_engine_request_of(seq);
-        if (!t5_batch_fits(w->batch, &request)) seq = NULL;
+        if (is_turn_over(w, seq) || !t5_batch_fits(w->batch, &request)) seq = NULL;
     }
     if (seq != NULL) t5_queue_pop(&e->queue);
     pthread_mutex_unlock(&e->mutex);
@@ -212,7 +220,7 @@ static void admit(t5_worker *w, int64_t now_ms)
     }
 }
 
-/* Encodes what was admitted in this turn. When it fails only these end; the others' state is untouched. */
+/* Encodes what was admitted and is not encoded yet. When it fails only these end; the others' state is untouched. */
 static void encode(t5_worker *w)
 {
     if (w->n_encoded == w->n_running) return;
@@ -228,6 +236,7 @@ static void encode(t5_worker *w)
     const int64_t end_ns = t5_clock_ns();
     for (; w->n_encoded < w->n_running; w->n_encoded++)
         w->running[w->n_encoded]->encoded_ns = end_ns;
+    w->turn_tokens += n_tokens;
     t5_histogram_add(&w->engine->encode_ns, end_ns - start_ns);
     pthread_mutex_lock(&w->engine->mutex);
     w->engine->stats.n_source_tokens += n_tokens;
@@ -269,6 +278,18 @@ static void end_turn(t5_worker *w, int64_t start_ns)
     show_load(w);
     pthread_mutex_unlock(&e->mutex);
     w->turn_cost = 0;
+    w->turn_tokens = 0;
+}
+
+/* Fills the batch from the queue. What comes while one of several devices encodes is left to those that look next. */
+static void fill(t5_worker *w, int64_t now_ms)
+{
+    const int32_t n_looks = w->engine->n_workers > 1 ? 1 : LOOKS_OF_A_TURN;
+    for (int32_t i = 0; i < n_looks && !w->is_lost; i++) {
+        admit(w, now_ms);
+        if (w->n_encoded == w->n_running) return;
+        encode(w);
+    }
 }
 
 void *t5_engine_loop(void *arg)
@@ -279,8 +300,7 @@ void *t5_engine_loop(void *arg)
         const int64_t now_ms = start_ns / 1000000;
         retire(w, now_ms);
         retire_waiting(w, now_ms);
-        admit(w, now_ms);
-        encode(w);
+        fill(w, now_ms);
         step(w);
         end_turn(w, start_ns);
     }

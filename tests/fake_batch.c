@@ -34,6 +34,8 @@ static struct {
     t5_status status[FAKE_N_OPS];
     bool is_closed, is_at_gate;
     int rows_peak, enc_tokens_peak, n_at_work, step_us;
+    void (*during_encode)(void *ctx); /* NULL: nothing */
+    void *during_encode_ctx;
 } control = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 void fake_batch_reset(void)
@@ -44,6 +46,7 @@ void fake_batch_reset(void)
         control.fails_at[i] = -1;
     control.is_closed = control.is_at_gate = false;
     control.rows_peak = control.enc_tokens_peak = control.n_at_work = control.step_us = 0;
+    control.during_encode = NULL;
     pthread_mutex_unlock(&control.mutex);
 }
 
@@ -75,6 +78,14 @@ void fake_batch_open_gate(void)
     pthread_mutex_lock(&control.mutex);
     control.is_closed = false;
     pthread_cond_broadcast(&control.changed);
+    pthread_mutex_unlock(&control.mutex);
+}
+
+void fake_batch_during_encode(void (*f)(void *ctx), void *ctx)
+{
+    pthread_mutex_lock(&control.mutex);
+    control.during_encode = f;
+    control.during_encode_ctx = ctx;
     pthread_mutex_unlock(&control.mutex);
 }
 
@@ -215,7 +226,10 @@ t5_status t5_batch_encode(t5_batch *b, t5_error *err)
         if (b->slots[i].phase == SLOT_ADMITTED) b->slots[i].phase = SLOT_RUNNING;
     pthread_mutex_lock(&control.mutex);
     if (b->n_gathered_tokens > control.enc_tokens_peak) control.enc_tokens_peak = b->n_gathered_tokens;
+    void (*during)(void *ctx) = control.during_encode;
+    control.during_encode = NULL;
     pthread_mutex_unlock(&control.mutex);
+    if (during != NULL) during(control.during_encode_ctx);
     b->n_gathered_tokens = 0;
     return T5_OK;
 }

@@ -14,6 +14,8 @@ void fake_batch_fail(fake_op op, int i_call, t5_status status);
 void fake_batch_close_gate(void);
 void fake_batch_wait_at_gate(void);
 void fake_batch_open_gate(void);
+/* Calls f(ctx) in the next encoder pass, on the engine's thread, as something that happens meanwhile. */
+void fake_batch_during_encode(void (*f)(void *ctx), void *ctx);
 /* Each step takes so long. */
 void fake_batch_slow(int step_us);
 /* Calls of `op` since the reset. */

@@ -160,12 +160,64 @@ static void idle_engine_answers_at_once(void **state)
     assert_true(ns[N_LONE / 2] < 1000000);
 }
 
+typedef struct {
+    t5_engine *engine;
+    t5_sequence late;
+    atomic_bool is_done;
+} newcomer;
+
+static void mark_done(t5_sequence *seq, void *ctx)
+{
+    (void)seq;
+    atomic_store(&((newcomer *)ctx)->is_done, true);
+}
+
+static void submit_late(void *ctx)
+{
+    newcomer *n = ctx;
+    t5_error err = {0};
+    assert_int_equal(t5_engine_submit(n->engine, &n->late, &err), T5_OK);
+}
+
+/* Steps that two sequences take when the second comes while the first is encoded. */
+static int n_steps_with_a_newcomer(int32_t enc_tokens_max)
+{
+    t5_error err = {0};
+    t5_engine_options o = options;
+    o.enc_tokens_max = enc_tokens_max;
+    newcomer n = {.engine = NULL};
+    t5_sequence first;
+    fake_batch_reset();
+    assert_int_equal(t5_engine_create(no_models, 1, &o, &n.engine, &err), T5_OK);
+    fill(&first, NULL, NULL);
+    fill(&n.late, mark_done, &n);
+    fake_batch_during_encode(submit_late, &n);
+    assert_int_equal(engine_run(n.engine, &first, &err), T5_OK);
+    assert_true(engine_wait_idle(n.engine, WAIT_MS));
+    assert_true(atomic_load(&n.is_done));
+    const int n_steps = fake_batch_n_calls(FAKE_STEP);
+    t5_engine_destroy(n.engine);
+    t5_sequence_deinit(&first);
+    t5_sequence_deinit(&n.late);
+    return n_steps;
+}
+
+/* Claim: who comes while others are encoded takes part in the next step, unless the turn would encode more than its
+ * tokens; then in the one after. Method: the number of steps, with tokens for two sources and for one. */
+static void newcomers_take_part_in_the_next_step(void **state)
+{
+    (void)state;
+    assert_int_equal(n_steps_with_a_newcomer(2 * SRC_LEN), SRC_LEN);
+    assert_int_equal(n_steps_with_a_newcomer(2 * SRC_LEN - 1), SRC_LEN + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_ones_beside_a_large_one),
         cmocka_unit_test(retry_after_follows_the_queue),
         cmocka_unit_test(idle_engine_answers_at_once),
+        cmocka_unit_test(newcomers_take_part_in_the_next_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
