@@ -7,25 +7,10 @@
  * what makes a result independent of its batch. */
 #pragma once
 #include "model/backend.h"
+#include "model/panels.h"
 #include "model/quantize.h"
 
-/* How the elements of a packed matrix are stored. */
-typedef enum {
-    T5_STORE_F32,
-    T5_STORE_F16,
-    T5_STORE_BF16,
-    T5_STORE_PAIRS, /* bfloat16 for rows that are bfloat16 too */
-    T5_STORE_INT8,
-    T5_STORE_INT4
-} t5_storage;
-
-/* int4 panels are [n_panels][groups of d_in]: bfloat16 scales [panel], then [T5_INT4_GROUP / 8][panel][4] bytes: byte j
- * of a block holds weight j of a column in its low half and weight 4 + j in its high half, each with 8 added.
- *
- * int8 panels are [n_panels][d_in / 4][panel][4], d_in rounded up to T5_QUAD: four products of one column side by side,
- * as the machine's instruction adds them. Column c stands for its integers times column_scales[c].
- *
- * Pairs are [n_panels][d_in / 2][panel][2], d_in rounded up to T5_ROW16_STEP with zeros. */
+/* model/panels.h has the layouts. Column c of int8 stands for its integers times column_scales[c]. */
 typedef struct {
     const void *panels;
     t5_storage storage;
@@ -34,10 +19,7 @@ typedef struct {
     const int32_t *column_sums; /* int8: [n_panels * panel] sum of the column's integers */
 } t5_panels;
 
-#define T5_QUAD 4        /* d_in of int8 rows is a multiple */
 #define T5_ROWS_STEP 16  /* narrow rows that a kernel reads at once; there is memory for 15 past the last */
-#define T5_ROW16_STEP 32 /* d_in of bfloat16 rows is a multiple */
-#define T5_INT4_GROUP_BYTES(panel) ((size_t)(panel) * (sizeof(uint16_t) + T5_INT4_GROUP / 2))
 #define T5_LINE_BYTES 64 /* of the cache; areas start at a line */
 
 /* Rows in 8 bits: x = (q - 128) * scale of the row; for int4 weights q is a signed byte, x = q * scale. */

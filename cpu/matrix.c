@@ -19,35 +19,23 @@ typedef struct {
     float scale;
     t5_storage storage;
     t5_compute_type type;
+    t5_dtype dtype; /* of the elements */
+    size_t line_bytes;
     char *panels;
-    size_t panel_bytes;
     float *column_scales; /* int8 only, as in t5_panels */
     int32_t *column_sums;
-    float *rows;   /* [n_threads][d_in] */
-    int8_t *rows8; /* [n_threads][rows8_bytes] a row's integers, and the scales of its groups */
-    size_t rows8_bytes;
+    char *scratch; /* [n_threads][scratch_bytes]: a work_space each */
+    size_t scratch_bytes, q_at, scales_at, lines_at;
     _Atomic bool is_too_large; /* a weight that float16 can't hold */
 } packing;
 
-/* Bytes of a panel's column. */
-static size_t column_bytes(t5_storage storage, int32_t d_in)
-{
-    const size_t n = (size_t)d_in;
-    switch (storage) {
-    case T5_STORE_F32:
-        return n * sizeof(float);
-    case T5_STORE_F16:
-    case T5_STORE_BF16:
-        return n * sizeof(uint16_t);
-    case T5_STORE_PAIRS:
-        return (n + T5_ROW16_STEP - 1) / T5_ROW16_STEP * T5_ROW16_STEP * sizeof(uint16_t);
-    case T5_STORE_INT8:
-        return (n + T5_QUAD - 1) / T5_QUAD * T5_QUAD;
-    case T5_STORE_INT4:
-        break;
-    }
-    return (n + T5_INT4_GROUP - 1) / T5_INT4_GROUP * T5_INT4_GROUP_BYTES(1);
-}
+/* A thread's part of the scratch. */
+typedef struct {
+    float *row;       /* [d_in] */
+    uint8_t *q;       /* [groups of d_in * T5_INT4_GROUP] */
+    uint16_t *scales; /* [groups of d_in] */
+    char *lines;      /* [T5_PANEL_STRIP][line_bytes] */
+} work_space;
 
 static t5_dtype dtype_of_all(const t5_tensor *parts, int32_t n_parts)
 {
@@ -68,6 +56,13 @@ static t5_storage choose_storage(const t5_kernels *kernels, t5_compute_type type
     return is_bf16 ? T5_STORE_BF16 : T5_STORE_F32;
 }
 
+static t5_dtype dtype_of(t5_storage storage)
+{
+    static const t5_dtype dtypes[] = {[T5_STORE_F32] = T5_F32,    [T5_STORE_F16] = T5_F16, [T5_STORE_BF16] = T5_BF16,
+                                      [T5_STORE_PAIRS] = T5_BF16, [T5_STORE_INT8] = T5_I8, [T5_STORE_INT4] = T5_I4};
+    return dtypes[storage];
+}
+
 /* Makes `i_row` a row of the part that is returned. */
 static const t5_tensor *find_part(const packing *p, int32_t *inout_row)
 {
@@ -79,12 +74,9 @@ static const t5_tensor *find_part(const packing *p, int32_t *inout_row)
     return part;
 }
 
-/* Row `i_row` of the stacked parts, rounded to the type that was asked for. */
-static void read_row(packing *p, int32_t i_row, float *row)
+/* Rounds a row to float16. */
+static void round_row(packing *p, float *row)
 {
-    const t5_tensor *part = find_part(p, &i_row);
-    t5_tensor_row_f32(part, i_row, row);
-    if (p->type != T5_COMPUTE_F16) return;
     for (int32_t k = 0; k < p->d_in; k++) {
         const float rounded = t5_f16_to_f32(t5_f32_to_f16(row[k]));
         if (isinf(rounded) && !isinf(row[k])) atomic_store(&p->is_too_large, true);
@@ -92,131 +84,110 @@ static void read_row(packing *p, int32_t i_row, float *row)
     }
 }
 
-/* The same as integers, those of the file where it has them. Returns their scale. */
-static float read_row_int8(packing *p, int32_t i_row, float *row, int8_t *q)
+static void put_line(packing *p, const t5_tensor *part, int32_t i_row, const work_space *w, char *line)
 {
-    const t5_tensor *part = find_part(p, &i_row);
-    if (part->dtype == T5_I8) {
-        memcpy(q, (const int8_t *)part->data + (size_t)i_row * (size_t)p->d_in, (size_t)p->d_in);
-        return t5_tensor_row_scale(part, i_row);
+    const size_t n_bytes = (size_t)p->d_in * t5_dtype_bytes(p->dtype);
+    memset(line + n_bytes, 0, p->line_bytes - n_bytes);
+    const bool is_rounded = p->type == T5_COMPUTE_F16;
+    if (part->dtype == p->dtype && (!is_rounded || part->dtype == T5_F16)) {
+        memcpy(line, (const char *)part->data + (size_t)i_row * n_bytes, n_bytes);
+        return;
     }
+    float *row = p->dtype == T5_F32 ? (float *)(void *)line : w->row;
+    uint16_t *halves = (uint16_t *)(void *)line;
     t5_tensor_row_f32(part, i_row, row);
-    return t5_quantize_int8(row, p->d_in, q);
+    if (is_rounded) round_row(p, row);
+    for (int32_t k = 0; k < p->d_in && p->dtype == T5_F16; k++)
+        halves[k] = t5_f32_to_f16(row[k]);
+    for (int32_t k = 0; k < p->d_in && p->dtype == T5_BF16; k++)
+        halves[k] = t5_f32_to_bf16(row[k]);
 }
 
-/* Column c of the panel; `column` counts over all panels. */
-static void put_column_int8(packing *p, char *panel, int32_t c, size_t column, const int8_t *q)
+/* The integers of the file where it has them. `column` counts over all panels. */
+static void put_line_int8(packing *p, const t5_tensor *part, int32_t i_row, const work_space *w, size_t column,
+                          int8_t *q)
 {
+    float scale = 0.0f;
     int32_t sum = 0;
-    for (int32_t k = 0; k < p->d_in; k++) {
-        const size_t quad = (size_t)(k / T5_QUAD) * (size_t)p->panel + (size_t)c;
-        panel[quad * T5_QUAD + (size_t)(k % T5_QUAD)] = (char)q[k];
-        sum += q[k];
+    if (part->dtype == T5_I8) {
+        memcpy(q, (const int8_t *)part->data + (size_t)i_row * (size_t)p->d_in, (size_t)p->d_in);
+        scale = t5_tensor_row_scale(part, i_row);
+    } else {
+        t5_tensor_row_f32(part, i_row, w->row);
+        scale = t5_quantize_int8(w->row, p->d_in, q);
     }
+    memset(q + p->d_in, 0, p->line_bytes - (size_t)p->d_in);
+    for (int32_t k = 0; k < p->d_in; k++)
+        sum += q[k];
+    p->column_scales[column] = scale * p->scale;
     p->column_sums[column] = sum;
 }
 
-static void put_column(const packing *p, char *panel, int32_t c, const float *row)
+static void put_line_int4(packing *p, const t5_tensor *part, int32_t i_row, const work_space *w, char *line)
 {
-    const size_t step = (size_t)p->panel;
-    float *f32 = (float *)(void *)panel + c;
-    uint16_t *u16 = (uint16_t *)(void *)panel + c;
-    for (size_t k = 0; k < (size_t)p->d_in; k++) {
-        switch (p->storage) {
-        case T5_STORE_F32:
-            f32[k * step] = row[k];
-            break;
-        case T5_STORE_F16:
-            u16[k * step] = t5_f32_to_f16(row[k]);
-            break;
-        case T5_STORE_BF16:
-            u16[k * step] = t5_f32_to_bf16(row[k]);
-            break;
-        case T5_STORE_PAIRS:
-            u16[k / 2 * 2 * step + (size_t)c + k % 2] = t5_f32_to_bf16(row[k]);
-            break;
-        case T5_STORE_INT8:
-        case T5_STORE_INT4:
-            break;
-        }
-    }
-}
-
-static void pack_panel_int8(void *ctx, int32_t i_task, int32_t i_thread)
-{
-    packing *p = ctx;
-    float *row = p->rows + (size_t)i_thread * (size_t)p->d_in;
-    int8_t *q = p->rows8 + (size_t)i_thread * p->rows8_bytes;
-    char *panel = p->panels + (size_t)i_task * p->panel_bytes;
-    memset(panel, 0, p->panel_bytes);
-    for (int32_t c = 0; c < p->panel; c++) {
-        const int32_t i_row = i_task * p->panel + c;
-        if (i_row >= p->d_out) break; /* scales and sums are 0 */
-        p->column_scales[i_row] = read_row_int8(p, i_row, row, q) * p->scale;
-        put_column_int8(p, panel, c, (size_t)i_row, q);
-    }
-}
-
-/* Row `i_row` of the stacked parts in 4 bits, a byte each, those of the file where it has them. */
-static void read_row_int4(packing *p, int32_t i_row, float *row, uint8_t *q, uint16_t *scales)
-{
-    const t5_tensor *part = find_part(p, &i_row);
     if (part->dtype != T5_I4) {
-        t5_tensor_row_f32(part, i_row, row);
-        t5_quantize_int4(row, p->d_in, q, scales);
-        return;
+        t5_tensor_row_f32(part, i_row, w->row);
+        t5_quantize_int4(w->row, p->d_in, w->q, w->scales);
+    } else {
+        const size_t n_bytes = t5_tensor_row_bytes(part), n_groups = (size_t)t5_tensor_groups(part);
+        const uint8_t *packed = (const uint8_t *)part->data + (size_t)i_row * n_bytes;
+        for (size_t i = 0; i < n_bytes; i++) {
+            w->q[2 * i] = packed[i] & 15;
+            w->q[2 * i + 1] = packed[i] >> 4;
+        }
+        memcpy(w->scales, (const char *)part->scales + (size_t)i_row * n_groups * sizeof *w->scales,
+               n_groups * sizeof *w->scales);
     }
-    const size_t n_bytes = t5_tensor_row_bytes(part), n_groups = (size_t)t5_tensor_groups(part);
-    const uint8_t *packed = (const uint8_t *)part->data + (size_t)i_row * n_bytes;
-    for (size_t i = 0; i < n_bytes; i++) {
-        q[2 * i] = packed[i] & 15;
-        q[2 * i + 1] = packed[i] >> 4;
-    }
-    memcpy(scales, (const char *)part->scales + (size_t)i_row * n_groups * sizeof *scales, n_groups * sizeof *scales);
+    t5_line_int4(w->q, w->scales, p->d_in, line);
 }
 
-/* Column c of one group of a panel. */
-static void put_group_int4(const packing *p, uint8_t *group, int32_t c, const uint8_t *q, uint16_t scale)
+static size_t rounded(size_t n_bytes)
 {
-    uint8_t *block = group + (size_t)p->panel * sizeof scale + (size_t)c * T5_QUAD;
-    memcpy(group + (size_t)c * sizeof scale, &scale, sizeof scale);
-    for (int32_t i = 0; i < T5_INT4_GROUP; i += 2 * T5_QUAD, block += (size_t)p->panel * T5_QUAD) {
-        for (int32_t j = 0; j < T5_QUAD; j++)
-            block[j] = (uint8_t)(q[i + j] | q[i + T5_QUAD + j] << 4);
-    }
+    return (n_bytes + T5_LINE_BYTES - 1) / T5_LINE_BYTES * T5_LINE_BYTES;
 }
 
-static void pack_panel_int4(void *ctx, int32_t i_task, int32_t i_thread)
+static void lay_out(packing *p)
 {
-    packing *p = ctx;
-    const int32_t n_groups = (p->d_in + T5_INT4_GROUP - 1) / T5_INT4_GROUP;
-    const size_t group_bytes = T5_INT4_GROUP_BYTES(p->panel);
-    float *row = p->rows + (size_t)i_thread * (size_t)p->d_in;
-    uint8_t *q = (uint8_t *)p->rows8 + (size_t)i_thread * p->rows8_bytes;
-    uint16_t *scales = (uint16_t *)(void *)(q + (size_t)n_groups * T5_INT4_GROUP);
-    uint8_t *panel = (uint8_t *)p->panels + (size_t)i_task * p->panel_bytes;
-    memset(panel, 0, p->panel_bytes);
-    for (int32_t c = 0; c < p->panel && i_task * p->panel + c < p->d_out; c++) {
-        read_row_int4(p, i_task * p->panel + c, row, q, scales);
-        for (int32_t g = 0; g < n_groups; g++)
-            put_group_int4(p, panel + (size_t)g * group_bytes, c, q + (size_t)g * T5_INT4_GROUP, scales[g]);
-    }
+    const size_t n = (size_t)p->d_in, n_groups = n / T5_INT4_GROUP + 1;
+    p->q_at = rounded(n * sizeof(float));
+    p->scales_at = p->q_at + rounded(n_groups * T5_INT4_GROUP);
+    p->lines_at = p->scales_at + rounded(n_groups * sizeof(uint16_t));
+    p->scratch_bytes = p->lines_at + rounded(T5_PANEL_STRIP * p->line_bytes);
+}
+
+static work_space space_of(const packing *p, int32_t i_thread)
+{
+    char *scratch = p->scratch + (size_t)i_thread * p->scratch_bytes;
+    return (work_space){.row = (float *)(void *)scratch,
+                        .q = (uint8_t *)scratch + p->q_at,
+                        .scales = (uint16_t *)(void *)(scratch + p->scales_at),
+                        .lines = scratch + p->lines_at};
 }
 
 static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
 {
     packing *p = ctx;
-    float *row = p->rows + (size_t)i_thread * (size_t)p->d_in;
-    char *panel = p->panels + (size_t)i_task * p->panel_bytes;
-    if (p->storage == T5_STORE_PAIRS) memset(panel, 0, p->panel_bytes); /* the rest of d_in */
-    for (int32_t c = 0; c < p->panel; c++) {
-        const int32_t i_row = i_task * p->panel + c;
-        if (i_row < p->d_out) {
-            read_row(p, i_row, row);
-        } else {
-            memset(row, 0, (size_t)p->d_in * sizeof *row);
+    const work_space w = space_of(p, i_thread);
+    char *panel = p->panels + (size_t)i_task * (size_t)p->panel * p->line_bytes;
+    for (int32_t column = 0; column < p->panel; column += T5_PANEL_STRIP) {
+        const int32_t first = i_task * p->panel + column;
+        for (int32_t c = 0; c < T5_PANEL_STRIP; c++) {
+            char *line = w.lines + (size_t)c * p->line_bytes;
+            int32_t i_row = first + c;
+            if (i_row >= p->d_out) { /* scales and sums are 0 */
+                memset(line, 0, p->line_bytes);
+                continue;
+            }
+            const t5_tensor *part = find_part(p, &i_row);
+            if (p->dtype == T5_I8) {
+                put_line_int8(p, part, i_row, &w, (size_t)(first + c), (int8_t *)line);
+            } else if (p->dtype == T5_I4) {
+                put_line_int4(p, part, i_row, &w, line);
+            } else {
+                put_line(p, part, i_row, &w, line);
+            }
         }
-        put_column(p, panel, c, row);
+        t5_panel_put(p->storage, p->panel, p->d_in, column, w.lines, panel);
     }
 }
 
@@ -224,25 +195,18 @@ static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
 static void *alloc_panels(size_t n_bytes)
 {
     const size_t alignment = n_bytes >= HUGE_PAGE ? HUGE_PAGE : T5_LINE_BYTES;
-    void *p = aligned_alloc(alignment, (n_bytes + T5_LINE_BYTES - 1) / T5_LINE_BYTES * T5_LINE_BYTES);
+    void *p = aligned_alloc(alignment, rounded(n_bytes));
     if (p != NULL && alignment == HUGE_PAGE) (void)madvise(p, n_bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return p;
 }
 
 static t5_status fill(packing *p, t5_threads *threads, int32_t n_panels, t5_error *err)
 {
-    const size_t n_threads = (size_t)t5_threads_count(threads), n_groups = (size_t)p->d_in / T5_INT4_GROUP + 1;
-    p->rows8_bytes = n_groups * (T5_INT4_GROUP + sizeof(uint16_t));
-    p->rows = malloc(n_threads * (size_t)p->d_in * sizeof *p->rows);
-    p->rows8 = malloc(n_threads * p->rows8_bytes);
-    const bool has_rows = p->rows != NULL && p->rows8 != NULL;
-    void (*pack)(void *ctx, int32_t i_task, int32_t i_thread) = pack_panel;
-    if (p->storage == T5_STORE_INT8) pack = pack_panel_int8;
-    if (p->storage == T5_STORE_INT4) pack = pack_panel_int4;
-    if (has_rows) t5_threads_run(threads, n_panels, pack, p);
-    free(p->rows);
-    free(p->rows8);
-    if (!has_rows) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: rows of %d columns", p->d_in);
+    lay_out(p);
+    p->scratch = aligned_alloc(T5_LINE_BYTES, (size_t)t5_threads_count(threads) * p->scratch_bytes);
+    if (p->scratch == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: lines of %d columns", p->d_in);
+    t5_threads_run(threads, n_panels, pack_panel, p);
+    free(p->scratch);
     if (atomic_load(&p->is_too_large))
         return T5_FAIL(err, T5_ERR_ARG, "compute type float16 can't hold a weight of this model: use bfloat16");
     return T5_OK;
@@ -250,7 +214,7 @@ static t5_status fill(packing *p, t5_threads *threads, int32_t n_panels, t5_erro
 
 static t5_status alloc_matrix(const packing *p, int32_t n_panels, t5_matrix *m, t5_error *err)
 {
-    const size_t n_bytes = (size_t)n_panels * p->panel_bytes;
+    const size_t n_bytes = (size_t)n_panels * (size_t)p->panel * p->line_bytes;
     const size_t n_columns = (size_t)n_panels * (size_t)p->panel;
     m->n_bytes = n_bytes;
     m->owned = alloc_panels(n_bytes);
@@ -280,7 +244,8 @@ t5_status t5_matrix_pack(const t5_kernels *kernels, t5_threads *threads, t5_comp
         T5_ASSERT(parts[i].n_cols == p.d_in && parts[i].n_rows > 0);
         p.d_out += parts[i].n_rows;
     }
-    p.panel_bytes = (size_t)p.panel * column_bytes(p.storage, p.d_in);
+    p.dtype = dtype_of(p.storage);
+    p.line_bytes = t5_line_bytes(p.storage, p.d_in);
     const int32_t n_panels = (p.d_out + p.panel - 1) / p.panel;
     t5_matrix *m = calloc(1, sizeof *m);
     if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: %zu bytes", sizeof *m);

@@ -8,6 +8,7 @@
 
 /* Larger areas are touched as they are used: a hundred milliseconds or gigabytes at the start are no small thing. */
 #define TOUCH_BYTES_MAX ((size_t)256 << 20)
+#define PAGE_BYTES ((size_t)4096) /* the smallest; the memory is zeroed already */
 
 /* Allocator of the create phase: the first failure is remembered in `err`, later calls do nothing. */
 typedef struct {
@@ -19,13 +20,11 @@ typedef struct {
  * neither time nor much that may never be needed. */
 static void touch(allocator *a, void *p, size_t n_bytes)
 {
-    static const char zeros[1 << 16];
+    static const char zero = 0;
     t5_backend *backend = a->b->model->backend;
     if (backend->ops->memory_free != NULL || n_bytes > TOUCH_BYTES_MAX) return;
-    for (size_t done = 0; done < n_bytes && a->err->status == T5_OK; done += sizeof zeros) {
-        const size_t n_left = n_bytes - done;
-        backend->ops->upload(backend, (char *)p + done, zeros, n_left < sizeof zeros ? n_left : sizeof zeros, a->err);
-    }
+    for (size_t at = 0; at < n_bytes && a->err->status == T5_OK; at += PAGE_BYTES)
+        backend->ops->upload(backend, (char *)p + at, &zero, sizeof zero, a->err);
 }
 
 static void *dev_alloc(void *ctx, size_t n_bytes)
