@@ -217,7 +217,7 @@ static void languages_are_checked(void **state)
         {"en", "\xff\xfe", "language is not supported"},
         {"en", "a-code-that-is-much-too-long-for-anybody", "a-code-that-is-much-too-long-for is not supported"},
         {"de", "fr", "French (fr) is not available as a target language from German (de)"},
-        {"fr", "en", "English (en) is not available as a target language from French (fr)"},
+        {"fr", "de", "German (de) is not available as a target language from French (fr)"},
     };
     for (size_t i = 0; i < T5_COUNT(cases); i++) {
         const t5_text text = make_text("Hello, my friend.", cases[i].source, cases[i].target);

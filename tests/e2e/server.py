@@ -1,6 +1,7 @@
 """A t5serve process on a free port, and a client that can send what no HTTP library would. For the tests beside it."""
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -11,6 +12,12 @@ import time
 
 START_S = 60  # a sanitizer build that loads a model is slow
 REPLY_S = 60
+BUNDLED = pathlib.Path(__file__).resolve().parents[2] / "models/t5-tatoeba"
+
+
+def bundled_pairs():
+    """(source, target) of what the bundled model translates, in its order."""
+    return [tuple(pair) for pair in json.loads((BUNDLED / "t5serve.json").read_text())["pairs"]]
 
 
 class Reply:

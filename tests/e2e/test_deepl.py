@@ -5,7 +5,7 @@ import sys
 import unittest
 from urllib.parse import urlencode
 
-from server import Server
+from server import Server, bundled_pairs
 
 PROGRAM = sys.argv.pop(1)
 FORM = "application/x-www-form-urlencoded"
@@ -15,7 +15,8 @@ KEY = ["Authorization: DeepL-Auth-Key test"]
 class DeepL(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(PROGRAM, "--char-limit", "3000").__enter__()
+        cls.server = Server(PROGRAM, "--char-limit", "3000", "--pivot=false").__enter__()
+        cls.sources, cls.targets = ({pair[i] for pair in bundled_pairs()} for i in (0, 1))
 
     @classmethod
     def tearDownClass(cls):
@@ -112,9 +113,12 @@ class DeepL(unittest.TestCase):
 
     def test_languages(self):
         """Claim: sources without a region, targets with, also when the field comes as the form of a GET."""
-        self.assertEqual(self.server.get("/v2/languages").json(), [{"language": "EN", "name": "English"}])
+        sources = self.server.get("/v2/languages").json()
+        self.assertEqual(sources[0], {"language": "EN", "name": "English"})
+        self.assertEqual([s["language"] for s in sources[1:]], sorted(code.upper() for code in self.sources - {"en"}))
         targets = self.server.get("/v2/languages?type=target").json()
-        self.assertEqual([t["language"] for t in targets], ["DE", "FR"])
+        self.assertEqual({t["language"][:2] for t in targets}, {code.upper() for code in self.targets})
+        self.assertEqual("EN-US" in [t["language"] for t in targets], "en" in self.targets)
         self.assertTrue(all(t["supports_formality"] is False for t in targets))
         self.assertEqual(self.get_with_form("/v2/languages", b"type=target").json(), targets)
         reply = self.server.get("/v2/languages?type=both")
@@ -124,8 +128,8 @@ class DeepL(unittest.TestCase):
         """Claim: version 3 lists the same languages in its own form, for the one resource that there is; others are empty, none or
         an unknown one is refused; what version 2 and 3 lack is said in DeepL's form."""
         languages = {entry["lang"]: entry for entry in self.server.get("/v3/languages?resource=translate_text").json()}
-        self.assertEqual({code for code, entry in languages.items() if entry["usable_as_source"]}, {"en"})
-        self.assertEqual({code for code, entry in languages.items() if entry["usable_as_target"]}, {"de", "fr"})
+        self.assertEqual({code for code, entry in languages.items() if entry["usable_as_source"]}, self.sources)
+        self.assertEqual({code.split("-")[0] for code, entry in languages.items() if entry["usable_as_target"]}, self.targets)
         self.assertEqual(languages["de"]["features"], {"tag_handling": {"status": "stable"}})
         self.assertEqual(self.server.get("/v3/languages?resource=glossary").json(), [])
         for query, message in (("", "Parameter 'resource' not specified"), ("?resource=x", "Value for 'resource' not supported.")):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Several models in one server. Method: the bundled model (English to German and French) beside models of the fixtures,
+"""Several models in one server. Method: the bundled model (English to German and French alone) beside models of the fixtures,
 which say little that makes sense but always the same, under names and language pairs of the test's own.
 Usage: test_models.py T5SERVE SOURCE_FOLDER"""
 import json
@@ -18,20 +18,30 @@ from server import Reply, Server, leave_early, post, read_reply
 
 SOURCE = pathlib.Path(sys.argv.pop(2)).resolve()
 PROGRAM = sys.argv.pop(1)
-BUNDLED = str(SOURCE / "models/t5-tatoeba")
 BUNDLED_NAME = "t5-tatoeba"
 TEXTS = ["How are you?", "I am tired. Thank you!", "The house is small."]
 
 
-def make_model(top, folder, fixture, pairs, **profile):
-    """A folder with the files of a fixture and a t5serve.json of its own."""
+def make_model(top, folder, model, pairs, **profile):
+    """A folder with the files of a fixture, or of another folder, and a t5serve.json of its own."""
     path = pathlib.Path(top, folder)
     path.mkdir()
-    for file in (SOURCE / "tests/fixtures" / fixture).iterdir():
-        if not file.name.startswith("expected"):
+    for file in (SOURCE / "tests/fixtures" / model).iterdir():
+        if not file.name.startswith("expected") and file.name != "t5serve.json":
             (path / file.name).symlink_to(file)
     (path / "t5serve.json").write_text(json.dumps({"template": "", "pairs": pairs, **profile}))
     return str(path)
+
+
+def bundled_model(top):
+    """The bundled model with two of its pairs."""
+    model = SOURCE / "models" / BUNDLED_NAME
+    profile = json.loads((model / "t5serve.json").read_text())
+    return make_model(top, BUNDLED_NAME, model, **{**profile, "pairs": [["en", "de"], ["en", "fr"]]})
+
+
+TOP = tempfile.TemporaryDirectory()
+BUNDLED = bundled_model(TOP.name)
 
 
 def models(*folders):

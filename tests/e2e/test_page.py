@@ -98,7 +98,10 @@ class Page(unittest.TestCase):
         self.requests = []
 
     def test_swap(self):
-        """Claim: swapping exchanges languages and texts where the model can, and says so where it cannot."""
+        """Claim: swapping exchanges languages and texts where the model can, and says so where it cannot. Method: a server that
+        can only one way."""
+        one_way = [{"code": "en", "name": "English", "targets": ["en", "de"]}, {"code": "de", "name": "German", "targets": ["de"]}]
+        self.page.route("**/languages", lambda route: route.fulfill(json=one_way))
         self.open("?source=en&target=de&q=Hello")
         expect(self.page.locator("#translation")).not_to_have_text("")
         self.page.locator("#swap").click()

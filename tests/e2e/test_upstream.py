@@ -132,7 +132,7 @@ TABLE = [
 class Upstream(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(PROGRAM).__enter__()
+        cls.server = Server(PROGRAM, "--pivot=false").__enter__()
 
     @classmethod
     def tearDownClass(cls):
