@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import hf_tokenizer
 import texts
 import torch
 from safetensors.torch import save_file
@@ -136,9 +137,7 @@ def copy_tokenizer(tokenizer, init, out):
         if init and (Path(init) / name).exists():
             shutil.copyfile(Path(init) / name, out / name)
     if not init:  # for Hugging Face's programs; the server needs the SentencePiece file alone
-        texts.write_json(out / "tokenizer_config.json", {
-            "tokenizer_class": "T5Tokenizer", "extra_ids": N_SENTINELS, "eos_token": "</s>", "pad_token": "<pad>",
-            "unk_token": "<unk>"})
+        hf_tokenizer.write(tokenizer, out, N_SENTINELS)
 
 
 def current_umask():

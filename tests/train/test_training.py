@@ -6,6 +6,8 @@ the same to `t5` as to PyTorch; rounding for int8 and int4 is that of `t5 quanti
 does what the page says. Method: tiny models on made-up sentences; the page's commands are read from the page, and only
 their sizes are made smaller. Needs train/requirements.txt.
 """
+import contextlib
+import io
 import json
 import os
 import re
@@ -48,6 +50,24 @@ def python(*words, expect=0, **options):
     assert done.returncode == expect, f"{words}: exit code {done.returncode}, not {expect}: {done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout + done.stderr
+
+
+def train_here(*words, expect=0):
+    """train.py in this process, which has read PyTorch already: the seconds that this takes are most of a small run."""
+    import texts
+    import train
+    said, handlers = io.StringIO(), [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
+    sys.argv = ["train.py", *map(str, words)]
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = texts.run(train.main)
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        for number, handler in handlers:
+            signal.signal(number, handler)
+    assert code == expect, f"{words}: exit code {code}, not {expect}: {said.getvalue()}"
+    return said.getvalue()
 
 
 def t5(*words, text=""):
@@ -126,8 +146,7 @@ class ResumeTest(TrainingTest):
             said = process.stderr.read()
             self.assertEqual(process.wait(timeout=120), 0, said)
         n_done = int(re.search(r"stopped after step (\d+); the same command goes on", said)[1])
-        again = python(SOURCE / "train/train.py", *self.arguments("stopped", "--steps", str(n_done + 1),
-                                                                  "--log-every", "1"))
+        again = train_here(*self.arguments("stopped", "--steps", str(n_done + 1), "--log-every", "1"))
         self.assertIn(f"checkpoint.pt, step {n_done}", again)
         steps = [json.loads(line)["step"] for line in (self.folder / "stopped/log.jsonl").read_text().splitlines()]
         self.assertEqual(steps, [*range(1, n_done + 2), n_done + 1])  # the last twice: training and valid loss
@@ -150,7 +169,7 @@ class ResumeTest(TrainingTest):
 
 class LearningTest(TrainingTest):
     def test_what_was_learnt_is_served(self):
-        python(SOURCE / "train/train.py", *self.arguments(
+        train_here(*self.arguments(
             "learnt", "--steps", "150", "--lr", "0.004", "--dropout", "0", "--label-smoothing", "0", "--tokens", "2000",
             "--optimizer", "muon", "--precision", "float32", "--log-every", "150", "--valid-every", "150"))
         model = self.folder / "learnt/model"
@@ -175,6 +194,24 @@ class LearningTest(TrainingTest):
                               text=json.dumps({"text": source, "target": target}) + "\n"))
         for ours, theirs in zip(reply["token_logprobs"], expected.flatten().tolist(), strict=True):
             self.assertAlmostEqual(ours, theirs, delta=1e-3 * max(1, abs(theirs)))
+
+    def test_hugging_face_reads_the_same_ids(self):
+        """Method: AutoTokenizer of what was exported and of the bundled model, on texts of all kinds."""
+        from tokens import open_tokenizer
+        from transformers import AutoTokenizer
+        self.make_run("ids", "--steps", "1").export()
+        bundled = SOURCE / "models/t5-tatoeba"
+        lines = [line for path in bundled.glob("data/test.*.tsv")
+                 for line in path.read_text(encoding="utf-8").splitlines()[:50]]
+        lines += ["", " ", "  a  b ", "translate English to German: Good night.", "Ｆｕｌｌ ½ Ⅷ … “ﬁne”", "日本語 🎉🎉 привет",
+                  "e\u0301 a\u00a0b\u200bc\u00ad", "a \u2581 b", "x" * 60]
+        for folder in (self.folder / "ids/model", bundled):
+            ours, theirs = open_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+            for line, ids in zip(lines, ours.encode(lines), strict=True):
+                self.assertEqual(theirs(line)["input_ids"], ids + [theirs.eos_token_id], line)
+                self.assertEqual(theirs.decode(ids), ours.decode(ids), line)
+            sentinels = [f"<extra_id_{i}>" for i in range(100)]
+            self.assertEqual(theirs.convert_tokens_to_ids(sentinels), [ours.n_pieces + 99 - i for i in range(100)])
 
     def test_gated_models_have_a_head(self):
         run = self.make_run("gated", "--steps", "1", "--gated", "--name", "mine")
@@ -287,7 +324,7 @@ class WrongUseTest(TrainingTest):
                 ([*shape, *steps, "--device", "abacus"], "--device abacus", 1),
                 ([*shape, *steps, "--device", "cpu", "--precision", "float16"], "float16", 1),
                 ([*shape, *steps, "--teacher", SOURCE / "models/t5-tatoeba"], "vocab_size 8192", 1)]:
-            said = python(SOURCE / "train/train.py", self.data, self.folder / "wrong", *more, expect=code)
+            said = train_here(self.data, self.folder / "wrong", *more, expect=code)
             self.assertIn(named, said)
         self.assertFalse((self.folder / "wrong").exists())
 
@@ -359,4 +396,5 @@ if __name__ == "__main__":
     T5, T5SERVE = (os.path.abspath(path) for path in sys.argv[1:3])
     SOURCE = Path(sys.argv[3]).resolve()
     sys.path.insert(0, str(SOURCE / "train"))
+    os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other stand still where others need a core too
     unittest.main(argv=[sys.argv[0], *sys.argv[4:]])
