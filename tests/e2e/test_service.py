@@ -236,6 +236,29 @@ class Service(unittest.TestCase):
                 self.assertIn(f"url=http://127.0.0.1:{port} ", process.stderr.read())
                 process.stderr.close()
 
+    @unittest.skipUnless(shutil.which("systemd-socket-activate"), "no systemd-socket-activate")
+    def test_activation_by_systemd(self):
+        """Claim: systemd's own socket activation starts the server with the first client, which is served. Method:
+        systemd-socket-activate, which becomes the server; NOTIFY_SOCKET goes with it."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        with Manager() as manager:
+            process = subprocess.Popen(["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "-E", f"NOTIFY_SOCKET={manager.path}",
+                                        PROGRAM, "--port", "1"], stderr=subprocess.PIPE, text=True)
+            try:
+                client = connect_in_time(port)
+                client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.assertTrue(client.recv(4096).startswith(b"HTTP/1.1 200"))
+                client.close()
+                wait_until(lambda: manager.has("READY=1"))
+                process.terminate()
+                self.assertEqual(process.wait(20), 0)
+                self.assertIn(f"url=http://127.0.0.1:{port} ", process.stderr.read())
+            finally:
+                process.kill()
+                process.wait()
+                process.stderr.close()
+
     def test_wrong_sockets(self):
         """Claim: what is no listening socket, and more than one, end the start with one line. Method: as it says."""
         with socket.socket() as closed, socket.create_server(("127.0.0.1", 0)) as listener:
@@ -322,6 +345,18 @@ class Clock(unittest.TestCase):
                 time.sleep(0.1)
                 days = {line[:10] for line in server.log_text().splitlines()}
                 self.assertEqual(len(days), 3, days)
+
+
+def connect_in_time(port):
+    """To who will listen there soon."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=20)
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def answer_once(listener, reply):
