@@ -5,6 +5,8 @@ import json
 import math
 import os
 import re
+import shutil
+import subprocess
 import sys
 import time
 import unittest
@@ -98,7 +100,7 @@ class Metrics(unittest.TestCase):
 
     def test_format(self):
         """Claim: a strict reader takes the text, before and after there is something to count. Method: ours, which
-        also knows the conventions, and that of Prometheus' Python client where it is installed."""
+        also knows the conventions, that of Prometheus' Python client and promtool where they are installed."""
         self.server.translate("Hello.")
         self.server.get("/nothing")
         reply = self.server.get("/metrics")
@@ -193,9 +195,28 @@ class Metrics(unittest.TestCase):
         written = set(re.findall(r"`((?:t5serve|process)_[a-z0-9_]+)", table))
         self.assertEqual(written, set(self.families()))
 
+    def test_promtool(self):
+        """Claim: Prometheus' own tool finds nothing to say about the text."""
+        if shutil.which("promtool") is None:
+            self.skipTest("no promtool (Debian: prometheus)")
+        done = subprocess.run(["promtool", "check", "metrics"], input=self.text(), capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def check_labels(self, expr, families):
+        """Every label in the query is one of a sample that the query names, or one that Prometheus adds."""
+        known = {"instance"}
+        for kind, samples in families.values():
+            for name in samples.keys() & set(re.findall(r"\b(?:t5serve|process)_[a-z0-9_]+", expr)):
+                known |= {label.partition("=")[0] for labels in samples[name] for label in labels}
+        asked = set(re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', expr))
+        for names in re.findall(r"\bby \(([^)]*)\)", expr):
+            asked |= set(names.replace(" ", "").split(","))
+        self.assertEqual(asked - known, set(), expr)
+
     def test_dashboard(self):
         """Claim: the Grafana dashboard loads and asks only for what is there, and for all that can be drawn. Method: the
-        parts of the schema that Grafana needs; every name in a query is a sample's, every family is in some query."""
+        parts of the schema that Grafana needs; every name and label in a query is a sample's, every family is in some query."""
+        self.server.translate("Hello.")
         board = json.loads((SOURCE / "docker/grafana-dashboard.json").read_text(encoding="utf-8"))
         self.assertTrue(board["title"] and board["uid"] and board["schemaVersion"] >= 36)
         variables = {v["name"]: v for v in board["templating"]["list"]}
@@ -218,6 +239,7 @@ class Metrics(unittest.TestCase):
             for target in panel["targets"]:
                 asked |= set(re.findall(r"\b(?:t5serve|process)_[a-z0-9_]+", target["expr"]))
                 self.assertEqual(target["expr"].count("("), target["expr"].count(")"), target["expr"])
+                self.check_labels(target["expr"], families)
         self.assertEqual(asked - samples, set())
         drawn = {re.sub("_(bucket|sum|count)$", "", n) if re.sub("_(bucket|sum|count)$", "", n) in families else n
                  for n in asked}
