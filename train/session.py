@@ -162,7 +162,7 @@ class Session:
             "next_batch": self.next_batch, "n_tokens": self.n_tokens, "seconds": self.seconds, "log": self.log,
             "best_loss": self.best_loss, "model": self.model.state_dict(), "optimizers": self.optimizers.state(),
             "scaler": self.scaler.state_dict(), "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
         torch.save(state, self.path.with_suffix(".new"))
         os.replace(self.path.with_suffix(".new"), self.path)
@@ -184,8 +184,8 @@ class Session:
         self.optimizers.load(state["optimizers"])
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if self.device.type == "cuda" and state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
         for name in ("step", "epoch", "next_batch", "n_tokens", "seconds", "log", "best_loss"):
             setattr(self, name, state[name])
         return True
@@ -229,5 +229,6 @@ class Clock:
 
 
 def data_settings(folder, directions):
-    """What identifies the training data in a checkpoint."""
-    return {texts.direction_name(d): texts.sha256_of(texts.pairs_path(folder, "train", d)[0]) for d in directions}
+    """What identifies the training data in a checkpoint: of each direction the file and how often it is read."""
+    return {texts.direction_name(d): [texts.sha256_of(texts.pairs_path(folder, "train", d)[0]), directions.count(d)]
+            for d in dict.fromkeys(directions)}

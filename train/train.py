@@ -43,7 +43,8 @@ def add_model_options(group):
     group.add_argument("--keep-encoder-layers", metavar="LIST", help="of --init, such as 0,2,4: a smaller model")
     group.add_argument("--keep-decoder-layers", metavar="LIST", help="the same of the decoder")
     group.add_argument("--directions", metavar="LIST",
-                       help="such as en-de,de-en (default: as the training files are named)")
+                       help="such as en-de,de-en (default: as the training files are named); one that stands there "
+                            "twice is learnt from twice as often")
     group.add_argument("--template", help="what stands before each sentence, as in t5serve.json (default: that of "
                        f"--init, else DATA's, else '{texts.TEMPLATE}')")
     group.add_argument("--dropout", type=float, metavar="X", help="default 0.1")
@@ -121,7 +122,7 @@ def pick_device(args, torch):
         raise Failure(f"--device {args.device}: {str(error).splitlines()[0]}") from error
     is_cuda = device.type == "cuda"
     if args.precision == "auto":
-        has_bfloat16 = torch.cuda.is_bf16_supported() if is_cuda else has_fast_bfloat16(torch)
+        has_bfloat16 = has_fast_bfloat16(torch, is_cuda)
         args.precision = "bfloat16" if has_bfloat16 else "float32"
     if args.precision == "float16" and not is_cuda:
         raise Failure("--precision float16 is for GPUs; CPUs have bfloat16 or float32")
@@ -131,8 +132,10 @@ def pick_device(args, torch):
     return device
 
 
-def has_fast_bfloat16(torch):
-    """Processors without matrix units for it only emulate it."""
+def has_fast_bfloat16(torch, is_cuda):
+    """Processors without matrix units for it only emulate it; torch would count that of older GPUs."""
+    if is_cuda:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
 
 
@@ -196,7 +199,8 @@ class Run:
 
     def __init__(self, args):
         self.args = args
-        self.directions, self.template = find_directions(args), find_template(args)
+        weighted = find_directions(args)
+        self.directions, self.template = list(dict.fromkeys(weighted)), find_template(args)
         import models
         import tokens
         import torch
@@ -207,17 +211,17 @@ class Run:
         if self.tokenizer.n_pieces > model.config.vocab_size:
             raise Failure(f"the tokenizer has {self.tokenizer.n_pieces} pieces, the model {model.config.vocab_size}")
         teacher = open_teacher(args, model, models).to(self.device) if args.teacher else None
-        self.train, self.valid = (self.read(split, model.config.eos_token_id) for split in ("train", "valid"))
+        self.train = self.read("train", weighted, model.config.eos_token_id)
+        self.valid = self.read("valid", self.directions, model.config.eos_token_id)
         if len(self.train) == 0:
             raise Failure(f"{args.data}: no sentence of at most --max-tokens {args.max_tokens} to train on")
-        self.session = self.make_session(model, teacher)
+        self.session = self.make_session(model, teacher, weighted)
 
-    def read(self, split, eos):
+    def read(self, split, directions, eos):
         from tokens import Examples
-        return Examples(self.args.data, split, self.directions, self.tokenizer, self.template, eos,
-                        self.args.max_tokens)
+        return Examples(self.args.data, split, directions, self.tokenizer, self.template, eos, self.args.max_tokens)
 
-    def make_session(self, model, teacher):
+    def make_session(self, model, teacher, weighted):
         import fake_quant
         import optim
         from session import Session
@@ -226,7 +230,7 @@ class Run:
         if args.fake_quant:
             fake_quant.apply(model, args.fake_quant)
         optimizers = optim.Optimizers(model, args.optimizer, args.lr, args.weight_decay, is_new=bool(args.shape))
-        settings = settings_of(args, self.directions, self.template, model)
+        settings = settings_of(args, weighted, self.template, model)
         return Session(args, model, optimizers, settings, teacher)
 
     def introduce(self, say):

@@ -137,6 +137,20 @@ class ResumeTest(TrainingTest):
         with self.assertRaisesRegex(Failure, "not a checkpoint"):
             self.make_run("settings", "--steps", "8").session.load()
 
+    def test_a_direction_may_count_twice(self):
+        """Claim: then its pairs are learnt from twice; valid sentences and t5serve.json have it once, a checkpoint tells."""
+        from texts import Failure
+        once = self.make_run("once", "--steps", "1", "--directions", "en-de,de-en")
+        twice = self.make_run("once", "--steps", "1", "--directions", "en-de,de-en,en-de")
+        self.assertEqual([len(run.train) for run in (once, twice)], [2 * len(PAIRS), 3 * len(PAIRS)])
+        self.assertEqual(len(once.valid), len(twice.valid))
+        once.session.save()
+        with self.assertRaisesRegex(Failure, "the training data"):
+            twice.session.load()
+        twice.export()
+        profile = json.loads((self.folder / "once/model/t5serve.json").read_text())
+        self.assertEqual(profile["pairs"], [["en", "de"], ["de", "en"]])
+
     def test_a_signal_stops_after_the_step(self):
         command = [sys.executable, str(SOURCE / "train/train.py"), *self.arguments("stopped", "--steps", "1000000",
                    "--log-every", "1", "--valid-every", "1000000")]
