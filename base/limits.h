@@ -15,3 +15,6 @@
 #define T5_KV_MEMORY_MAX (INT64_C(1) << 40) /* bytes of the KV cache that can be asked for */
 #define T5_SEQ_LEN_MAX 4096                 /* tokens of one source or target */
 #define T5_JSON_FILE_MAX (64 << 20) /* bytes of a JSON file in a model folder; an index of a large model has 100 kB */
+
+/* Shortlists of a model: one for each language that it translates into. */
+#define T5_SHORTLISTS_MAX 1024

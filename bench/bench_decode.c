@@ -1,12 +1,13 @@
 /* bench/bench_decode.c: translation speed of the CPU backend without server, queue or tokenizer, in a form that another
  * engine can be run against: compare.py alternates between the two.
  *
- *   bench_decode --model DIR --sources FILE [--threads N] [--compute-type TYPE] [--isa NAME]
+ *   bench_decode --model DIR --sources FILE [--threads N] [--compute-type TYPE] [--isa NAME] [--shortlist N]
  *
  * FILE has a source a line, ids between spaces, eos included. The program loads the model and prints {"load_ms",
  * "device"}. Each line "n_sources batch num_beams min_new max_new" on stdin then runs a load: the first n_sources of
  * the file, `batch` of them admitted, encoded and decoded at once, until all are done. One line is printed for it:
- * time, processor time of all threads, and the ids of every first result. */
+ * time, processor time of all threads, and the ids of every first result. A sixth number 1 lets them choose from a
+ * shortlist of N words from all over the vocabulary. */
 #include "base/clock.h"
 #include "cpu/cpu.h"
 #include "model/batch.h"
@@ -24,10 +25,12 @@
 typedef struct {
     const char *model, *sources;
     t5_cpu_options cpu;
+    int32_t n_listed;
 } options;
 
 typedef struct {
     int32_t n_sources, batch, num_beams, min_new, max_new;
+    int32_t shortlist; /* number; 0: none */
 } load;
 
 typedef struct {
@@ -44,10 +47,13 @@ static const char *const type_names[] = {"auto", "float32", "float16", "bfloat16
 
 static t5_status parse(int argc, char **argv, options *opt, t5_error *err)
 {
-    static const struct option flags[] = {
-        {"model", required_argument, NULL, 'm'},   {"sources", required_argument, NULL, 's'},
-        {"threads", required_argument, NULL, 't'}, {"compute-type", required_argument, NULL, 'c'},
-        {"isa", required_argument, NULL, 'i'},     {0}};
+    static const struct option flags[] = {{"model", required_argument, NULL, 'm'},
+                                          {"sources", required_argument, NULL, 's'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"compute-type", required_argument, NULL, 'c'},
+                                          {"isa", required_argument, NULL, 'i'},
+                                          {"shortlist", required_argument, NULL, 'l'},
+                                          {0}};
     *opt = (options){.cpu.n_threads = 1};
     for (int c = 0; (c = getopt_long(argc, argv, "", flags, NULL)) != -1;) {
         int32_t type = 0;
@@ -63,6 +69,9 @@ static t5_status parse(int argc, char **argv, options *opt, t5_error *err)
             break;
         case 'i':
             opt->cpu.isa = optarg;
+            break;
+        case 'l':
+            opt->n_listed = atoi(optarg);
             break;
         case 'c':
             while (type < (int32_t)T5_COUNT(type_names) && strcmp(optarg, type_names[type]) != 0)
@@ -97,6 +106,24 @@ static t5_status read_sources(bench *b, const char *path, t5_error *err)
     return T5_OK;
 }
 
+/* n words, as far from each other as they can be. */
+static t5_status add_shortlist(t5_model *m, int32_t n, t5_error *err)
+{
+    int32_t number = 0, n_ids = 0;
+    const int64_t end = m->hp.vocab_size;
+    if (n < 1 || n > end) return T5_FAIL(err, T5_ERR_ARG, "a shortlist of %d words of %d", n, m->hp.vocab_size);
+    int32_t *ids = malloc(((size_t)n + 1) * sizeof *ids);
+    if (ids == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d ids", n);
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t id = (int32_t)(end * i / n), eos = m->hp.eos_id;
+        if (eos < id && (n_ids == 0 || ids[n_ids - 1] < eos)) ids[n_ids++] = eos;
+        ids[n_ids++] = id;
+    }
+    const t5_status status = t5_model_add_shortlist(m, ids, n_ids, &number, err);
+    free(ids);
+    return status;
+}
+
 static t5_status open_bench(bench *b, const options *opt, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -112,6 +139,7 @@ static t5_status open_bench(bench *b, const options *opt, t5_error *err)
     const int64_t start_ns = t5_clock_ns();
     T5_TRY(t5_cpu_create(&opt->cpu, &b->backend, err));
     T5_TRY(t5_model_open(opt->model, b->backend, SRC_LEN_MAX, TGT_LEN_MAX, &b->model, err));
+    if (opt->n_listed != 0) T5_TRY(add_shortlist(b->model, opt->n_listed, err));
     T5_TRY(t5_batch_create(b->model, &limits, &b->batch, err));
     printf("{\"load_ms\": %.1f, \"device\": \"%s\"}\n", (double)(t5_clock_ns() - start_ns) / 1e6, b->backend->device);
     fflush(stdout);
@@ -146,7 +174,8 @@ static t5_status translate(bench *b, const load *l, int32_t begin, int32_t end, 
     decoding.max_new_tokens = l->max_new;
     decoding.early_stopping = T5_EARLY_TRUE; /* as CTranslate2 ends a beam search */
     for (int32_t i = begin; i < end; i++) {
-        const t5_batch_request request = {.input_ids = b->ids[i], .n_input_ids = b->src_len[i], .decoding = &decoding};
+        const t5_batch_request request = {
+            .input_ids = b->ids[i], .n_input_ids = b->src_len[i], .decoding = &decoding, .shortlist = l->shortlist};
         T5_TRY(t5_batch_check(b->batch, &request, err));
         T5_TRY(t5_batch_admit(b->batch, &request, &b->slots[i], err));
     }
@@ -205,8 +234,10 @@ int main(int argc, char **argv)
     T5_TRY(parse(argc, argv, &opt, &error));
     T5_TRY(open_bench(b, &opt, &error));
     while (fgets(line, sizeof line, stdin) != NULL) {
-        if (sscanf(line, "%d %d %d %d %d", &l.n_sources, &l.batch, &l.num_beams, &l.min_new, &l.max_new) != 5) {
-            status = T5_FAIL(&error, T5_ERR_FORMAT, "a load is five numbers");
+        l.shortlist = 0;
+        if (sscanf(line, "%d %d %d %d %d %d", &l.n_sources, &l.batch, &l.num_beams, &l.min_new, &l.max_new,
+                   &l.shortlist) < 5) {
+            status = T5_FAIL(&error, T5_ERR_FORMAT, "a load is five numbers or six");
             goto out;
         }
         T5_TRY(run_load(b, &l, &error));

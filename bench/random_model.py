@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a T5 folder with random bfloat16 weights, for speed alone: config.json and model.safetensors, no tokenizer.
 
-usage: random_model.py SHAPE DIR        SHAPE: bundled, small, base, large, madlad-3b
+usage: random_model.py SHAPE DIR        SHAPE: bundled, small, base, large, mt5-small, madlad-3b
 Needs the standard library only. The same million of random values is repeated; speed does not depend on them.
 """
 import json
@@ -15,6 +15,7 @@ SHAPES = {
     "small": dict(d_model=512, d_ff=2048, d_kv=64, num_heads=8, num_layers=6, vocab_size=32128),
     "base": dict(d_model=768, d_ff=3072, d_kv=64, num_heads=12, num_layers=12, vocab_size=32128),
     "large": dict(d_model=1024, d_ff=4096, d_kv=64, num_heads=16, num_layers=24, vocab_size=32128),
+    "mt5-small": dict(d_model=512, d_ff=1024, d_kv=64, num_heads=6, num_layers=8, vocab_size=250112, gated=True),
     "madlad-3b": dict(d_model=1024, d_ff=8192, d_kv=128, num_heads=16, num_layers=32, vocab_size=256000, gated=True),
 }
 N_VALUES = 1048573  # a prime, so that no two rows of a table are alike

@@ -346,6 +346,7 @@ out:
 
 static const t5_backend_ops fast_ops = {
     .name = "cpu",
+    .has_shortlists = true,
     .destroy = fast_destroy,
     .alloc = t5_host_alloc,
     .release = t5_host_release,

@@ -397,6 +397,7 @@ static t5_status ref_search(t5_backend *b, const t5_step *step, float *logits, i
 
 static const t5_backend_ops ref_ops = {
     .name = "cpu-ref",
+    .has_shortlists = true,
     .destroy = ref_destroy,
     .alloc = t5_host_alloc,
     .release = t5_host_release,

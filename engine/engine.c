@@ -20,6 +20,7 @@ t5_batch_request t5_engine_request_of(const t5_sequence *seq)
                               .n_prompt_ids = seq->n_prompt_ids,
                               .decoding = seq->is_score ? NULL : &seq->decoding,
                               .vocab_live = seq->vocab_live,
+                              .shortlist = seq->shortlist,
                               .is_score = seq->is_score,
                               .wants_logprobs = seq->wants_logprobs,
                               .wants_alignment = seq->wants_alignment,

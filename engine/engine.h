@@ -43,7 +43,7 @@ struct t5_sequence {
     int32_t *prompt_ids; /* borrowed; forced start of the target, or the whole target when is_score */
     int32_t n_prompt_ids;
     t5_decoding decoding;
-    int32_t vocab_live;
+    int32_t vocab_live, shortlist; /* see t5_batch_request */
     bool is_score, wants_logprobs;
     /* Outputs have an `alignment` (of is_score: of the given target). It costs the sequence itself one more decoder
      * pass for every eight tokens after its search, and others nothing. Source tokens align_begin .. align_end - 1 may

@@ -31,6 +31,12 @@ typedef struct {
     int32_t self_stride, cross_stride;
 } t5_kv_view;
 
+/* The queries of a step that choose from one list of words. */
+typedef struct {
+    int32_t shortlist; /* see t5_slot */
+    int32_t q0, n_queries, row0, n_rows;
+} t5_step_group;
+
 /* The queries of one decode step: query q is position pos[q] of row[q], whose token is state->tokens[row][pos]. A query
  * whose row is -1 only fills a recorded step (see t5_async_ops): its outputs are nobody's, and it touches neither the
  * cache nor the search. A slot that is done is left alone by the search, whatever the step says.
@@ -42,6 +48,8 @@ typedef struct {
     const int32_t *slot;          /* [dev] [n_queries] */
     const t5_step_row *rows;      /* [dev] [n_rows] the same, by row; rows of a slot stand side by side */
     const t5_search_state *state; /* host struct of [dev] pointers */
+    const t5_step_group *groups;  /* host [n_groups]; every query is in one of them */
+    int32_t n_groups;             /* 0: all choose from the whole vocabulary */
 } t5_step;
 
 /* The sources of one encoder batch, packed without padding: tokens of sequence i are first[i] .. first[i + 1] - 1. */
@@ -151,6 +159,8 @@ typedef struct {
     const char *name;          /* "cpu", "cpu-ref", "cuda" */
     const t5_async_ops *async; /* NULL: every operation is done when it returns */
     bool multiplies_tables;    /* a table can be multiplied with as well: a tied head needs no copy of its own */
+    /* Its memory is the host's, and its search looks at the slots' shortlists. */
+    bool has_shortlists;
 
     void (*destroy)(t5_backend *b); /* accepts NULL */
     /* What the backend cannot do of a model: T5_ERR_ARG names the key of config.json. NULL: it can do all. */
@@ -197,8 +207,8 @@ typedef struct {
     /* logits[q] = rms_norm(x[q]) w^T, float32 [n_queries, vocab_size]. */
     t5_status (*head)(t5_backend *b, const float *x, int32_t n_queries, const float *norm_gain, float eps,
                       const t5_matrix *w, float *logits, t5_error *err);
-    /* One step of the search over the step's rows (t5_search_row, then t5_search_slot for each slot). Changes logits.
-     */
+    /* One step of the search over the step's rows (t5_search_row, then t5_search_slot for each slot). Changes logits;
+     * a query has vocab_size of them, or as many as the shortlist has words that all of the step's slots have. */
     t5_status (*search)(t5_backend *b, const t5_step *step, float *logits, int32_t vocab_size, t5_error *err);
     /* Head and search in one, for a backend that need not write every logit to choose from them; NULL: the one, then
      * the other. `logits` is scratch of the size that they need. */

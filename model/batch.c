@@ -69,6 +69,7 @@ static void create_host_arrays(t5_batch *b, allocator *a)
     b->fin_lens = host_alloc(a, n_rows, sizeof *b->fin_lens);
     b->fin_alignment = host_alloc(a, n_cells, sizeof *b->fin_alignment);
     b->align_next = host_alloc(a, n_rows, sizeof *b->align_next);
+    b->groups = host_alloc(a, n_rows, sizeof *b->groups);
     b->enc_tokens = host_alloc(a, b->limits.enc_tokens_max, sizeof(int32_t));
     b->enc_first = host_alloc(a, b->n_slots_max + 1, sizeof(int32_t));
     b->enc_slots = host_alloc(a, b->n_slots_max, sizeof(int32_t));
@@ -115,7 +116,8 @@ static void create_plan(t5_batch *b, allocator *a)
                             .pos = dev + n_rows,
                             .slot = dev + 2 * n_rows,
                             .rows = (const t5_step_row *)(dev + 3 * n_rows),
-                            .state = &b->state};
+                            .state = &b->state,
+                            .groups = b->groups};
     b->kv.self_blocks = dev + n_rows * (3 + ints_per_row);
     memset(b->self_blocks, 0xff, n_rows * (size_t)b->kv.self_stride * sizeof *b->self_blocks);
 }
@@ -242,9 +244,9 @@ void t5_batch_destroy(t5_batch *b)
     }
     void *dev[] = {b->kv.pool,       b->dev_cross_blocks, b->dev_enc_tokens, b->dev_enc_first,
                    b->dev_enc_slots, b->dev_plan,         b->logits,         b->align_weights};
-    void *host[] = {b->cross_blocks, b->slots,        b->infos,      b->row_used,   b->row_done,
-                    b->fin_tokens,   b->fin_logprobs, b->fin_scores, b->fin_lens,   b->enc_tokens,
-                    b->enc_first,    b->enc_slots,    b->plan,       b->align_next, b->fin_alignment};
+    void *host[] = {b->cross_blocks, b->slots,      b->infos,         b->row_used,   b->row_done,  b->fin_tokens,
+                    b->fin_logprobs, b->fin_scores, b->fin_lens,      b->enc_tokens, b->enc_first, b->enc_slots,
+                    b->plan,         b->align_next, b->fin_alignment, b->groups};
     for (size_t i = 0; i < T5_COUNT(dev); i++)
         backend->ops->release(backend, dev[i]);
     release_scratch(backend, &b->scratch);

@@ -26,6 +26,7 @@ typedef struct {
     int32_t n_prompt_ids;
     const t5_decoding *decoding; /* NULL in score mode */
     int32_t vocab_live;          /* see t5_slot; 0: no limit */
+    int32_t shortlist;           /* of t5_model_add_shortlist(); 0, and always in score mode: the whole vocabulary */
     bool is_score;
     bool wants_logprobs; /* greedy and sampling: log-probabilities as well */
     bool wants_stream;   /* t5_batch_take_stable() is called after each step */

@@ -78,6 +78,7 @@ struct t5_batch {
     size_t plan_bytes;
     int32_t *q_row, *q_pos, *q_slot; /* [n_rows_max] */
     t5_step_row *step_rows;          /* [n_rows_max] */
+    t5_step_group *groups;           /* [n_rows_max] the host's alone */
     int32_t *self_blocks;            /* [n_rows_max][self_stride], -1: none */
     t5_step dev_step;                /* the same as [dev] pointers */
 

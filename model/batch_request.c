@@ -32,6 +32,17 @@ static t5_status check_ids(const char *what, const int32_t *ids, int32_t n, int3
     return T5_OK;
 }
 
+static t5_status check_shortlist(const t5_model *m, const t5_batch_request *r, t5_error *err)
+{
+    if (r->shortlist == 0) return T5_OK;
+    if (r->shortlist < 0 || r->shortlist > m->n_shortlists)
+        return T5_FAIL(err, T5_ERR_ARG, "shortlist %d, there are %d", r->shortlist, m->n_shortlists);
+    const int32_t n_words = m->shortlists[r->shortlist - 1].n, n_beams = r->decoding->num_beams;
+    if (n_beams == 1 || 2 * n_beams <= n_words) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "num_beams: %d need %d words to choose from, the shortlist has %d", n_beams,
+                   2 * n_beams, n_words);
+}
+
 t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *r, t5_error *err)
 {
     int32_t vocab_size = b->model->hp.vocab_size;
@@ -52,6 +63,7 @@ t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *r, t5_error 
     if (status != T5_OK) return status;
     if (!r->is_score) {
         status = t5_decoding_check(r->decoding, vocab_size, err);
+        if (status == T5_OK) status = check_shortlist(b->model, r, err);
         if (status != T5_OK) return status;
     }
     if (len_max_of(r) > b->limits.tgt_len_max && r->n_prompt_ids == 0) {
@@ -112,6 +124,7 @@ static void fill_slot(const t5_batch *b, const t5_batch_request *r, int32_t row0
     if (r->is_score) return;
     const t5_decoding *d = r->decoding;
     out->mode = d->do_sample ? T5_SEARCH_SAMPLE : d->num_beams > 1 ? T5_SEARCH_BEAM : T5_SEARCH_GREEDY;
+    out->shortlist = r->shortlist;
     out->min_new_tokens = d->min_new_tokens;
     out->early_stopping = d->early_stopping;
     out->no_repeat_ngram_size = d->no_repeat_ngram_size;

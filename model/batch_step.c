@@ -140,24 +140,48 @@ static void advance_mirror(t5_slot *slot, int32_t q_len)
     if (chooses) slot->len++;
 }
 
-/* One query for each running row, and what the limit leaves for those that have several pending. */
-static void plan_step(t5_batch *b, t5_step *step)
+/* The slots that choose from one list. */
+static void plan_group(t5_batch *b, int32_t shortlist, int32_t *n_spare, t5_step *step)
 {
-    int32_t n_spare = b->limits.n_rows_max - b->n_rows_running;
+    t5_step_group group = {.shortlist = shortlist, .q0 = step->n_queries, .row0 = step->n_rows};
     for (int32_t s = 0; s < b->n_slots_max; s++) {
-        if (!is_ready(b, s)) continue;
         t5_slot *slot = &b->slots[s];
+        if (!is_ready(b, s) || slot->shortlist != shortlist) continue;
         int32_t n_rows = n_rows_in_step(slot);
         int32_t q_len = n_pending(slot) < T5_QUERY_LEN_MAX ? n_pending(slot) : T5_QUERY_LEN_MAX;
-        int32_t q_len_max = 1 + n_spare / n_rows;
+        int32_t q_len_max = 1 + *n_spare / n_rows;
         if (q_len > q_len_max) q_len = q_len_max;
-        n_spare -= (q_len - 1) * n_rows;
+        *n_spare -= (q_len - 1) * n_rows;
         for (int32_t i = 0; i < n_rows; i++) {
             if (b->row_done[slot->row0 + i]) continue;
             t5_batch_plan_row(b, s, slot->row0 + i, slot->n_computed, q_len, step);
         }
         advance_mirror(slot, q_len);
     }
+    group.n_queries = step->n_queries - group.q0;
+    group.n_rows = step->n_rows - group.row0;
+    if (b->model->n_shortlists > 0 && group.n_rows > 0) b->groups[step->n_groups++] = group;
+}
+
+/* The next list above `shortlist` that a slot chooses from, or -1. */
+static int32_t next_shortlist(const t5_batch *b, int32_t shortlist)
+{
+    int32_t next = -1;
+    if (b->model->n_shortlists == 0) return next;
+    for (int32_t s = 0; s < b->n_slots_max; s++) {
+        const int32_t other = b->slots[s].shortlist;
+        if (is_ready(b, s) && other > shortlist && (next < 0 || other < next)) next = other;
+    }
+    return next;
+}
+
+/* One query for each running row, and what the limit leaves for those that have several pending; list by list. */
+static void plan_step(t5_batch *b, t5_step *step)
+{
+    int32_t n_spare = b->limits.n_rows_max - b->n_rows_running;
+    b->state.shortlists = b->model->shortlists;
+    for (int32_t list = 0; list >= 0; list = next_shortlist(b, list))
+        plan_group(b, list, &n_spare, step);
 }
 
 t5_status t5_batch_upload_plan(t5_batch *b, t5_error *err)

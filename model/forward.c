@@ -151,12 +151,39 @@ t5_status t5_model_decode(t5_model *m, const t5_step *step, const t5_kv_view *kv
     return b->ops->head(b, s->x, step->n_queries, m->dec_norm, m->hp.norm_eps, m->head, logits, err);
 }
 
+/* Head and search of the queries that choose from one list. The logits of a group lie where its queries' places in the
+ * step say, as if they were all of its width: groups may lie over each other, since one is done before the next. */
+static t5_status choose(t5_model *m, const t5_step *step, const t5_step_group *g, const t5_scratch *s, float *logits,
+                        t5_error *err)
+{
+    t5_backend *b = m->backend;
+    const int32_t i_list = g->shortlist - 1;
+    const t5_matrix *head = i_list < 0 ? m->head : m->short_heads[i_list];
+    const int32_t n_logits = i_list < 0 ? m->hp.vocab_size : m->shortlists[i_list].n;
+    const float *x = s->x + (size_t)g->q0 * (size_t)m->hp.d_model;
+    t5_step part = *step;
+    part.n_queries = g->n_queries;
+    part.row += g->q0;
+    part.pos += g->q0;
+    part.slot += g->q0;
+    part.n_rows = g->n_rows;
+    part.rows += g->row0;
+    part.n_groups = 0;
+    t5_status status = b->ops->head(b, x, g->n_queries, m->dec_norm, m->hp.norm_eps, head,
+                                    logits + (size_t)g->q0 * (size_t)n_logits, err);
+    return status == T5_OK ? b->ops->search(b, &part, logits, n_logits, err) : status;
+}
+
 t5_status t5_model_step(t5_model *m, const t5_step *step, const t5_kv_view *kv, t5_scratch *s, float *logits,
                         t5_error *err)
 {
     t5_status status = T5_OK;
     t5_backend *b = m->backend;
-    if (b->ops->head_search != NULL) {
+    if (step->n_groups > 0) {
+        T5_TRY(decoder_layers(m, step, kv, s, NULL, err));
+        for (int32_t i = 0; i < step->n_groups; i++)
+            T5_TRY(choose(m, step, &step->groups[i], s, logits, err));
+    } else if (b->ops->head_search != NULL) {
         T5_TRY(decoder_layers(m, step, kv, s, NULL, err));
         T5_TRY(b->ops->head_search(b, step, s->x, m->dec_norm, m->hp.norm_eps, m->head, logits, err));
     } else {

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "model/model.h"
+#include "model/shortlist.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -243,6 +244,8 @@ static t5_status load_embeddings(t5_model *m, float *out_scale, t5_error *err)
         if (status != T5_OK) return status;
     }
     float scale = hp->scales_decoder_out ? 1.0f / sqrtf((float)hp->d_model) : 1.0f;
+    m->head_tensor = head;
+    m->head_scale = scale;
     status = b->ops->table_create(b, &shared, &m->table, err);
     if (status != T5_OK) return status;
     *out_scale = 1.0f;
@@ -303,6 +306,7 @@ void t5_model_close(t5_model *m)
     close_layers(m, m->enc_layers, m->hp.n_enc_layers);
     b->ops->release(b, m->enc_norm);
     b->ops->release(b, m->dec_norm);
+    t5_model_close_shortlists(m);
     if (m->head != m->table) b->ops->matrix_destroy(b, m->head);
     b->ops->matrix_destroy(b, m->table);
     t5_weights_close(m->weights);

@@ -28,6 +28,11 @@ typedef struct {
     t5_layer *enc_layers, *dec_layers;
     float *enc_norm, *dec_norm;       /* [dev] [d_model] final norms */
     int32_t src_len_max, tgt_len_max; /* lengths of the bias tables */
+    t5_tensor head_tensor;            /* what `head` was made of: borrowed from `weights` */
+    float head_scale;
+    t5_shortlist *shortlists; /* [n_shortlists] */
+    t5_matrix **short_heads;  /* [n_shortlists] [n, d_model] the rows of the head that a list names */
+    int32_t n_shortlists;
 } t5_model;
 
 /* Reads config.json and the weights in `dir` and puts them on `backend`, which must outlive the model. Sources have at
@@ -35,6 +40,11 @@ typedef struct {
 t5_status t5_model_open(const char *dir, t5_backend *backend, int32_t src_len_max, int32_t tgt_len_max, t5_model **out,
                         t5_error *err);
 void t5_model_close(t5_model *m); /* accepts NULL */
+
+/* Adds a list of words that sequences may choose from instead of all; *out_number is its number in requests. A part of
+ * the head is copied for it: products with that are the same sums, so that a list of all words changes nothing. ids[n]
+ * rising, with eos. T5_ERR_ARG: the backend has no shortlists, or the list is wrong. Nothing may be running. */
+t5_status t5_model_add_shortlist(t5_model *m, const int32_t *ids, int32_t n, int32_t *out_number, t5_error *err);
 
 /* Scratch of a forward pass, in backend memory, for up to n_rows_max tokens or queries at a time. */
 typedef struct {

@@ -120,47 +120,84 @@ static int32_t plain_top_k(const float *x, int32_t n, int32_t k, t5_candidate *o
 
 const t5_vocab_ops t5_vocab_ops_plain = {plain_log_sum_exp, plain_argmax, plain_top_k};
 
+/* ---- words and their logits ---- */
+
+/* NULL: the logits are the whole vocabulary's. */
+static const t5_shortlist *shortlist_of(const t5_search_state *s, const t5_slot *slot)
+{
+    return slot->shortlist > 0 ? &s->shortlists[slot->shortlist - 1] : NULL;
+}
+
+static int32_t word_at(const t5_shortlist *list, int32_t i_logit)
+{
+    return list != NULL ? list->ids[i_logit] : i_logit;
+}
+
+/* Index of a word's logit, or -1: it is not on the list. */
+static int32_t logit_of(const t5_shortlist *list, int32_t word)
+{
+    if (list == NULL) return word;
+    int32_t begin = 0;
+    for (int32_t end = list->n; begin < end;) {
+        const int32_t middle = begin + (end - begin) / 2;
+        if (list->ids[middle] < word) {
+            begin = middle + 1;
+        } else {
+            end = middle;
+        }
+    }
+    return begin < list->n && list->ids[begin] == word ? begin : -1;
+}
+
+static void ban(const t5_shortlist *list, int32_t word, float *x)
+{
+    const int32_t i = logit_of(list, word);
+    if (i >= 0) x[i] = -INFINITY;
+}
+
 /* ---- processors (transformers: generation/logits_process.py) ---- */
 
 /* Each token of the history once, start token included. `shift` is what turns x into what the penalty acts on: beam
- * search penalizes log-probabilities, the other modes logits. `seen` has a byte for each word of the vocabulary,
- * whatever is in it. */
-static void penalize_repetition(const int32_t *tokens, int32_t len, float penalty, float shift, float *x, uint8_t *seen)
+ * search penalizes log-probabilities, the other modes logits. `seen` has a byte for each logit, whatever is in it. */
+static void penalize_repetition(const t5_shortlist *list, const int32_t *tokens, int32_t len, float penalty,
+                                float shift, float *x, uint8_t *seen)
 {
-    for (int32_t i = 0; i < len; i++)
-        seen[tokens[i]] = 0;
     for (int32_t i = 0; i < len; i++) {
-        int32_t token = tokens[i];
-        if (seen[token]) continue;
-        seen[token] = 1;
-        float value = x[token] - shift;
+        const int32_t i_logit = logit_of(list, tokens[i]);
+        if (i_logit >= 0) seen[i_logit] = 0;
+    }
+    for (int32_t i = 0; i < len; i++) {
+        const int32_t i_logit = logit_of(list, tokens[i]);
+        if (i_logit < 0 || seen[i_logit]) continue;
+        seen[i_logit] = 1;
+        float value = x[i_logit] - shift;
         value = value < 0.0f ? value * penalty : value / penalty;
-        x[token] = value + shift;
+        x[i_logit] = value + shift;
     }
 }
 
 /* Bans each token that would complete an n-gram that the history has already. */
-static void ban_repeated_ngrams(const int32_t *tokens, int32_t len, int32_t n, float *x)
+static void ban_repeated_ngrams(const t5_shortlist *list, const int32_t *tokens, int32_t len, int32_t n, float *x)
 {
     const int32_t *last = tokens + len - (n - 1);
     for (int32_t i = 0; i + n <= len; i++) {
-        if (memcmp(tokens + i, last, (size_t)(n - 1) * sizeof *tokens) == 0) x[tokens[i + n - 1]] = -INFINITY;
+        if (memcmp(tokens + i, last, (size_t)(n - 1) * sizeof *tokens) == 0) ban(list, tokens[i + n - 1], x);
     }
 }
 
-static void process_logits(const t5_slot *slot, const int32_t *tokens, float shift, float *x, int32_t vocab_size,
-                           t5_candidate *scratch)
+static void process_logits(const t5_slot *slot, const t5_shortlist *list, const int32_t *tokens, float shift, float *x,
+                           int32_t n_logits, t5_candidate *scratch)
 {
     if (slot->repetition_penalty != 1.0f) {
-        penalize_repetition(tokens, slot->len, slot->repetition_penalty, shift, x, (uint8_t *)scratch);
+        penalize_repetition(list, tokens, slot->len, slot->repetition_penalty, shift, x, (uint8_t *)scratch);
     }
     int32_t n = slot->no_repeat_ngram_size;
-    if (n > 0 && slot->len + 1 >= n) ban_repeated_ngrams(tokens, slot->len, n, x);
-    if (slot->len - slot->n_prompt < slot->min_new_tokens) x[slot->eos_id] = -INFINITY;
+    if (n > 0 && slot->len + 1 >= n) ban_repeated_ngrams(list, tokens, slot->len, n, x);
+    if (slot->len - slot->n_prompt < slot->min_new_tokens) ban(list, slot->eos_id, x);
     for (int32_t i = 0; i < slot->n_suppress; i++)
-        x[slot->suppress_tokens[i]] = -INFINITY;
-    for (int32_t i = slot->vocab_live; i < vocab_size; i++)
-        x[i] = -INFINITY;
+        ban(list, slot->suppress_tokens[i], x);
+    for (int32_t i = n_logits; i > 0 && word_at(list, i - 1) >= slot->vocab_live; i--)
+        x[i - 1] = -INFINITY;
 }
 
 /* ---- first half: one row ---- */
@@ -246,42 +283,46 @@ static void score_row(t5_search_state *s, const t5_slot *slot, const t5_step_row
     }
 }
 
-void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, int32_t vocab_size,
-                   const t5_vocab_ops *ops, t5_candidate *scratch)
+void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, int32_t n_logits, const t5_vocab_ops *ops,
+                   t5_candidate *scratch)
 {
     if (row->row < 0) return; /* fills a recorded step */
     const t5_slot *slot = &s->slots[row->slot];
     if (slot->phase != T5_SLOT_RUNNING) return; /* the host did not know yet */
     if (slot->mode == T5_SEARCH_SCORE) {
-        score_row(s, slot, row, logits, vocab_size, ops);
+        score_row(s, slot, row, logits, n_logits, ops);
         return;
     }
     if (slot->n_computed + row->q_len < slot->len) return; /* still reading the prompt */
-    float *x = logits + (size_t)(row->q0 + row->q_len - 1) * (size_t)vocab_size;
+    float *x = logits + (size_t)(row->q0 + row->q_len - 1) * (size_t)n_logits;
     const int32_t *tokens = s->tokens + at(s, row->row);
     t5_candidate *out = s->candidates + (size_t)row->row * 2 * T5_BEAMS_MAX;
     int32_t i_beam = row->row - slot->row0;
+    const t5_shortlist *list = shortlist_of(s, slot);
+    T5_ASSERT(list == NULL || list->n == n_logits);
 
     if (slot->mode == T5_SEARCH_BEAM) {
-        float log_sum = ops->log_sum_exp(x, vocab_size);
-        process_logits(slot, tokens, log_sum, x, vocab_size, scratch);
-        int32_t n = ops->top_k(x, vocab_size, 2 * slot->n_rows, out);
+        float log_sum = ops->log_sum_exp(x, n_logits);
+        process_logits(slot, list, tokens, log_sum, x, n_logits, scratch);
+        int32_t n = ops->top_k(x, n_logits, 2 * slot->n_rows, out);
         T5_ASSERT(n == 2 * slot->n_rows);
         for (int32_t i = 0; i < n; i++) {
+            out[i].token = word_at(list, out[i].token);
             out[i].beam = i_beam;
             out[i].logprob = out[i].score - log_sum;
             out[i].score = out[i].logprob + s->scores[row->row];
         }
         return;
     }
-    process_logits(slot, tokens, 0.0f, x, vocab_size, scratch);
+    process_logits(slot, list, tokens, 0.0f, x, n_logits, scratch);
     if (slot->mode == T5_SEARCH_SAMPLE) {
-        out[0] = draw(slot, i_beam, x, vocab_size, ops, scratch);
+        out[0] = draw(slot, i_beam, x, n_logits, ops, scratch);
     } else {
-        out[0].token = ops->argmax(x, vocab_size);
-        out[0].logprob = slot->wants_logprobs ? x[out[0].token] - ops->log_sum_exp(x, vocab_size) : 0.0f;
+        out[0].token = ops->argmax(x, n_logits);
+        out[0].logprob = slot->wants_logprobs ? x[out[0].token] - ops->log_sum_exp(x, n_logits) : 0.0f;
     }
-    if (!isfinite(x[out[0].token])) out[0].logprob = is_broken(x, vocab_size) ? NAN : -INFINITY;
+    if (!isfinite(x[out[0].token])) out[0].logprob = is_broken(x, n_logits) ? NAN : -INFINITY;
+    out[0].token = word_at(list, out[0].token);
     out[0].beam = i_beam;
     out[0].score = s->scores[row->row] + out[0].logprob;
 }

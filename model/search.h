@@ -42,6 +42,7 @@ typedef struct {
     float length_penalty, repetition_penalty, temperature, top_p;
     uint64_t seed;
     int32_t src_len;      /* tokens of the source: positions of its cross-attention cache */
+    int32_t shortlist;    /* number of the list it chooses from, from 1 on; 0: the whole vocabulary */
     int32_t wants_stream; /* the two last fields are wanted */
     /* Progress: written by the search. */
     int32_t len;        /* tokens in each running row, prompt included */
@@ -64,6 +65,13 @@ typedef struct {
     float logprob; /* of this token alone, processed */
 } t5_candidate;
 
+/* Words that a sequence chooses from, if not from all: no logits of others are computed, as if they were -inf. A row's
+ * logits are then those of the list's words, in its order. */
+typedef struct {
+    int32_t n;
+    const int32_t *ids; /* [n] rising; eos is among them */
+} t5_shortlist;
+
 /* The arrays of a running batch; each pointer is backend memory. `stride` is the longest row, prompt included. */
 typedef struct {
     int32_t n_slots_max, n_rows_max, stride;
@@ -79,10 +87,11 @@ typedef struct {
     float *fin_scores;   /* [n_rows_max] sum / length^length_penalty */
     int32_t *fin_lens;   /* [n_rows_max] tokens, prompt included */
     /* Scratch. */
-    t5_candidate *candidates; /* [n_rows_max][2 * T5_BEAMS_MAX] each row's best continuations, best first */
-    int32_t *swap_tokens;     /* [n_rows_max][stride] */
-    float *swap_logprobs;     /* [n_rows_max][stride] */
-    uint8_t *swap_ancestors;  /* [n_rows_max][stride] */
+    t5_candidate *candidates;       /* [n_rows_max][2 * T5_BEAMS_MAX] each row's best continuations, best first */
+    int32_t *swap_tokens;           /* [n_rows_max][stride] */
+    float *swap_logprobs;           /* [n_rows_max][stride] */
+    uint8_t *swap_ancestors;        /* [n_rows_max][stride] */
+    const t5_shortlist *shortlists; /* list i is at i - 1; only where the backend has them, see backend.h */
 } t5_search_state;
 
 /* One row's part of a step: which logits belong to which row. `q0` is the first of the row's q_len queries. */
@@ -115,10 +124,11 @@ void t5_search_state_free(t5_search_state *s, void (*release)(void *ctx, void *p
  * -inf, and the search goes on.
  * Both halves leave rows and slots of -1 and slots that are not running alone.
  * First half of a step, for each row on its own (rows may run in parallel): applies the processors to the logits in
- * place and fills the row's candidates, or, in score mode, the log-probabilities. logits: [n_queries][vocab_size].
- * `scratch` is vocab_size candidates that only sampling uses; each thread has its own. */
-void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, int32_t vocab_size,
-                   const t5_vocab_ops *ops, t5_candidate *scratch);
+ * place and fills the row's candidates, or, in score mode, the log-probabilities. logits: [n_queries][n_logits], those
+ * of the vocabulary or of the slot's shortlist. `scratch` is n_logits candidates that only sampling uses; each thread
+ * has its own. */
+void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, int32_t n_logits, const t5_vocab_ops *ops,
+                   t5_candidate *scratch);
 /* Second half, for each slot on its own: chooses the continuations, reorders, finishes. `n_rows` rows took part.
  * Advances len and n_computed; sets phase to T5_SLOT_DONE and sorts the results when nothing is left to do. */
 void t5_search_slot(t5_search_state *s, int32_t i_slot, const t5_step_row *rows, int32_t n_rows);

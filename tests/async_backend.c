@@ -152,6 +152,7 @@ void async_backend_wrap(t5_backend *b)
     static t5_backend_ops table;
     table = *b->ops;
     table.async = &async_ops;
+    table.has_shortlists = false;
     b->ops = &table;
     counts = (async_backend_counts){0};
 }

@@ -1,7 +1,7 @@
 /* tests/test_neighbours.c: the tokens of a request never depend on who else is in the batch.
  *
- * Requests of every kind (greedy, beams, sampling, scoring, forced prompts, processors, some with an alignment) from a
- * pool run once alone;
+ * Requests of every kind (greedy, beams, sampling, scoring, forced prompts, processors, some with an alignment, some
+ * with one of two shortlists) from a pool run once alone;
  * then they come and go at random in a batch that never empties, some are released half-way, and whatever ends must
  * equal its lone run bit for bit. A batch here is a set of sequences that make a step together: each time somebody
  * comes or goes it is another one. 10 000 and more in all, over all model families, float32, bfloat16, int8 and int4,
@@ -24,6 +24,7 @@
 #define N_BATCHES 600
 #endif
 #define N_POOL 40
+#define N_LISTS 2
 #define SRC_MAX 24
 #define PROMPT_MAX 12
 #define NEW_MAX 16
@@ -86,7 +87,8 @@ static void make_entry(stage *s, pool_entry *e, int32_t i)
                                     .n_prompt_ids = pick(s, 2) * pick(s, PROMPT_MAX),
                                     .decoding = d,
                                     .wants_logprobs = pick(s, 2) == 0,
-                                    .wants_alignment = pick(s, 3) == 0};
+                                    .wants_alignment = pick(s, 3) == 0,
+                                    .shortlist = pick(s, 1 + N_LISTS)};
     if (pick(s, 3) == 0) e->request.align_begin = pick(s, e->request.n_input_ids);
     if (i % 4 == 1) {
         d->num_beams = 2 + pick(s, RESULTS_MAX - 1);
@@ -106,6 +108,38 @@ static void make_entry(stage *s, pool_entry *e, int32_t i)
     random_ids(s, e->input_ids, e->request.n_input_ids - 1);
     e->input_ids[e->request.n_input_ids - 1] = s->f.model->hp.eos_id;
     random_ids(s, e->prompt_ids, e->request.n_prompt_ids);
+}
+
+/* Each has about half of the words, a quarter are on both. */
+static void add_lists(stage *s)
+{
+    const t5_hparams *hp = &s->f.model->hp;
+    t5_error err = {0};
+    int32_t *ids = malloc((size_t)hp->vocab_size * sizeof *ids);
+    assert_non_null(ids);
+    for (int32_t i = 1; i <= N_LISTS; i++) {
+        int32_t n = 0, number = 0;
+        for (int32_t id = 0; id < hp->vocab_size; id++)
+            if (id == hp->eos_id || pick(s, 2) == 0) ids[n++] = id;
+        assert_ok(t5_model_add_shortlist(s->f.model, ids, n, &number, &err), &err);
+        assert_int_equal(number, i);
+    }
+    free(ids);
+}
+
+static bool is_listed(const t5_shortlist *list, int32_t id)
+{
+    for (int32_t i = 0; i < list->n; i++)
+        if (list->ids[i] == id) return true;
+    return false;
+}
+
+/* What was generated is on the list; a forced prompt need not be. */
+static void check_listed(const stage *s, const t5_batch_request *r, const kept_result *kept)
+{
+    if (r->shortlist == 0 || r->is_score) return;
+    for (int32_t i = r->n_prompt_ids; i < kept->n_ids; i++)
+        assert_true(is_listed(&s->f.model->shortlists[r->shortlist - 1], kept->ids[i]));
 }
 
 static void encode_and_step(stage *s)
@@ -149,6 +183,7 @@ static void run_alone(stage *s, int32_t i_entry)
         memcpy(kept->logprobs, r.logprobs, (size_t)r.n_ids * sizeof *r.logprobs);
         kept->is_aligned = r.alignment != NULL;
         if (kept->is_aligned) memcpy(kept->alignment, r.alignment, (size_t)r.n_ids * sizeof *r.alignment);
+        check_listed(s, &e->request, kept);
     }
     release(s, 0);
 }
@@ -208,6 +243,7 @@ static int32_t run_family(const char *name, t5_compute_type type, int32_t *out_n
     s->random = seed_of_run;
     assert_ok(t5_cpu_create(&options, &backend, &err), &err);
     fixture_open(&s->f, name, backend);
+    add_lists(s);
     for (int32_t i = 0; i < N_POOL; i++) {
         make_entry(s, &s->pool[i], i);
         assert_ok(t5_batch_check(s->f.batch, &s->pool[i].request, &err), &err);
