@@ -2,16 +2,18 @@
 """What smaller weights cost in quality: BLEU and chrF on test sets, and how many lines stay as in float32.
 
     pip install -r train/requirements.txt      # sacrebleu is enough
-    bench/quality.py [--t5 build/release/cli/t5] [--write]
+    bench/quality.py [--t5 build/release/cli/t5] [--shortlist de=TEXT --shortlist fr=TEXT] [--write]
 
 Every test set data/test.SOURCE-TARGET.tsv of the model folder (source, tab, reference) is translated by `t5 translate`
 with each number type, greedy and with 4 beams; int8 and int4 from folders that `t5 quantize` makes. bfloat16 depends on
-the processor (docs/performance.md), the others do not. Prints a table;
---write puts it into docs/performance.md and everything into docs/quality.json. Exit code 1 when int8 loses more than
---limit BLEU against float32 anywhere.
+the processor (docs/performance.md), the others do not. With text in the target languages, the model's training text
+for one, float32 and int8 also choose from the shortlists that `t5 shortlist` makes of it. Prints a table; --write puts
+it into docs/performance.md and everything into docs/quality.json. Exit code 1 when int8 loses more than --limit BLEU
+against float32 anywhere.
 """
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,8 @@ def parse():
     parser.add_argument("--t5", type=Path, default=scores.T5_PROGRAM)
     parser.add_argument("--model", type=Path, default=SOURCE / "models/t5-tatoeba")
     parser.add_argument("--lines", type=int, help="of each test set (default: all)")
+    parser.add_argument("--shortlist", metavar="CODE=TEXT", action="append", default=[],
+                        help="measure shortlists too, that of language CODE made from the file TEXT")
     parser.add_argument("--limit", type=float, default=0.3, help="BLEU that int8 may lose")
     parser.add_argument("--write", action="store_true", help="update docs/")
     return parser.parse_args()
@@ -48,9 +52,24 @@ def make_variants(args, work):
         yield name, ["--model", out]
 
 
+def make_short_variants(args, work):
+    """The same for lists, in folders that are copies."""
+    for name, folder in (("float32", args.model), ("int8", work / "int8")) if args.shortlist else ():
+        out = work / f"{name}-short"
+        shutil.copytree(folder, out)
+        for code, text in (word.split("=", 1) for word in args.shortlist):
+            done = subprocess.run([args.t5, "shortlist", "--model", out, "--target", code, text], capture_output=True,
+                                  text=True)
+            if done.returncode != 0:
+                raise texts.Failure(done.stderr.strip())
+            print(f"{code}: {done.stdout.strip().split(': ')[-1]}", file=sys.stderr)
+        compute = ["--compute-type", "float32"] if name == "float32" else []
+        yield f"{name}, shortlist", ["--model", out, "--shortlist", *compute]
+
+
 def measure(args, tests, work):
     judge, rows, exact = scores.Judge(), [], {}
-    for name, flags in make_variants(args, work):
+    for name, flags in (*make_variants(args, work), *make_short_variants(args, work)):
         for direction, pairs in tests.items():
             for beams in BEAMS:
                 out = scores.translate(args.t5, [*flags, "--device", "cpu", "--num-beams", beams], direction,

@@ -15,6 +15,7 @@ int t5_command_score(int argc, char **argv);
 int t5_command_tokenize(int argc, char **argv);
 int t5_command_inspect(int argc, char **argv);
 int t5_command_quantize(int argc, char **argv);
+int t5_command_shortlist(int argc, char **argv);
 int t5_command_bench(int argc, char **argv);
 
 /* Prints "t5 NAME: what is wrong" to stderr. Returns `exit_code`. */

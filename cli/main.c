@@ -15,6 +15,7 @@ static const struct {
     {"tokenize", t5_command_tokenize, "text to token ids, and back"},
     {"inspect", t5_command_inspect, "what a model folder holds"},
     {"quantize", t5_command_quantize, "write a model folder with weights of 8 or 4 bits"},
+    {"shortlist", t5_command_shortlist, "list the pieces that a target language needs, from text in it"},
     {"bench", t5_command_bench, "measure the speed of a model on this machine"},
 };
 

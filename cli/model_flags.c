@@ -85,6 +85,7 @@ t5_status t5_model_flags_open(t5_model_flags *m, t5_translator **out, t5_error *
     options.engine.queue_depth_max = QUEUE_DEPTH;
     options.engine.n_rows_max = m->n_rows_max;
     options.engine.src_len_max = m->src_len_max;
+    options.uses_shortlists = m->uses_shortlists;
     if (m->max_target_tokens > 0) options.engine.tgt_len_max = m->max_target_tokens + 1; /* the start token */
     status = t5_translator_open(&options, out, err);
     if (status == T5_OK) m->n_rows_max = t5_translator_n_rows_max(*out);

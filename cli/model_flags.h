@@ -12,6 +12,7 @@ typedef struct {
     int32_t n_rows_max, src_len_max; /* 0, here and below: the translator's defaults */
     int32_t max_target_tokens;       /* the start token does not count */
     bool is_verbose;
+    bool uses_shortlists; /* a command that knows the target language has a flag for it */
     char bundled_dir[1024];
     t5_flag table[T5_MODEL_FLAGS]; /* points into this struct, which must stay where it is */
 } t5_model_flags;

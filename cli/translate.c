@@ -145,6 +145,9 @@ int t5_command_translate(int argc, char **argv)
     const t5_flag flags[] = {
         {.name = "--source", .value_name = "CODE", .help = "language of the input (default auto)", .text = &c.source},
         {.name = "--target", .value_name = "CODE", .help = "language to translate into", .text = &c.target},
+        {.name = "--shortlist",
+         .help = "choose among the pieces of the folder's shortlist.CODE.json, see t5 shortlist",
+         .is_on = &model.uses_shortlists},
     };
     const t5_command_line line = {
         .name = "translate",

@@ -69,6 +69,7 @@ static t5_translator_options translator_options(const t5_config *c)
         .queue_depth_max = (int32_t)c->queue_depth,
     };
     options.kv_bytes = c->kv_memory;
+    options.uses_shortlists = c->shortlist;
     return options;
 }
 

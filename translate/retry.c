@@ -47,7 +47,8 @@ t5_status t5_retry_whole(const t5_retry_context *c, t5_unit *unit, t5_error *err
     const t5_status status = create(unit, 1, err);
     if (status != T5_OK) return status;
     t5_sequence *seq = &unit->retry->seqs[0];
-    t5_translation_fill(c->translator, c->request, unit->ids, unit->n_ids, seq);
+    t5_translation_fill(c->translator, c->request, unit->pair, unit->ids, unit->n_ids, seq);
+    seq->shortlist = 0; /* the list may be what was wrong */
     seq->wants_alignment = unit->live.seq.wants_alignment;
     seq->align_begin = unit->live.seq.align_begin;
     seq->align_end = unit->live.seq.align_end;
@@ -71,7 +72,7 @@ static t5_status fill_parts(const t5_retry_context *c, const t5_unit *unit, cons
         const t5_status status =
             t5_units_encode(c->units, unit->pair, unit->text + span->offset, span->n_bytes, &ids, &n_ids, err);
         if (status != T5_OK) return status;
-        t5_translation_fill(c->translator, c->request, ids, n_ids, seq++);
+        t5_translation_fill(c->translator, c->request, unit->pair, ids, n_ids, seq++);
     }
     return T5_OK;
 }

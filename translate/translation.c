@@ -61,14 +61,15 @@ static int32_t max_new_tokens_of(const t5_translation_request *r, int32_t n_ids)
     return wanted < d->max_new_tokens ? wanted : d->max_new_tokens;
 }
 
-void t5_translation_fill(const t5_translator *t, const t5_translation_request *r, int32_t *ids, int32_t n_ids,
-                         t5_sequence *out)
+void t5_translation_fill(const t5_translator *t, const t5_translation_request *r, const t5_pair *pair, int32_t *ids,
+                         int32_t n_ids, t5_sequence *out)
 {
     out->input_ids = ids;
     out->n_input_ids = n_ids;
     out->decoding = r->decoding;
     out->decoding.max_new_tokens = max_new_tokens_of(r, n_ids);
     out->vocab_live = t->vocab_live;
+    out->shortlist = t5_translator_shortlist(t, pair);
     out->deadline_ms = r->deadline_ms;
 }
 
@@ -81,7 +82,7 @@ static t5_status submit(t5_translation *tr, t5_error *err)
     for (int32_t i = 0; i < tr->units.n_units; i++) {
         t5_unit *unit = &tr->units.units[i];
         if (!unit->is_used) continue;
-        t5_translation_fill(tr->translator, &tr->request, unit->ids, unit->n_ids, &unit->live.seq);
+        t5_translation_fill(tr->translator, &tr->request, unit->pair, unit->ids, unit->n_ids, &unit->live.seq);
         unit->live.is_held = unit->has_placeholders;
         seqs[n_seqs++] = &unit->live;
     }

@@ -130,6 +130,7 @@ static t5_status open_engine(t5_translator *t, const t5_translator_options *opti
         T5_TRY(t5_model_open(options->model_dir, t->backends[i], limits.src_len_max, limits.tgt_len_max, &t->models[i],
                              err));
     }
+    if (options->uses_shortlists) T5_TRY(t5_translator_open_shortlists(t, options->model_dir, err));
     T5_TRY(t5_engine_create(t->models, t->n_devices, &t->engine_options, &t->engine, err));
     log_memory(t);
 out:
@@ -194,6 +195,7 @@ void t5_translator_close(t5_translator *t)
         t5_model_close(t->models[i]);
         t->backends[i]->ops->destroy(t->backends[i]);
     }
+    free(t->shortlists);
     t5_languages_deinit(&t->languages);
     t5_profile_deinit(&t->profile);
     t5_tokenizer_close(t->tokenizer);

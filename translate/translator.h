@@ -24,6 +24,7 @@ typedef struct {
     int64_t kv_bytes;            /* of the KV cache of a device, instead of engine.kv_tokens; 0: that decides */
     int32_t sentences_max;       /* different sentences of one request; 0: T5_SENTENCES_MAX */
     int32_t sentence_tokens_max; /* longer sentences are cut at clause marks; 0: T5_SENTENCE_TOKENS_MAX */
+    bool uses_shortlists;        /* choose among the pieces of the target's shortlist.h file, where there is one */
 } t5_translator_options;
 
 #define T5_SENTENCES_MAX 8192 /* half of the queue: others wait beside it */

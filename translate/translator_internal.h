@@ -21,11 +21,17 @@ struct t5_translator {
     t5_workers *text_thread; /* one thread, see second_round.h */
     int32_t sentences_max, sentence_tokens_max;
     int32_t vocab_live;
+    int32_t *shortlists; /* [profile.n_pairs] numbers of the models' lists; NULL: none are used */
     t5_languages languages;
     t5_histogram tokenize_ns, detokenize_ns;
     _Atomic int64_t n_in_parts, n_searched_again; /* see t5_translator_stats */
 };
 
 /* Source, options, limit and deadline of one sequence of a request; ids are borrowed. */
-void t5_translation_fill(const t5_translator *t, const t5_translation_request *r, int32_t *ids, int32_t n_ids,
-                         t5_sequence *out);
+void t5_translation_fill(const t5_translator *t, const t5_translation_request *r, const t5_pair *pair, int32_t *ids,
+                         int32_t n_ids, t5_sequence *out);
+
+/* Gives the models the shortlists of the folder, before the engine runs. Frees nothing on errors. */
+t5_status t5_translator_open_shortlists(t5_translator *t, const char *dir, t5_error *err);
+/* Number of the list that belongs to a pair of the profile; 0: the whole vocabulary. */
+int32_t t5_translator_shortlist(const t5_translator *t, const t5_pair *pair);

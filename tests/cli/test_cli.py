@@ -16,7 +16,7 @@ from pathlib import Path
 
 PROGRAM = ""
 SOURCE = Path()
-COMMANDS = ["translate", "generate", "score", "tokenize", "inspect", "quantize", "bench"]
+COMMANDS = ["translate", "generate", "score", "tokenize", "inspect", "quantize", "shortlist", "bench"]
 
 
 def t5(*arguments, stdin="", expect=0):
@@ -77,6 +77,9 @@ class UsageTest(unittest.TestCase):
                 (["translate", "--target="], "--target"),
                 (["generate", "--json=1"], "--json"),
                 (["quantize", "out"], "--to is missing"),
+                (["shortlist"], "--target is missing"),
+                (["shortlist", "--target", "de", "--count-min", "0"], "--count-min"),
+                (["shortlist", "--target", "de", "a", "b"], "b"),
                 (["quantize", "--to", "int8"], "OUT is missing"),
                 (["quantize", "--to", "int3", "out"], "--to"),
                 (["bench", "--batch", "x"], "--batch")]:
@@ -400,6 +403,39 @@ class QuantizeTest(unittest.TestCase):
             t5("quantize", "--model", fixture("t5-v1.1"), "--to", "int4", f"{work}/out")
             report = json.loads(t5("inspect", "--json", f"{work}/out"))
             self.assertEqual((report["dtype"], report["quantization"]["group"]), ("int4", 32))
+
+
+class ShortlistTest(unittest.TestCase):
+    def test_list_is_used(self):
+        """Claim: `t5 shortlist` writes a list of the pieces of a text, and `t5 translate --shortlist` chooses from it alone.
+        Method: a list of the sentences' own translations changes none of them with greedy search; without the pieces of one
+        word another word is said."""
+        lines = "Where is the station?\nHow are you?\n"
+        flags = ["--source", "en", "--target", "de", "--num-beams", "1"]
+        exact = t5("translate", *flags, stdin=lines)
+        word = max(exact.split("\n")[0].strip("?").split(), key=len)
+        with tempfile.TemporaryDirectory() as work:
+            for file in (SOURCE / "models/t5-tatoeba").resolve().iterdir():
+                Path(work, file.name).symlink_to(file)
+            model = ["--model", work]
+            said = t5("shortlist", *model, "--target", "DE", "--out", f"{work}/list", stdin="Hallo!\n")
+            self.assertRegex(said, r"^.*/list: \d+ of \d+ pieces, from \d+ tokens\n$")
+            self.assertFalse(Path(work, "shortlist.de.json").exists())
+            t5("shortlist", *model, "--target", "de", stdin=exact)
+            self.assertEqual(t5("translate", *model, "--shortlist", *flags, stdin=lines), exact)
+            t5("shortlist", *model, "--target", "de", stdin=exact.replace(word, ""))
+            other = t5("translate", *model, "--shortlist", *flags, stdin=lines)
+            self.assertNotEqual(other.split("\n")[0], exact.split("\n")[0])
+            self.assertEqual(other.split("\n")[1], exact.split("\n")[1])
+            self.assertEqual(t5("translate", *model, *flags, stdin=lines), exact)
+            t5("quantize", *model, "--to", "int8", f"{work}/int8")
+            self.assertNotIn(word, t5("translate", "--model", f"{work}/int8", "--shortlist", *flags, stdin=lines))
+
+    def test_wrong_input(self):
+        self.assertIn("tlh", t5("shortlist", "--target", "tlh", stdin="a\n", expect=1)[1])
+        self.assertIn("no text", t5("shortlist", "--target", "de", expect=1)[1])
+        self.assertIn("stdin:2", t5("shortlist", "--target", "de", stdin=b"gut\n\xff\n", expect=1)[1])
+        self.assertIn("/nowhere/x", t5("shortlist", "--target", "de", "--out", "/nowhere/x", stdin="gut\n", expect=1)[1])
 
 
 class BenchTest(unittest.TestCase):
