@@ -28,6 +28,7 @@ BODY = b"POST /translate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r
 READ = b"GET /spec HTTP/1.1\r\nHost: x\r\n\r\n" * 40
 AT_ONCE = {HEAD: 30, BODY: BODY.find(b"\r\n\r\n") + 10, READ: len(READ)}
 RECEIVE_BUFFER_BYTES = 4096
+SETTLED_SHARE, SETTLE_S = 0.05, 20  # of a core, and the longest time: those who take slowly first fill the kernel's buffers
 
 
 def parse():
@@ -108,18 +109,34 @@ def connections(server):
     return int(text.split(b"\nt5serve_connections ")[1].split()[0])
 
 
+def cpu_share(server, seconds):
+    """Of one core, while nobody but the slow clients is there."""
+    before, begin = serve_load.cpu_seconds(server.process), time.monotonic()
+    time.sleep(seconds)
+    return (serve_load.cpu_seconds(server.process) - before) / (time.monotonic() - begin)
+
+
+def settle(server):
+    end = time.monotonic() + SETTLE_S
+    while cpu_share(server, 1) > SETTLED_SHARE and time.monotonic() < end:
+        pass
+
+
 def measure(machine, args):
-    alone, beside, held = [], [], []
+    """Rounds alone and beside the slow ones; the connections held and the server's share of a core for them."""
+    alone, beside, held, shares = [], [], [], []
     with serve_load.Server(machine, args, "--metrics", "--connections-max", 2 * args.slow + 100, "--access-log=false") as server, \
             serve_load.Load(machine, args, server, "--warm-up", 0.2, "--requests", 1, "--num-beams", 1) as load:
         for _ in range(args.rounds):
             alone.append(load.run("closed:1"))
             with Slow(machine, server.port, args.slow):
+                settle(server)
                 held.append(connections(server))
+                shares.append(cpu_share(server, 1))
                 beside.append(load.run("closed:1"))
     if not all(r["right"] for r in alone + beside):
         sys.exit("a round without an answer: longer --seconds, or a machine with less to do")
-    return alone, beside, held
+    return alone, beside, held, statistics.median(shares)
 
 
 def main():
@@ -127,8 +144,9 @@ def main():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     machine = serve_load.Machine()
-    alone, beside, held = measure(machine, args)
-    report = {"machine": machine.name, "slow_clients": args.slow, "connections_held": min(held), "rounds": args.rounds,
+    alone, beside, held, share = measure(machine, args)
+    report = {"machine": machine.name, "slow_clients": args.slow, "connections_held": min(held),
+              "cpu_share_of_slow": share, "rounds": args.rounds,
               "requests": {"alone": sum(r["sent"] for r in alone), "beside": sum(r["sent"] for r in beside)}}
     for p in ("p50", "p95", "p99"):
         values = [[r["latency_ms"][p] for r in rounds] for rounds in (alone, beside)]
