@@ -116,6 +116,7 @@ static json_t *quantization_json(const t5_weights_summary *summary)
     if (!t5_dtype_is_quantized(summary->dtype)) return NULL;
     json_t *how = json_pack("{s:i, s:s}", "bits", summary->dtype == T5_I8 ? 8 : 4, "scale_for_each",
                             summary->dtype == T5_I8 ? "row" : "group of a row");
+    if (summary->panel > 0) json_object_set_new(how, "panel", json_integer(summary->panel));
     if (summary->dtype == T5_I4) json_object_set_new(how, "group", json_integer(T5_INT4_GROUP));
     return how;
 }
@@ -123,7 +124,7 @@ static json_t *quantization_json(const t5_weights_summary *summary)
 static json_t *report_json(const folder *f)
 {
     t5_weights_summary summary;
-    t5_weights_summarize(f->weights, &summary);
+    t5_weights_summarize(f->weights, f->hp.is_tied, &summary);
     return json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:o*, s:I, s:i, s:o, s:{s:i, s:i, s:i}, s:{s:s, s:i}, s:o, s:o, s:o, s:o}", "name",
         f->profile.name, "family", family_name(f), "model_type", f->hp.family, "format", summary.format, "dtype",

@@ -23,6 +23,8 @@ typedef struct {
     const char *isa;              /* NULL: the best this machine has; a name of cpu/tables.c: for tests */
 } t5_cpu_options;
 
+/* Width of the panels of the kernels that this machine would use: of weights that can be mapped (model/panels.h). */
+int32_t t5_cpu_panel(void);
 /* Vector code chosen at run time, weights packed once, several threads. */
 t5_status t5_cpu_create(const t5_cpu_options *options, t5_backend **out, t5_error *err);
 

@@ -390,6 +390,14 @@ static t5_status choose_kernels(const char *isa, const t5_kernels **out, t5_erro
     return T5_FAIL(err, T5_ERR_ARG, "no kernels for the instruction set \"%s\"", isa);
 }
 
+int32_t t5_cpu_panel(void)
+{
+    const t5_kernels *const *table = t5_kernel_tables;
+    while (!(*table)->is_supported()) /* the last ones, the generic, are */
+        table++;
+    return (*table)->panel;
+}
+
 t5_status t5_cpu_create(const t5_cpu_options *options, t5_backend **out, t5_error *err)
 {
     t5_status status = T5_OK;

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
+#define MAPPED_ALIGN 32 /* panels of int4 that are 16 columns wide begin at multiples of it */
 
 /* What one task of packing needs. */
 typedef struct {
@@ -103,13 +104,24 @@ static void put_line(packing *p, const t5_tensor *part, int32_t i_row, const wor
         halves[k] = t5_f32_to_bf16(row[k]);
 }
 
+/* From panels of another width. */
+static void get_line(const packing *p, const t5_tensor *part, int32_t i_row, void *line)
+{
+    const size_t panel_bytes = (size_t)part->panel * p->line_bytes;
+    const char *panel = (const char *)part->data + (size_t)(i_row / part->panel) * panel_bytes;
+    t5_panel_get(p->storage, part->panel, p->d_in, i_row % part->panel, panel, line);
+}
+
 /* The integers of the file where it has them. `column` counts over all panels. */
 static void put_line_int8(packing *p, const t5_tensor *part, int32_t i_row, const work_space *w, size_t column,
                           int8_t *q)
 {
     float scale = 0.0f;
     int32_t sum = 0;
-    if (part->dtype == T5_I8) {
+    if (part->dtype == T5_I8 && part->panel > 0) {
+        get_line(p, part, i_row, q);
+        scale = t5_tensor_row_scale(part, i_row);
+    } else if (part->dtype == T5_I8) {
         memcpy(q, (const int8_t *)part->data + (size_t)i_row * (size_t)p->d_in, (size_t)p->d_in);
         scale = t5_tensor_row_scale(part, i_row);
     } else {
@@ -125,6 +137,10 @@ static void put_line_int8(packing *p, const t5_tensor *part, int32_t i_row, cons
 
 static void put_line_int4(packing *p, const t5_tensor *part, int32_t i_row, const work_space *w, char *line)
 {
+    if (part->dtype == T5_I4 && part->panel > 0) {
+        get_line(p, part, i_row, line);
+        return;
+    }
     if (part->dtype != T5_I4) {
         t5_tensor_row_f32(part, i_row, w->row);
         t5_quantize_int4(w->row, p->d_in, w->q, w->scales);
@@ -212,12 +228,40 @@ static t5_status fill(packing *p, t5_threads *threads, int32_t n_panels, t5_erro
     return T5_OK;
 }
 
-static t5_status alloc_matrix(const packing *p, int32_t n_panels, t5_matrix *m, t5_error *err)
+/* The panels are in the file as these kernels want them: of their width, the parts one after another in whole panels,
+ * at an address that does not tear vectors apart. */
+static bool is_in_place(const packing *p, int32_t n_parts)
+{
+    const char *next = p->parts[0].data;
+    if ((uintptr_t)next % MAPPED_ALIGN != 0) return false;
+    for (int32_t i = 0; i < n_parts; i++) {
+        const t5_tensor *part = &p->parts[i];
+        const bool is_last = i == n_parts - 1;
+        if (part->dtype != p->dtype || part->panel != p->panel || part->data != next) return false;
+        if (!is_last && part->n_rows % p->panel != 0) return false;
+        next += (size_t)part->n_rows * p->line_bytes;
+    }
+    return true;
+}
+
+/* What is beside the panels of int8. The panels themselves are not read. */
+static void copy_scales(const packing *p, int32_t n_parts)
+{
+    size_t column = 0;
+    for (int32_t i = 0; i < n_parts && p->dtype == T5_I8; i++) {
+        for (int32_t r = 0; r < p->parts[i].n_rows; r++, column++) {
+            p->column_scales[column] = t5_tensor_row_scale(&p->parts[i], r) * p->scale;
+            p->column_sums[column] = (int32_t)t5_tensor_row_sum(&p->parts[i], r);
+        }
+    }
+}
+
+static t5_status alloc_matrix(const packing *p, int32_t n_panels, bool is_mapped, t5_matrix *m, t5_error *err)
 {
     const size_t n_bytes = (size_t)n_panels * (size_t)p->panel * p->line_bytes;
     const size_t n_columns = (size_t)n_panels * (size_t)p->panel;
     m->n_bytes = n_bytes;
-    m->owned = alloc_panels(n_bytes);
+    if (!is_mapped) m->owned = alloc_panels(n_bytes);
     if (p->storage == T5_STORE_INT8) {
         m->column_scales = calloc(n_columns, sizeof *m->column_scales);
         m->column_sums = calloc(n_columns, sizeof *m->column_sums);
@@ -225,7 +269,8 @@ static t5_status alloc_matrix(const packing *p, int32_t n_panels, t5_matrix *m, 
         if (m->column_scales == NULL || m->column_sums == NULL)
             return T5_FAIL(err, T5_ERR_NOMEM, "matrix: scales of %zu columns", n_columns);
     }
-    if (m->owned == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix %d x %d: %zu bytes", p->d_out, p->d_in, n_bytes);
+    if (!is_mapped && m->owned == NULL)
+        return T5_FAIL(err, T5_ERR_NOMEM, "matrix %d x %d: %zu bytes", p->d_out, p->d_in, n_bytes);
     return T5_OK;
 }
 
@@ -249,14 +294,19 @@ t5_status t5_matrix_pack(const t5_kernels *kernels, t5_threads *threads, t5_comp
     const int32_t n_panels = (p.d_out + p.panel - 1) / p.panel;
     t5_matrix *m = calloc(1, sizeof *m);
     if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: %zu bytes", sizeof *m);
-    T5_TRY(alloc_matrix(&p, n_panels, m, err));
+    const bool is_mapped = is_in_place(&p, n_parts);
+    T5_TRY(alloc_matrix(&p, n_panels, is_mapped, m, err));
     p.panels = m->owned;
     p.column_scales = m->column_scales;
     p.column_sums = m->column_sums;
-    T5_TRY(fill(&p, threads, n_panels, err));
+    if (is_mapped) {
+        copy_scales(&p, n_parts);
+    } else {
+        T5_TRY(fill(&p, threads, n_panels, err));
+    }
     m->d_out = p.d_out;
     m->d_in = p.d_in;
-    m->panels = (t5_panels){.panels = m->owned,
+    m->panels = (t5_panels){.panels = is_mapped ? parts[0].data : m->owned,
                             .storage = p.storage,
                             .scale = p.storage == T5_STORE_INT8 ? 1.0f : scale,
                             .column_scales = m->column_scales,

@@ -1,4 +1,5 @@
-/* cpu/matrix.h: weights of the fast CPU backend: packed once, read by many products. Immutable after create. */
+/* cpu/matrix.h: weights of the fast CPU backend: packed once, or mapped from a file that has them packed, and read by
+ * many products. Immutable after create. */
 #pragma once
 #include "cpu/cpu.h"
 #include "cpu/kernels.h"
@@ -11,14 +12,15 @@ struct t5_matrix {
     int32_t d_out, d_in;
     size_t n_bytes; /* of the elements, and of the scales of int8 */
     t5_panels panels;
-    /* What `panels` points to. */
+    /* What `panels` points to; of a mapped matrix the elements are the file's, and `owned` is NULL. */
     void *owned;
     float *column_scales;
     int32_t *column_sums;
 };
 
 /* Stacks `parts` and packs them for `kernels`. The type of the elements follows `type`: T5_COMPUTE_AUTO keeps the type
- * of the file, which is exact. T5_ERR_ARG when float16 was asked for and a weight does not fit. */
+ * of the file, which is exact. Quantised parts that lie in the file as the kernels want them are left there: the
+ * tensors must outlive the matrix. T5_ERR_ARG when float16 was asked for and a weight does not fit. */
 t5_status t5_matrix_pack(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *parts,
                          int32_t n_parts, float scale, t5_matrix **out, t5_error *err);
 t5_status t5_matrix_borrow(const t5_tensor *table, t5_matrix **out, t5_error *err);

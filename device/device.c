@@ -247,3 +247,8 @@ out:
         out[*out_n - 1]->ops->destroy(out[*out_n - 1]);
     return status;
 }
+
+int32_t t5_device_panel(void)
+{
+    return t5_cpu_panel();
+}

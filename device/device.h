@@ -16,6 +16,8 @@ t5_status t5_device_open(const t5_device_options *options, t5_backend **out, t5_
 /* The same for names between commas, each on a device of its own: "cuda:0,cuda:1". out: [T5_DEVICES_MAX]. All or none;
  * T5_ERR_ARG besides for a list that has a device twice, or one that is no GPU. */
 t5_status t5_devices_open(const t5_device_options *options, t5_backend **out, int32_t *out_n, t5_error *err);
+/* For `t5 quantize`: the width of panels that this machine's CPU maps as they are: 16, 32 or 64. */
+int32_t t5_device_panel(void);
 /* T5_ERR_ARG when `device` cannot be the name or the list of anything. Opens nothing. */
 t5_status t5_devices_check(const char *device, t5_error *err);
 

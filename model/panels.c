@@ -81,6 +81,31 @@ void t5_panel_put(t5_storage storage, int32_t width, int32_t n_cols, int32_t col
     }
 }
 
+/* n pieces of n_bytes, `step` bytes apart. */
+static unsigned char *gather(const unsigned char *from, size_t step, size_t n, size_t n_bytes, unsigned char *out)
+{
+    for (size_t i = 0; i < n; i++, from += step, out += n_bytes)
+        memcpy(out, from, n_bytes);
+    return out;
+}
+
+void t5_panel_get(t5_storage storage, int32_t width, int32_t n_cols, int32_t column, const void *panel, void *line)
+{
+    T5_ASSERT(column >= 0 && column < width);
+    const size_t w = (size_t)width, c = (size_t)column, n_groups = groups_of(n_cols);
+    const size_t n_bytes = storage == T5_STORE_F16 || storage == T5_STORE_BF16 ? sizeof(uint16_t) : sizeof(uint32_t);
+    const unsigned char *from = panel;
+    unsigned char *out = line;
+    if (storage != T5_STORE_INT4) {
+        (void)gather(from + c * n_bytes, w * n_bytes, t5_line_bytes(storage, n_cols) / n_bytes, n_bytes, out);
+        return;
+    }
+    for (size_t g = 0; g < n_groups; g++)
+        out = gather(from + g * T5_INT4_GROUP_BYTES(w) + w * sizeof(uint16_t) + c * n_bytes, w * n_bytes,
+                     T5_INT4_GROUP / BLOCK_WEIGHTS, n_bytes, out);
+    (void)gather(from + c * sizeof(uint16_t), T5_INT4_GROUP_BYTES(w), n_groups, sizeof(uint16_t), out);
+}
+
 void t5_line_int4(const uint8_t *q, const uint16_t *scales, int32_t n_cols, void *line)
 {
     const size_t n_groups = groups_of(n_cols), n_words = n_groups * (T5_INT4_GROUP / BLOCK_WEIGHTS);

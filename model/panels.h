@@ -37,6 +37,8 @@ typedef enum {
 size_t t5_line_bytes(t5_storage storage, int32_t n_cols);
 /* Puts T5_PANEL_STRIP lines, one after another, into columns `column` and on of a panel. */
 void t5_panel_put(t5_storage storage, int32_t width, int32_t n_cols, int32_t column, const void *lines, void *panel);
+/* The reverse for one column. */
+void t5_panel_get(t5_storage storage, int32_t width, int32_t n_cols, int32_t column, const void *panel, void *line);
 /* A line of int4 from what t5_quantize_int4() gave. */
 void t5_line_int4(const uint8_t *q, const uint16_t *scales, int32_t n_cols, void *line);
 

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "model/json_file.h"
 #include "model/model.h"
+#include "model/panels.h"
 #include "model/quantize.h"
 #include "model/safetensors_writer.h"
 
@@ -20,6 +21,7 @@
 
 #define PRODUCTS_MAX (T5_LAYERS_MAX * 2 * 12)
 #define COPY_BYTES_MAX ((size_t)256 << 20) /* of a file beside the weights */
+#define COLUMNS_MAX ((1 << 24) / 127)      /* float32 holds the sum of a row's integers */
 #define HEAD_NAME "lm_head.weight"
 #define BIAS_NAME "relative_attention_bias.weight"
 
@@ -116,61 +118,97 @@ static bool is_product(const notebook *n, const void *data)
 
 /* ---- what the new file holds ---- */
 
+/* The file has the panels of all products first, in the order in which the model asks for them: so parts of one matrix
+ * are neighbours, and every panel begins where vectors want it. Then come scales, then what is copied. */
 typedef struct {
     const t5_tensor *from;
-    bool is_quantized;
+    const char *name;
+    float *scales; /* of a product in int8: [2][n_rows] scales, then sums; else NULL */
     char scale_name[264];
-} entry;
+} product_entry;
 
-/* The items of an entry are items[first] and, of a quantised one, its scales. */
 typedef struct {
     const t5_quantize_args *args;
-    entry *entries;
+    product_entry *products;
+    const t5_tensor **copies;
     t5_safetensors_item *items;
-    int32_t n_entries, n_items, n_entries_max;
+    int32_t n_products, n_copies, n_items, n_tensors;
     t5_quantize_report report;
 } plan;
 
 static void plan_deinit(plan *p)
 {
-    free(p->entries);
+    for (int32_t i = 0; i < p->n_products; i++)
+        free(p->products[i].scales);
+    free(p->products);
+    free(p->copies);
     free(p->items);
 }
 
-static void add_item(plan *p, const char *name, const char *dtype, int64_t n_rows, int64_t n_cols, int64_t n_bytes)
+static void add_item(plan *p, const t5_safetensors_item *item)
 {
-    t5_safetensors_item *item = &p->items[p->n_items++];
-    *item = (t5_safetensors_item){.name = name, .dtype = dtype, .n_bytes = n_bytes};
-    if (n_rows > 0) item->dims[item->n_dims++] = n_rows;
-    item->dims[item->n_dims++] = n_cols;
-    p->report.to_bytes += n_bytes;
+    p->items[p->n_items++] = *item;
+    p->report.to_bytes += item->n_bytes;
 }
 
 static void add_copied(plan *p, const char *name, const t5_tensor *t)
 {
     static const char *const dtypes[] = {[T5_F32] = "F32", [T5_F16] = "F16", [T5_BF16] = "BF16"};
-    T5_ASSERT(p->n_entries < p->n_entries_max);
-    p->entries[p->n_entries++] = (entry){.from = t};
-    const int64_t n_rows = t->n_rows == 1 ? 0 : t->n_rows; /* a vector has one dimension */
-    add_item(p, name, dtypes[t->dtype], n_rows, t->n_cols, (int64_t)t5_tensor_bytes(t));
+    T5_ASSERT(p->n_copies < p->n_tensors);
+    p->copies[p->n_copies++] = t;
+    t5_safetensors_item item = {.name = name, .dtype = dtypes[t->dtype], .n_bytes = (int64_t)t5_tensor_bytes(t)};
+    if (t->n_rows > 1) item.dims[item.n_dims++] = t->n_rows; /* a vector has one dimension */
+    item.dims[item.n_dims++] = t->n_cols;
+    add_item(p, &item);
 }
 
-static void add_quantized(plan *p, const char *name, const t5_tensor *t)
+static int32_t panels_of(const plan *p, const t5_tensor *t)
 {
-    T5_ASSERT(p->n_entries < p->n_entries_max);
-    entry *e = &p->entries[p->n_entries++];
-    *e = (entry){.from = t, .is_quantized = true};
+    return t->n_rows / p->args->panel + (t->n_rows % p->args->panel != 0);
+}
+
+static t5_storage storage_of(const plan *p)
+{
+    return p->args->type == T5_I8 ? T5_STORE_INT8 : T5_STORE_INT4;
+}
+
+static t5_status add_product(plan *p, const char *name, const t5_tensor *t, t5_error *err)
+{
+    T5_ASSERT(p->n_products < p->n_tensors);
+    if (t5_dtype_is_quantized(t->dtype))
+        return T5_FAIL(err, T5_ERR_ARG, "%s: is %s already; quantise the original", p->args->dir,
+                       t5_dtype_name(t->dtype));
+    if (t->n_cols > COLUMNS_MAX)
+        return T5_FAIL(err, T5_ERR_ARG, "%s: %s has %d columns, at most %d can be quantised", p->args->dir, name,
+                       t->n_cols, COLUMNS_MAX);
+    const bool is_int8 = p->args->type == T5_I8;
+    const int64_t column_bytes = is_int8 ? T5_QUAD : (int64_t)T5_INT4_GROUP_BYTES(1);
+    const int64_t n_panels = panels_of(p, t), width_bytes = p->args->panel * column_bytes;
+    const int64_t depth = (int64_t)t5_line_bytes(storage_of(p), t->n_cols) / column_bytes;
+    product_entry *e = &p->products[p->n_products++];
+    *e = (product_entry){.from = t, .name = name};
     snprintf(e->scale_name, sizeof e->scale_name, "%s_scale", name);
-    const t5_tensor like = {.dtype = p->args->type, .n_rows = t->n_rows, .n_cols = t->n_cols};
-    const int64_t n_rows = t->n_rows, row_bytes = (int64_t)t5_tensor_row_bytes(&like);
-    add_item(p, name, like.dtype == T5_I8 ? "I8" : "U8", n_rows, row_bytes, n_rows * row_bytes);
-    if (like.dtype == T5_I8) {
-        add_item(p, e->scale_name, "F32", 0, n_rows, n_rows * (int64_t)sizeof(float));
-    } else {
-        const int64_t n_groups = t5_tensor_groups(&like);
-        add_item(p, e->scale_name, "BF16", n_rows, n_groups, n_rows * n_groups * (int64_t)sizeof(uint16_t));
-    }
+    if (is_int8) e->scales = malloc(2 * (size_t)t->n_rows * sizeof *e->scales);
+    if (is_int8 && e->scales == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "scales of %d rows", t->n_rows);
+    add_item(p, &(t5_safetensors_item){.name = name,
+                                       .dtype = is_int8 ? "I8" : "U8",
+                                       .n_dims = 3,
+                                       .dims = {n_panels, depth, width_bytes},
+                                       .n_bytes = n_panels * depth * width_bytes});
     p->report.n_quantized++;
+    return T5_OK;
+}
+
+static void add_scales(plan *p)
+{
+    for (int32_t i = 0; i < p->n_products && p->args->type == T5_I8; i++) {
+        const int64_t n_rows = p->products[i].from->n_rows;
+        add_item(p, &(t5_safetensors_item){.name = p->products[i].scale_name,
+                                           .dtype = "F32",
+                                           .n_dims = 2,
+                                           .dims = {2, n_rows},
+                                           .n_bytes = 2 * n_rows * (int64_t)sizeof(float)});
+    }
 }
 
 static bool ends_with(const char *name, const char *end)
@@ -179,57 +217,76 @@ static bool ends_with(const char *name, const char *end)
     return n >= n_end && strcmp(name + n - n_end, end) == 0;
 }
 
+/* The first tensor with this data; not the head's name for the table. */
+static const t5_tensor *find_by_data(const t5_model *model, const void *data, bool is_table, const char **out_name)
+{
+    const t5_tensor *t = NULL;
+    for (int32_t i = 0; (t = t5_weights_next(model->weights, &i, out_name)) != NULL;) {
+        if (t->data == data && !(is_table && strcmp(*out_name, HEAD_NAME) == 0)) return t;
+    }
+    return NULL;
+}
+
+static t5_status add_products(plan *p, const t5_model *model, const notebook *notes, t5_error *err)
+{
+    for (int32_t i = 0; i < notes->n_products; i++) {
+        const bool is_table = notes->products[i] == notes->table;
+        const char *name = NULL;
+        const t5_tensor *t = find_by_data(model, notes->products[i], is_table, &name);
+        T5_ASSERT(t != NULL);
+        const t5_status status = add_product(p, is_table ? HEAD_NAME : name, t, err);
+        if (status != T5_OK) return status;
+    }
+    return T5_OK;
+}
+
 /* Copies of the embedding under other names, and what the model never reads, are left out. */
 static t5_status make_plan(plan *p, const t5_model *model, const notebook *notes, t5_error *err)
 {
+    t5_status status = T5_OK;
     t5_weights_summary summary;
-    const t5_tensor *t = NULL, *table = NULL;
-    const char *name = NULL;
-    t5_weights_summarize(model->weights, &summary);
+    const t5_tensor *t = NULL;
+    const char *name = NULL, *table_name = NULL;
+    t5_weights_summarize(model->weights, model->hp.is_tied, &summary);
     p->report.from_bytes = summary.n_bytes;
-    p->n_entries_max = summary.n_tensors + 1; /* the head of a tied model */
-    p->entries = calloc((size_t)p->n_entries_max, sizeof *p->entries);
-    p->items = calloc(2 * (size_t)p->n_entries_max, sizeof *p->items);
-    if (p->entries == NULL || p->items == NULL)
-        return T5_FAIL(err, T5_ERR_NOMEM, "list of %d tensors", p->n_entries_max);
-    for (int32_t i = 0; (t = t5_weights_next(model->weights, &i, &name)) != NULL;) {
-        if (t5_dtype_is_quantized(t->dtype))
-            return T5_FAIL(err, T5_ERR_ARG, "%s: is %s already; quantise the original", p->args->dir,
-                           t5_dtype_name(t->dtype));
-        if (t->data == notes->table) {
-            if (table == NULL && strcmp(name, HEAD_NAME) != 0) {
-                add_copied(p, name, t);
-                table = t;
-            }
-        } else if (is_product(notes, t->data)) {
-            add_quantized(p, name, t);
-        } else if (t->n_rows == 1 || ends_with(name, BIAS_NAME)) {
-            add_copied(p, name, t);
-        }
-    }
+    p->n_tensors = summary.n_tensors + 1; /* the head of a tied model */
+    p->products = calloc((size_t)p->n_tensors, sizeof *p->products);
+    p->copies = calloc((size_t)p->n_tensors, sizeof *p->copies);
+    p->items = calloc(3 * (size_t)p->n_tensors, sizeof *p->items);
+    if (p->products == NULL || p->copies == NULL || p->items == NULL)
+        return T5_FAIL(err, T5_ERR_NOMEM, "list of %d tensors", p->n_tensors);
+    T5_TRY(add_products(p, model, notes, err));
+    add_scales(p);
+    const t5_tensor *table = find_by_data(model, notes->table, true, &table_name);
     T5_ASSERT(table != NULL);
-    if (is_product(notes, notes->table)) add_quantized(p, HEAD_NAME, table);
-    return T5_OK;
+    add_copied(p, table_name, table);
+    for (int32_t i = 0; (t = t5_weights_next(model->weights, &i, &name)) != NULL;) {
+        if (t->data == notes->table || is_product(notes, t->data)) continue;
+        if (t->n_rows == 1 || ends_with(name, BIAS_NAME)) add_copied(p, name, t);
+    }
+out:
+    return status;
 }
 
 /* ---- writing ---- */
 
-/* Room for one row, and for all scales of a tensor. */
+/* Room for one row, and for one panel and the lines of a strip of it. */
 typedef struct {
     float *row;
-    uint8_t *q, *packed;
-    void *scales;
+    uint8_t *q, *lines, *panel;
+    uint16_t *scales;
 } row_buffers;
 
-static t5_status buffers_init(row_buffers *b, const t5_tensor *t, t5_error *err)
+static t5_status buffers_init(row_buffers *b, const plan *p, const t5_tensor *t, t5_error *err)
 {
-    const size_t n_cols = (size_t)t->n_cols + T5_INT4_GROUP;
     const size_t n_groups = (size_t)t->n_cols / T5_INT4_GROUP + 1;
+    const size_t line_bytes = t5_line_bytes(storage_of(p), t->n_cols);
     *b = (row_buffers){.row = malloc((size_t)t->n_cols * sizeof *b->row),
-                       .q = malloc(n_cols),
-                       .packed = malloc(n_cols),
-                       .scales = malloc((size_t)t->n_rows * (sizeof(float) + n_groups * sizeof(uint16_t)))};
-    if (b->row != NULL && b->q != NULL && b->packed != NULL && b->scales != NULL) return T5_OK;
+                       .q = malloc(n_groups * T5_INT4_GROUP),
+                       .lines = malloc(T5_PANEL_STRIP * line_bytes),
+                       .panel = malloc((size_t)p->args->panel * line_bytes),
+                       .scales = malloc(n_groups * sizeof *b->scales)};
+    if (b->row != NULL && b->q != NULL && b->lines != NULL && b->panel != NULL && b->scales != NULL) return T5_OK;
     return T5_FAIL(err, T5_ERR_NOMEM, "rows of %d columns", t->n_cols);
 }
 
@@ -237,49 +294,47 @@ static void buffers_deinit(row_buffers *b)
 {
     free(b->row);
     free(b->q);
-    free(b->packed);
+    free(b->lines);
+    free(b->panel);
     free(b->scales);
 }
 
-static t5_status write_int8(t5_safetensors_writer *w, const t5_tensor *t, row_buffers *b, t5_error *err)
-{
-    t5_status status = T5_OK;
-    float *scales = b->scales;
-    for (int32_t r = 0; r < t->n_rows; r++) {
-        t5_tensor_row_f32(t, r, b->row);
-        scales[r] = t5_quantize_int8(b->row, t->n_cols, (int8_t *)b->q);
-        T5_TRY(t5_safetensors_writer_put(w, b->q, (size_t)t->n_cols, err));
-    }
-    status = t5_safetensors_writer_put(w, scales, (size_t)t->n_rows * sizeof *scales, err);
-out:
-    return status;
-}
-
-static t5_status write_int4(t5_safetensors_writer *w, const t5_tensor *t, row_buffers *b, t5_error *err)
-{
-    t5_status status = T5_OK;
-    const t5_tensor like = {.dtype = T5_I4, .n_rows = t->n_rows, .n_cols = t->n_cols};
-    const size_t row_bytes = t5_tensor_row_bytes(&like), n_groups = (size_t)t5_tensor_groups(&like);
-    uint16_t *scales = b->scales;
-    for (int32_t r = 0; r < t->n_rows; r++) {
-        t5_tensor_row_f32(t, r, b->row);
-        t5_quantize_int4(b->row, t->n_cols, b->q, scales + (size_t)r * n_groups);
-        for (size_t i = 0; i < row_bytes; i++)
-            b->packed[i] = (uint8_t)(b->q[2 * i] | b->q[2 * i + 1] << 4);
-        T5_TRY(t5_safetensors_writer_put(w, b->packed, row_bytes, err));
-    }
-    status = t5_safetensors_writer_put(w, scales, (size_t)t->n_rows * n_groups * sizeof *scales, err);
-out:
-    return status;
-}
-
-static t5_status write_entry(t5_safetensors_writer *w, const plan *p, const entry *e, t5_error *err)
+/* One row as a line of its panel; rows past the last are zero bytes. */
+static void make_line(const product_entry *e, int32_t i_row, row_buffers *b, size_t line_bytes, uint8_t *line)
 {
     const t5_tensor *t = e->from;
+    memset(line, 0, line_bytes);
+    if (i_row >= t->n_rows) return;
+    t5_tensor_row_f32(t, i_row, b->row);
+    if (e->scales == NULL) {
+        t5_quantize_int4(b->row, t->n_cols, b->q, b->scales);
+        t5_line_int4(b->q, b->scales, t->n_cols, line);
+        return;
+    }
+    int32_t sum = 0;
+    e->scales[i_row] = t5_quantize_int8(b->row, t->n_cols, (int8_t *)line);
+    for (int32_t k = 0; k < t->n_cols; k++)
+        sum += (int8_t)line[k];
+    e->scales[t->n_rows + i_row] = (float)sum;
+}
+
+static t5_status write_product(t5_safetensors_writer *w, const plan *p, const product_entry *e, t5_error *err)
+{
+    t5_status status = T5_OK;
+    const t5_tensor *t = e->from;
+    const int32_t width = p->args->panel, n_panels = panels_of(p, t);
+    const size_t line_bytes = t5_line_bytes(storage_of(p), t->n_cols);
     row_buffers b;
-    if (!e->is_quantized) return t5_safetensors_writer_put(w, t->data, t5_tensor_bytes(t), err);
-    t5_status status = buffers_init(&b, t, err);
-    if (status == T5_OK) status = p->args->type == T5_I8 ? write_int8(w, t, &b, err) : write_int4(w, t, &b, err);
+    T5_TRY(buffers_init(&b, p, t, err));
+    for (int32_t i = 0; i < n_panels; i++) {
+        for (int32_t c = 0; c < width; c++) {
+            make_line(e, i * width + c, &b, line_bytes, b.lines + (size_t)(c % T5_PANEL_STRIP) * line_bytes);
+            if (c % T5_PANEL_STRIP == T5_PANEL_STRIP - 1)
+                t5_panel_put(storage_of(p), width, t->n_cols, c + 1 - T5_PANEL_STRIP, b.lines, b.panel);
+        }
+        T5_TRY(t5_safetensors_writer_put(w, b.panel, (size_t)width * line_bytes, err));
+    }
+out:
     buffers_deinit(&b);
     return status;
 }
@@ -291,10 +346,16 @@ static t5_status write_weights(const plan *p, t5_error *err)
     char path[PATH_MAX];
     T5_TRY(t5_path_join(path, sizeof path, p->args->out_dir, "model.safetensors", err));
     T5_TRY(t5_safetensors_writer_open(path, p->items, p->n_items, &w, err));
-    for (int32_t i = 0; i < p->n_entries; i++) {
-        T5_TRY(write_entry(w, p, &p->entries[i], err));
-        t5_file_forget(p->entries[i].from->data, t5_tensor_bytes(p->entries[i].from));
+    for (int32_t i = 0; i < p->n_products; i++) {
+        T5_TRY(write_product(w, p, &p->products[i], err));
+        t5_file_forget(p->products[i].from->data, t5_tensor_bytes(p->products[i].from));
     }
+    for (int32_t i = 0; i < p->n_products && p->args->type == T5_I8; i++) {
+        const size_t n_bytes = 2 * (size_t)p->products[i].from->n_rows * sizeof(float);
+        T5_TRY(t5_safetensors_writer_put(w, p->products[i].scales, n_bytes, err));
+    }
+    for (int32_t i = 0; i < p->n_copies; i++)
+        T5_TRY(t5_safetensors_writer_put(w, p->copies[i]->data, t5_tensor_bytes(p->copies[i]), err));
     status = t5_safetensors_writer_finish(w, err);
 out:
     t5_safetensors_writer_close(w);
@@ -364,7 +425,8 @@ static t5_status write_config(const t5_quantize_args *args, t5_error *err)
     t5_status status = T5_OK;
     T5_TRY(t5_path_join(path, sizeof path, args->dir, "config.json", err));
     T5_TRY(t5_json_load(path, &config, err));
-    json_t *how = json_pack("{s:s, s:i}", "quant_method", "t5serve", "bits", args->type == T5_I8 ? 8 : 4);
+    json_t *how = json_pack("{s:s, s:i, s:i}", "quant_method", "t5serve", "bits", args->type == T5_I8 ? 8 : 4, "panel",
+                            args->panel);
     if (args->type == T5_I4) json_object_set_new(how, "group_size", json_integer(T5_INT4_GROUP));
     const bool is_set = json_object_set_new(config, "quantization_config", how) == 0;
     text = is_set ? json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
@@ -394,7 +456,7 @@ static t5_status make_empty_dir(const char *path, t5_error *err)
 
 t5_status t5_quantize_folder(const t5_quantize_args *args, t5_quantize_report *out, t5_error *err)
 {
-    T5_ASSERT(t5_dtype_is_quantized(args->type));
+    T5_ASSERT(t5_dtype_is_quantized(args->type) && (args->panel == 16 || args->panel == 32 || args->panel == 64));
     t5_status status = T5_OK;
     t5_model *model = NULL;
     plan p = {.args = args};

@@ -8,6 +8,7 @@ typedef struct {
     const char *dir;     /* of a model in float32, float16 or bfloat16 */
     const char *out_dir; /* made; an empty folder is taken too */
     t5_dtype type;       /* T5_I8 or T5_I4 */
+    int32_t panel;       /* width of the panels: 16, 32 or 64; processors with kernels of that width map the file */
 } t5_quantize_args;
 
 typedef struct {

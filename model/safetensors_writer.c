@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HEADER_ALIGN 8 /* the data begins at a multiple, as the reference writer has it */
+#define HEADER_ALIGN 64 /* the data begins at a multiple; the reference writer has 8 */
 
 struct t5_safetensors_writer {
     char path[PATH_MAX], part[PATH_MAX];
@@ -48,14 +48,16 @@ static json_t *header_json(const t5_safetensors_item *items, int32_t n_items, in
 static t5_status write_header(t5_safetensors_writer *w, const t5_safetensors_item *items, int32_t n_items,
                               t5_error *err)
 {
-    static const char spaces[HEADER_ALIGN] = "        ";
+    char spaces[HEADER_ALIGN];
+    memset(spaces, ' ', sizeof spaces);
     json_t *header = header_json(items, n_items, &w->n_left);
     char *text = header != NULL ? json_dumps(header, JSON_COMPACT) : NULL;
     t5_status status = T5_OK;
     json_decref(header);
     if (text == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%s: header of %d tensors", w->part, n_items);
-    const size_t n_text = strlen(text), n_rest = (HEADER_ALIGN - n_text % HEADER_ALIGN) % HEADER_ALIGN;
     unsigned char length[8];
+    const size_t n_text = strlen(text);
+    const size_t n_rest = (HEADER_ALIGN - (sizeof length + n_text) % HEADER_ALIGN) % HEADER_ALIGN;
     for (size_t i = 0; i < sizeof length; i++)
         length[i] = (unsigned char)((uint64_t)(n_text + n_rest) >> (8 * i));
     if (fwrite(length, 1, sizeof length, w->file) != sizeof length || fwrite(text, 1, n_text, w->file) != n_text ||

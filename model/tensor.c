@@ -5,6 +5,7 @@
 #include "model/tensor.h"
 
 #include "base/assert.h"
+#include "model/panels.h"
 
 #include <string.h>
 
@@ -102,7 +103,7 @@ size_t t5_tensor_row_bytes(const t5_tensor *t)
 size_t t5_tensor_bytes(const t5_tensor *t)
 {
     size_t n_bytes = t5_tensor_row_bytes(t);
-    if (t->dtype == T5_I8) n_bytes += sizeof(float);
+    if (t->dtype == T5_I8) n_bytes += (t->panel > 0 ? 2 : 1) * sizeof(float);
     if (t->dtype == T5_I4) n_bytes += (size_t)t5_tensor_groups(t) * sizeof(uint16_t);
     return (size_t)t->n_rows * n_bytes;
 }
@@ -113,6 +114,14 @@ float t5_tensor_row_scale(const t5_tensor *t, int32_t i_row)
     float scale = 0.0f;
     memcpy(&scale, (const unsigned char *)t->scales + (size_t)i_row * sizeof scale, sizeof scale);
     return scale;
+}
+
+float t5_tensor_row_sum(const t5_tensor *t, int32_t i_row)
+{
+    T5_ASSERT(t->dtype == T5_I8 && t->panel > 0 && i_row >= 0 && i_row < t->n_rows);
+    float sum = 0.0f;
+    memcpy(&sum, (const unsigned char *)t->scales + ((size_t)t->n_rows + (size_t)i_row) * sizeof sum, sizeof sum);
+    return sum;
 }
 
 static void row_of_f16(const unsigned char *row, size_t n, float *out)
@@ -152,9 +161,32 @@ static void row_of_int4(const t5_tensor *t, int32_t i_row, const unsigned char *
     }
 }
 
+/* One column of a panel: quads or blocks of it are `step` bytes apart. */
+static void row_of_panel(const t5_tensor *t, int32_t i_row, float *out)
+{
+    const size_t width = (size_t)t->panel, c = (size_t)(i_row % t->panel), n = (size_t)t->n_cols;
+    const size_t line_bytes = t5_line_bytes(t->dtype == T5_I8 ? T5_STORE_INT8 : T5_STORE_INT4, t->n_cols);
+    const unsigned char *panel = (const unsigned char *)t->data + (size_t)(i_row / t->panel) * width * line_bytes;
+    const float scale = t->dtype == T5_I8 ? t5_tensor_row_scale(t, i_row) : 0.0f;
+    for (size_t k = 0; k < n && t->dtype == T5_I8; k++)
+        out[k] = (float)(int8_t)panel[(k / T5_QUAD * width + c) * T5_QUAD + k % T5_QUAD] * scale;
+    for (size_t k = 0; k < n && t->dtype == T5_I4; k++) {
+        const unsigned char *group = panel + k / T5_INT4_GROUP * T5_INT4_GROUP_BYTES(width);
+        const size_t i_block = k % T5_INT4_GROUP / (2 * T5_QUAD), shift = k / T5_QUAD % 2 * 4;
+        uint16_t group_scale;
+        memcpy(&group_scale, group + c * sizeof group_scale, sizeof group_scale);
+        group += width * sizeof group_scale + (i_block * width + c) * T5_QUAD;
+        out[k] = (float)((group[k % T5_QUAD] >> shift & 15) - 8) * t5_bf16_to_f32(group_scale);
+    }
+}
+
 void t5_tensor_row_f32(const t5_tensor *t, int32_t i_row, float *out)
 {
     T5_ASSERT(i_row >= 0 && i_row < t->n_rows);
+    if (t->panel > 0) {
+        row_of_panel(t, i_row, out);
+        return;
+    }
     const unsigned char *row = (const unsigned char *)t->data + (size_t)i_row * t5_tensor_row_bytes(t);
     switch (t->dtype) {
     case T5_F32:

@@ -12,12 +12,15 @@ T5_C_BEGIN
 typedef enum { T5_F32, T5_F16, T5_BF16, T5_I8, T5_I4 } t5_dtype;
 
 typedef struct {
-    const void *data; /* row-major; borrowed from the file's map; aligned to at least 1 byte only */
+    const void *data; /* row-major unless `panel`; borrowed from the file's map; aligned to at least 1 byte only */
     t5_dtype dtype;
     int32_t n_rows; /* 1 for a vector */
     int32_t n_cols;
     /* T5_I8: float32 [n_rows]. T5_I4: bfloat16 [n_rows][groups of a row]. Borrowed and aligned like `data`. */
     const void *scales;
+    /* Not 0: T5_I8 or T5_I4 in panels of this width (panels.h), their last one whole. The scales of T5_I4 are inside
+     * then, and those of T5_I8 are followed by the sums of the rows' integers, float32 [n_rows]. */
+    int32_t panel;
 } t5_tensor;
 
 size_t t5_dtype_bytes(t5_dtype dtype);     /* of an element; not for T5_I4, which has two in a byte */
@@ -26,9 +29,10 @@ bool t5_dtype_is_quantized(t5_dtype dtype);
 /* Groups of a row of T5_I4, the one that is filled up included. */
 int32_t t5_tensor_groups(const t5_tensor *t);
 size_t t5_tensor_row_bytes(const t5_tensor *t); /* of `data` */
-size_t t5_tensor_bytes(const t5_tensor *t);     /* of `data` and `scales` */
-/* Scale of row `i_row` of T5_I8. */
+size_t t5_tensor_bytes(const t5_tensor *t);     /* of `data`, `scales` and sums */
+/* Scale of row `i_row` of T5_I8, and in panels the sum of its integers, as the file has it. */
 float t5_tensor_row_scale(const t5_tensor *t, int32_t i_row);
+float t5_tensor_row_sum(const t5_tensor *t, int32_t i_row);
 float t5_f16_to_f32(uint16_t h);
 float t5_bf16_to_f32(uint16_t h);
 uint16_t t5_f32_to_f16(float x);  /* round to nearest even; overflow to infinity */

@@ -2,6 +2,7 @@
 #include "model/tensor_list.h"
 
 #include "base/assert.h"
+#include "model/panels.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,26 @@ static bool grow(t5_tensor_list *list)
     return true;
 }
 
+/* Three dimensions: panels, what is next to each other in the columns of one, and the bytes of that (panels.h). */
+static bool as_panels(const t5_tensor_decl *decl, t5_tensor *out)
+{
+    const bool is_int8 = decl->dtype == T5_I8;
+    const int64_t column_bytes = is_int8 ? T5_QUAD : (int64_t)T5_INT4_GROUP_BYTES(1);
+    const int64_t width = decl->dims[2] / column_bytes;
+    int64_t n_rows = 0, n_cols = 0;
+    if (decl->dims[2] % column_bytes != 0 || (width != 16 && width != 32 && width != 64)) return false;
+    if (!t5_mul_i64(decl->dims[0], width, &n_rows) ||
+        !t5_mul_i64(decl->dims[1], is_int8 ? T5_QUAD : T5_INT4_GROUP, &n_cols))
+        return false;
+    if (n_rows < 1 || n_rows > INT32_MAX || n_cols < 1 || n_cols > INT32_MAX) return false;
+    *out = (t5_tensor){.data = decl->data,
+                       .dtype = decl->dtype,
+                       .n_rows = (int32_t)n_rows,
+                       .n_cols = (int32_t)n_cols,
+                       .panel = (int32_t)width};
+    return true;
+}
+
 /* Writes why the tensor is of no use to us, if it is. */
 static bool has_problem(const t5_tensor_decl *decl, char *out, size_t out_bytes)
 {
@@ -39,6 +60,10 @@ static bool has_problem(const t5_tensor_decl *decl, char *out, size_t out_bytes)
         snprintf(out, out_bytes, "%s", decl->layout_problem);
     } else if (!decl->is_read) {
         snprintf(out, out_bytes, "has dtype %s; float32, float16 and bfloat16 are read", decl->dtype_name);
+    } else if (decl->n_dims == 3 && decl->is_read && t5_dtype_is_quantized(decl->dtype)) {
+        t5_tensor unused;
+        if (as_panels(decl, &unused)) return false;
+        snprintf(out, out_bytes, "has three dimensions that are no panels of 16, 32 or 64 columns");
     } else if (decl->n_dims < 1 || decl->n_dims > 2) {
         snprintf(out, out_bytes, "has %d dimensions; 1 or 2 are read", decl->n_dims);
     } else {
@@ -71,7 +96,10 @@ t5_status t5_tensor_list_add(t5_tensor_list *list, int32_t i_file, const t5_tens
     }
     t5_tensor_entry *entry = &list->entries[list->n_entries++];
     *entry = (t5_tensor_entry){.name = name_copy, .problem = problem_copy, .i_file = i_file};
-    if (!is_bad) {
+    if (!is_bad && decl->n_dims == 3) {
+        const bool is_fit = as_panels(decl, &entry->tensor);
+        T5_ASSERT(is_fit);
+    } else if (!is_bad) {
         int32_t n_rows = decl->n_dims == 2 ? (int32_t)decl->dims[0] : 1;
         int32_t n_cols = (int32_t)decl->dims[decl->n_dims - 1] * (decl->dtype == T5_I4 ? 2 : 1);
         entry->tensor = (t5_tensor){.data = decl->data, .dtype = decl->dtype, .n_rows = n_rows, .n_cols = n_cols};

@@ -8,10 +8,12 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "model/json_file.h"
+#include "model/panels.h"
 #include "model/safetensors.h"
 #include "model/torch_file.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,6 +209,7 @@ static t5_tensor_entry *find_scales(const t5_weights *w, const t5_tensor_entry *
 {
     const t5_tensor *t = &entry->tensor;
     const t5_dtype dtype = t->dtype == T5_I8 ? T5_F32 : T5_BF16;
+    const int32_t n_padded = t->panel > 0 ? t->panel - 1 : 0;
     char name[NAME_BYTES_MAX + sizeof SCALE_SUFFIX];
     snprintf(name, sizeof name, "%.*s" SCALE_SUFFIX, NAME_BYTES_MAX, entry->name);
     t5_tensor_entry *scales = t5_tensor_list_find(&w->list, name, -1);
@@ -215,7 +218,8 @@ static t5_tensor_entry *find_scales(const t5_weights *w, const t5_tensor_entry *
         return NULL;
     }
     const t5_tensor *s = &scales->tensor;
-    const bool fits = t->dtype == T5_I8 ? s->n_rows == 1 && s->n_cols == t->n_rows
+    const bool fits = t->dtype == T5_I8 ? s->n_rows == (t->panel > 0 ? 2 : 1) && s->n_cols <= t->n_rows &&
+                                              t->n_rows - s->n_cols <= n_padded
                                         : s->n_rows == t->n_rows && t->n_cols == (int64_t)s->n_cols * T5_INT4_GROUP;
     if (s->dtype == dtype && fits) return scales;
     snprintf(problem, n_problem, "is %s [%d, %d], but its scales are %s [%d, %d]", t5_dtype_name(t->dtype), t->n_rows,
@@ -231,10 +235,12 @@ static t5_status attach_scales(t5_weights *w, t5_error *err)
         t5_tensor *t = &entry->tensor;
         char problem[256];
         if (entry->problem != NULL || !t5_dtype_is_quantized(t->dtype)) continue;
+        if (t->panel > 0 && t->dtype == T5_I4) continue; /* its scales are inside */
         t5_tensor_entry *scales = find_scales(w, entry, problem, sizeof problem);
         if (scales != NULL) {
             scales->is_scale = true;
             t->scales = scales->tensor.data;
+            t->n_rows = t->panel > 0 ? scales->tensor.n_cols : t->n_rows;
         } else if (!t5_tensor_entry_set_problem(entry, problem)) {
             return T5_FAIL(err, T5_ERR_NOMEM, "%s: list of tensors", w->path);
         }
@@ -278,11 +284,22 @@ const t5_tensor *t5_weights_find(const t5_weights *w, const char *name)
     return entry != NULL && entry->problem == NULL ? &entry->tensor : NULL;
 }
 
-/* Of int4 only the groups are stored, so that any number of columns which fills them fits. */
-static bool has_cols(const t5_tensor *t, int32_t n_cols)
+/* Of int4 only the groups are stored, of panels only whole ones and their quads: any size that fills them fits. */
+static bool has_shape(const t5_tensor *t, int32_t n_rows, int32_t n_cols)
 {
-    if (t->dtype != T5_I4) return t->n_cols == n_cols;
-    return n_cols <= t->n_cols && t->n_cols - n_cols < T5_INT4_GROUP;
+    const int32_t row_step = t->panel > 0 && t->dtype == T5_I4 ? t->panel : 1;
+    const int32_t col_step = t->dtype == T5_I4 ? T5_INT4_GROUP : t->panel > 0 ? T5_QUAD : 1;
+    return n_rows <= t->n_rows && t->n_rows - n_rows < row_step && n_cols <= t->n_cols && t->n_cols - n_cols < col_step;
+}
+
+/* Of a row, as far as its integers can reach; NaN has none. */
+static bool has_sums(const t5_tensor *t)
+{
+    const float largest = 127.0f * (float)t->n_cols;
+    bool has_all = true;
+    for (int32_t i = 0; i < t->n_rows && has_all; i++)
+        has_all = fabsf(t5_tensor_row_sum(t, i)) <= largest;
+    return has_all;
 }
 
 t5_status t5_weights_get(const t5_weights *w, const char *name, int32_t n_rows, int32_t n_cols, t5_tensor *out,
@@ -293,14 +310,20 @@ t5_status t5_weights_get(const t5_weights *w, const char *name, int32_t n_rows, 
     if (entry->problem != NULL) {
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: tensor \"%s\" %s", w->path, name, entry->problem);
     }
-    if (entry->tensor.n_rows != n_rows || !has_cols(&entry->tensor, n_cols)) {
+    if (!has_shape(&entry->tensor, n_rows, n_cols)) {
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: tensor \"%s\" has shape [%d, %d], config.json wants [%d, %d]", w->path,
                        name, entry->tensor.n_rows, entry->tensor.n_cols, n_rows, n_cols);
     }
-    if (entry->tensor.dtype == T5_I8 && memchr(entry->tensor.data, 0x80, (size_t)n_rows * (size_t)n_cols) != NULL) {
+    const bool is_read_now = entry->tensor.dtype == T5_I8 && entry->tensor.panel == 0; /* panels may stay on disk */
+    if (is_read_now && memchr(entry->tensor.data, 0x80, (size_t)n_rows * (size_t)n_cols) != NULL) {
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: tensor \"%s\" holds -128; int8 is -127 to 127", w->path, name);
     }
+    if (entry->tensor.dtype == T5_I8 && entry->tensor.panel > 0 && !has_sums(&entry->tensor)) {
+        return T5_FAIL(err, T5_ERR_FORMAT, "%s: tensor \"%s" SCALE_SUFFIX "\" holds sums that no int8 can have",
+                       w->path, name);
+    }
     *out = entry->tensor;
+    out->n_rows = n_rows;
     out->n_cols = n_cols;
     return T5_OK;
 }
@@ -316,7 +339,7 @@ const t5_tensor *t5_weights_next(const t5_weights *w, int32_t *inout_i, const ch
     return NULL;
 }
 
-void t5_weights_summarize(const t5_weights *w, t5_weights_summary *out)
+void t5_weights_summarize(const t5_weights *w, bool is_tied, t5_weights_summary *out)
 {
     int64_t bytes_of[T5_I4 + 1] = {0};
     const char *name = NULL;
@@ -324,7 +347,9 @@ void t5_weights_summarize(const t5_weights *w, t5_weights_summary *out)
     *out = (t5_weights_summary){.n_tensors = w->list.n_entries};
     for (int32_t i = 0; (t = t5_weights_next(w, &i, &name)) != NULL;) {
         const int64_t n_bytes = (int64_t)t5_tensor_bytes(t);
-        out->n_params += (int64_t)t->n_rows * t->n_cols;
+        const bool is_copy = is_tied && t5_dtype_is_quantized(t->dtype) && strcmp(name, "lm_head.weight") == 0;
+        if (!is_copy) out->n_params += (int64_t)t->n_rows * t->n_cols;
+        if (t->panel > 0) out->panel = t->panel;
         out->n_bytes += n_bytes;
         bytes_of[t->dtype] += n_bytes;
     }

@@ -3,7 +3,11 @@
  * checked before use: the file is hostile until then. The pickle reader knows the few opcodes that a state_dict of
  * tensors needs and refuses everything else; it never executes anything.
  *
- * A quantised weight of a safetensors file is two tensors (made by quantize_folder.h): "X", and its scales "X_scale".
+ * A quantised weight of a safetensors file is "X" with its scales "X_scale" (made by quantize_folder.h).
+ *   int8   X I8 [panels, quads, width * 4]    X_scale F32 [2, rows]: scales, then sums of the rows' integers
+ *   int4   X U8 [panels, groups, width * 18]  scales are inside
+ * These are panels (panels.h), which the CPU backend maps as they are when its kernels have the same width. Weights row
+ * by row are read too:
  *   int8   X I8 [rows, cols], -127 .. 127    X_scale F32  [rows]
  *   int4   X U8 [rows, groups * 16]          X_scale BF16 [rows, groups]    groups of 32 columns
  * An int4 byte holds column 2i in its low half and column 2i + 1 in its high half, each with 8 added. Groups are
@@ -35,8 +39,10 @@ typedef struct {
     int64_t n_params;
     int64_t n_bytes;
     t5_dtype dtype;
+    int32_t panel;   /* of quantised weights, 0: row by row */
     char format[32]; /* "safetensors", "safetensors (6 shards)", "pytorch", "pytorch (2 shards)" */
 } t5_weights_summary;
-void t5_weights_summarize(const t5_weights *w, t5_weights_summary *out);
+/* The copy of a tied head that a quantised folder has beside the table counts as bytes, not as parameters. */
+void t5_weights_summarize(const t5_weights *w, bool is_tied, t5_weights_summary *out);
 
 T5_C_END

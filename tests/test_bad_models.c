@@ -191,6 +191,7 @@ static void bad_indices(void **state)
 static void bad_quantized_tensors(void **state)
 {
 #define INT8 TENSOR("a", "I8", "[2,32]", "[0,64]")
+#define PANEL8 TENSOR("a", "I8", "[1,8,64]", "[0,512]")
 #define INT4 TENSOR("a", "U8", "[2,16]", "[0,32]")
     static const struct {
         const char *header;
@@ -207,6 +208,17 @@ static void bad_quantized_tensors(void **state)
         {"{" INT8 "," TENSOR("a_scale", "F32", "[2]", "[64,72]") "}", 72, 31, "config.json wants [2, 31]"},
         {"{" TENSOR("a", "I8", "[2,66]", "[0,132]") "," TENSOR("a_scale", "F32", "[2]", "[132,140]") "}", 140, 66,
          "tensor \"a\" holds -128"},
+        {"{" TENSOR("a", "I8", "[1,8,24]", "[0,192]") "}", 192, 32, "are no panels of 16, 32 or 64 columns"},
+        {"{" TENSOR("a", "U8", "[1,1,290]", "[0,290]") "}", 290, 32, "are no panels of 16, 32 or 64 columns"},
+        {"{" TENSOR("a", "U8", "[1,4,288]", "[0,1152]") "}", 1152, 32,
+         "tensor \"a\" has shape [16, 128], config.json wants [2, 32]"},
+        {"{" PANEL8 "}", 512, 32, "tensor \"a\" is int8 without scales (\"a_scale\")"},
+        {"{" PANEL8 "," TENSOR("a_scale", "F32", "[16]", "[512,576]") "}", 576, 32, "its scales are float32 [1, 16]"},
+        {"{" PANEL8 "," TENSOR("a_scale", "F32", "[2,17]", "[512,648]") "}", 648, 32, "its scales are float32 [2, 17]"},
+        {"{" PANEL8 "," TENSOR("a_scale", "F32", "[2,2]", "[512,528]") "}", 528, 28, "config.json wants [2, 28]"},
+        {"{" PANEL8 "," TENSOR("a_scale", "F32", "[2,3]", "[512,536]") "}", 536, 32, "has shape [3, 32]"},
+        {"{" PANEL8 "," TENSOR("b", "F32", "[51]", "[512,716]") "," TENSOR("a_scale", "F32", "[2,2]", "[716,732]") "}",
+         732, 32, "tensor \"a_scale\" holds sums that no int8 can have"},
         {"{" INT4 "}", 32, 32, "tensor \"a\" is int4 without scales"},
         {"{" INT4 "," TENSOR("a_scale", "F32", "[2,1]", "[32,40]") "}", 40, 32, "its scales are float32 [2, 1]"},
         {"{" INT4 "," TENSOR("a_scale", "BF16", "[2,2]", "[32,40]") "}", 40, 32,

@@ -256,7 +256,7 @@ static void damaged_quantized(void **state)
         t5_error err = {0};
         t5_quantize_report report;
         folder_clear(*state);
-        const t5_quantize_args args = {.dir = from, .out_dir = *state, .type = types[i]};
+        const t5_quantize_args args = {.dir = from, .out_dir = *state, .type = types[i], .panel = 32};
         if (t5_quantize_folder(&args, &report, &err) != T5_OK) fail_msg("%s", err.text);
         assert_true(run_binary(*state, "model.safetensors", 8, 5000, 300) > 150);
         assert_true(run_json(*state, "config.json", 200) > 80);

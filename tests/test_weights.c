@@ -148,7 +148,7 @@ static void fixtures_have_numpys_values(void **state)
         float values[COLS_MAX];
         snprintf(dir, sizeof dir, "%s/tests/fixtures/%s", T5_SOURCE_DIR, row->folder);
         assert_int_equal(t5_weights_open(dir, &w, &err), T5_OK);
-        t5_weights_summarize(w, &summary);
+        t5_weights_summarize(w, false, &summary);
         assert_string_equal(summary.format, row->format);
         assert_int_equal(summary.n_tensors, row->n_tensors);
         assert_int_equal(summary.n_params, row->n_params);
@@ -223,7 +223,7 @@ static void index_chooses_the_shard(void **state)
                     "{\"metadata\":{},\"weight_map\":{\"a\":\"y.safetensors\",\"b\":\"x.safetensors\"}}");
     t5_weights *w = open_good(dir);
     t5_weights_summary summary;
-    t5_weights_summarize(w, &summary);
+    t5_weights_summarize(w, false, &summary);
     assert_int_equal(summary.n_tensors, 2);
     assert_string_equal(summary.format, "safetensors (2 shards)");
     assert_int_equal(t5_weights_find(w, "a")->dtype, T5_F32);

@@ -59,7 +59,7 @@ static void weights_go_up_once(void **state)
     t5_model *model = open_model(*state, MODEL);
     simt_totals after = simt_totals_get();
     t5_weights_summary summary;
-    t5_weights_summarize(model->weights, &summary);
+    t5_weights_summarize(model->weights, model->hp.is_tied, &summary);
     uint64_t uploaded = after.uploaded_bytes - before.uploaded_bytes;
     assert_true(uploaded >= (uint64_t)summary.n_params * sizeof(uint16_t));
     assert_true(uploaded <= after.device_bytes - before.device_bytes);

@@ -295,13 +295,21 @@ class QuantTest(TrainingTest):
             t5("quantize", "--model", model, "--to", kind, self.folder / kind)
             with safe_open(model / "model.safetensors", "pt") as file:
                 weight = file.get_tensor(name)
+            width = json.loads((self.folder / kind / "config.json").read_text())["quantization_config"]["panel"]
             with safe_open(self.folder / kind / "model.safetensors", "pt") as file:
-                numbers, scales = file.get_tensor(name), file.get_tensor(name + "_scale").float()
+                panels = file.get_tensor(name)
+                scales = file.get_tensor(name + "_scale")[0] if kind == "int8" else None
+            n_panels, depth = panels.shape[:2]  # the order within: model/panels.h
             if kind == "int4":
-                numbers = torch.stack([numbers & 15, numbers >> 4], -1).flatten(1).float() - 8
-                numbers = (numbers.view(len(weight), -1, 32) * scales[..., None]).flatten(1)
+                scales = panels[..., :2 * width].contiguous().view(torch.bfloat16).float().permute(0, 2, 1)
+                blocks = panels[..., 2 * width:].reshape(n_panels, depth, 4, width, 4)
+                numbers = torch.stack([blocks & 15, blocks >> 4], 4).permute(0, 3, 1, 2, 4, 5).float() - 8
+                numbers = numbers.reshape(n_panels, width, depth, 32) * scales[..., None]
             else:
-                numbers = numbers.float() * scales.view(-1, 1)
+                numbers = panels.view(n_panels, depth, width, 4).permute(0, 2, 1, 3).float()
+            numbers = numbers.reshape(n_panels * width, -1)[:weight.shape[0], :weight.shape[1]]
+            if kind == "int8":
+                numbers = numbers * scales.view(-1, 1)
             self.assertLess((rounded(weight) - numbers).abs().max(), 1e-6 * weight.abs().max(), kind)
 
     def test_gradients_pass_as_if_exact(self):
