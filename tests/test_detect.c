@@ -78,6 +78,9 @@ static void short_texts_are_told(void **state)
     expect("Bonjour", "fr", 40);
     expect("Thank you!", "en", 50);
     expect("Je ne sais pas", "fr", 60);
+    expect("¿Qué anda mal?", "es", 25);
+    expect("¡Páralo!", "es", 10);
+    expect("Voy a trabajar.", "es", 30);
     assert_true(best_of_many("Hallo").confidence < 80); /* German, Dutch or Afrikaans */
 }
 
@@ -171,14 +174,16 @@ static double accuracy(const char *file, int column, const char *code, const cha
  * back test sets of the model. */
 static void tatoeba_is_told(void **state)
 {
-    static const char *const bundled[] = {"en", "de", "fr"};
+    static const char *const bundled[] = {"en", "de", "fr", "es"};
     (void)state;
-    assert_true(accuracy("test.en-de.tsv", 0, "en", bundled, 3) > 0.99);
-    assert_true(accuracy("test.en-de.tsv", 1, "de", bundled, 3) > 0.99);
-    assert_true(accuracy("test.en-fr.tsv", 1, "fr", bundled, 3) > 0.99);
+    assert_true(accuracy("test.en-de.tsv", 0, "en", bundled, 4) > 0.99);
+    assert_true(accuracy("test.en-de.tsv", 1, "de", bundled, 4) > 0.99);
+    assert_true(accuracy("test.en-fr.tsv", 1, "fr", bundled, 4) > 0.99);
+    assert_true(accuracy("test.en-es.tsv", 1, "es", bundled, 4) > 0.94);
     assert_true(accuracy("test.en-de.tsv", 0, "en", many, T5_COUNT(many)) > 0.95);
     assert_true(accuracy("test.en-de.tsv", 1, "de", many, T5_COUNT(many)) > 0.95);
     assert_true(accuracy("test.en-fr.tsv", 1, "fr", many, T5_COUNT(many)) > 0.95);
+    assert_true(accuracy("test.en-es.tsv", 1, "es", many, T5_COUNT(many)) > 0.80);
 }
 
 int main(void)

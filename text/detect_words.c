@@ -19,6 +19,12 @@ static bool is_word_character(uint32_t code)
     return u_isalpha((UChar32)code) || type == U_NON_SPACING_MARK || type == U_COMBINING_SPACING_MARK;
 }
 
+/* A sign that says as much as a word: hardly any language but Spanish opens questions and cries with one. */
+static bool is_telling_mark(uint32_t code)
+{
+    return code == 0xbf || code == 0xa1;
+}
+
 static bool is_apostrophe(uint32_t code)
 {
     return code == '\'' || code == 0x2019;
@@ -53,6 +59,7 @@ void t5_words_read(const char *text, size_t n_bytes, t5_words *out)
         if (is_word_character(code)) continue;
         add_word(out, text, start, pos > start && is_apostrophe(code) ? pos + length : pos); /* "l'" and "avion" */
         start = pos + length;
+        if (is_telling_mark(code)) add_word(out, text, pos, start);
     }
     add_word(out, text, start, n_bytes);
 }
