@@ -13,6 +13,9 @@
 
 #define RETRY_MS 20     /* while there is no room, or no file descriptor, for another client */
 #define HANDSHAKE_MS 50 /* for clients that have begun to connect when we stop */
+/* What the kernel holds of replies that a client has not taken. Left to itself it takes up to 4 MB a client, and a few
+ * hundred who read nothing use up the memory that it has for all connections. */
+#define SEND_BUFFER_BYTES (256 * 1024)
 
 struct t5_acceptor {
     pthread_t thread;
@@ -84,6 +87,8 @@ t5_status t5_acceptor_create(int listen_fd, const t5_acceptor_calls *calls, t5_a
     if (a == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "acceptor: %zu bytes", sizeof *a);
     a->listen_fd = listen_fd;
     a->calls = *calls;
+    const int n_bytes = SEND_BUFFER_BYTES; /* accepted sockets inherit it */
+    (void)setsockopt(listen_fd, SOL_SOCKET, SO_SNDBUF, &n_bytes, sizeof n_bytes);
     a->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (a->stop_fd < 0 || pthread_create(&a->thread, NULL, run, a) != 0) {
         if (a->stop_fd >= 0) close(a->stop_fd);

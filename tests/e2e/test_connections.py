@@ -2,11 +2,13 @@
 """Many connections, slow ones, and no room for more. Method: the fake translator; counts and times are printed.
 Usage: test_connections.py T5SERVE_FAKE. T5_TEST_CONNECTIONS: how many idle connections (10000)."""
 import os
+import re
 import resource
 import selectors
 import socket
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -54,6 +56,19 @@ def timed_ms(function):
 
 def percentile(values, share):
     return sorted(values)[int(len(values) * share)]
+
+
+def send_until_closed(sock, data):
+    try:
+        sock.sendall(data)
+    except OSError:
+        pass
+
+
+def n_translations(server):
+    sample = rb'^t5serve_http_requests_total\{method="POST",endpoint="/translate",status="200"\} (\d+)'
+    found = re.search(sample, server.get("/metrics").body, re.M)
+    return int(found[1]) if found else 0
 
 
 class Connections(unittest.TestCase):
@@ -175,6 +190,23 @@ class Connections(unittest.TestCase):
             print(f"50 slow readers were cut {time.monotonic() - begin:.1f} s after their last byte")
             for sock in socks:
                 sock.close()
+
+    def test_replies_that_wait_for_their_reader(self):
+        """Claim: a client that asks on and on and takes nothing is not answered on and on into the kernel's memory. Method: 400 requests
+        for replies of 20 kB at once; how many are answered before the server waits for the client."""
+        big = post("/translate", b'{"q":"' + b"x" * 20000 + b'","source":"en","target":"de"}')
+        with Server(PROGRAM, "--metrics", "--access-log=false") as server, socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect((server.host, server.port))
+            sender = threading.Thread(target=send_until_closed, args=(sock, big * 400))
+            sender.start()
+            seen, n_answered = -1, 0
+            while n_answered > seen:
+                time.sleep(1)
+                seen, n_answered = n_answered, n_translations(server)
+            self.assertLess(n_answered * 20000, 1.5e6)
+            sock.shutdown(socket.SHUT_RDWR)
+            sender.join()
 
     def test_no_file_descriptors(self):
         """Claim: without a free file descriptor those who are connected are served, the server rests, and it goes on when one is free
