@@ -26,32 +26,23 @@ static t5_status check(const t5_model *m, const int32_t *ids, int32_t n, t5_erro
     return has_eos ? T5_OK : T5_FAIL(err, T5_ERR_ARG, "the end of sequence, id %d, is missing", m->hp.eos_id);
 }
 
-static size_t scale_bytes(const t5_tensor *t)
-{
-    if (t->dtype == T5_I4) return (size_t)t5_tensor_groups(t) * sizeof(uint16_t);
-    return t->dtype == T5_I8 ? sizeof(float) : 0;
-}
-
-static void gather(char *to, const void *from, size_t row_bytes, const t5_shortlist *list)
-{
-    for (int32_t i = 0; row_bytes > 0 && i < list->n; i++)
-        memcpy(to + (size_t)i * row_bytes, (const char *)from + (size_t)list->ids[i] * row_bytes, row_bytes);
-}
-
 static t5_status create_head(t5_model *m, const t5_shortlist *list, t5_matrix **out, t5_error *err)
 {
     const t5_tensor *whole = &m->head_tensor;
-    const size_t n = (size_t)list->n, row_bytes = t5_tensor_row_bytes(whole), scales_bytes = scale_bytes(whole);
+    const size_t n = (size_t)list->n, row_bytes = t5_tensor_row_bytes(whole);
+    const size_t scales_bytes = t5_tensor_row_scales_bytes(whole);
     char *rows = malloc(n * (row_bytes + scales_bytes));
     if (rows == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "shortlist of %d words", list->n);
+    char *scales = rows + n * row_bytes;
+    /* Never in panels, which the backend may use where they are. */
     const t5_tensor part = {.data = rows,
                             .dtype = whole->dtype,
                             .n_rows = list->n,
                             .n_cols = whole->n_cols,
-                            .scales = scales_bytes > 0 ? rows + n * row_bytes : NULL};
-    gather(rows, whole->data, row_bytes, list);
-    gather(rows + n * row_bytes, whole->scales, scales_bytes, list);
-    t5_file_forget(whole->data, (size_t)whole->n_rows * row_bytes);
+                            .scales = scales_bytes > 0 ? scales : NULL};
+    for (size_t i = 0; i < n; i++)
+        t5_tensor_copy_row(whole, list->ids[i], rows + i * row_bytes, scales + i * scales_bytes);
+    if (whole->panel == 0) t5_file_forget(whole->data, (size_t)whole->n_rows * row_bytes);
     const t5_status status = m->backend->ops->matrix_create(m->backend, &part, 1, m->head_scale, out, err);
     free(rows);
     return status;

@@ -161,23 +161,55 @@ static void row_of_int4(const t5_tensor *t, int32_t i_row, const unsigned char *
     }
 }
 
-/* One column of a panel: quads or blocks of it are `step` bytes apart. */
+/* One column of a panel. */
+typedef struct {
+    const unsigned char *panel;
+    size_t width, c;
+} panel_column;
+
+static panel_column column_of(const t5_tensor *t, int32_t i_row)
+{
+    const size_t width = (size_t)t->panel;
+    const size_t line_bytes = t5_line_bytes(t->dtype == T5_I8 ? T5_STORE_INT8 : T5_STORE_INT4, t->n_cols);
+    return (panel_column){.panel = (const unsigned char *)t->data + (size_t)(i_row / t->panel) * width * line_bytes,
+                          .width = width,
+                          .c = (size_t)(i_row % t->panel)};
+}
+
+static unsigned char int8_of(const panel_column *p, size_t k)
+{
+    return p->panel[(k / T5_QUAD * p->width + p->c) * T5_QUAD + k % T5_QUAD];
+}
+
+static const unsigned char *group_of(const panel_column *p, size_t i_group)
+{
+    return p->panel + i_group * T5_INT4_GROUP_BYTES(p->width);
+}
+
+/* With 8 added, as the file has it. */
+static unsigned char int4_of(const panel_column *p, size_t k)
+{
+    const unsigned char *blocks = group_of(p, k / T5_INT4_GROUP) + p->width * sizeof(uint16_t);
+    const size_t i_block = k % T5_INT4_GROUP / (2 * T5_QUAD), shift = k / T5_QUAD % 2 * 4;
+    return blocks[(i_block * p->width + p->c) * T5_QUAD + k % T5_QUAD] >> shift & 15;
+}
+
+static uint16_t group_scale_of(const panel_column *p, size_t i_group)
+{
+    uint16_t scale;
+    memcpy(&scale, group_of(p, i_group) + p->c * sizeof scale, sizeof scale);
+    return scale;
+}
+
 static void row_of_panel(const t5_tensor *t, int32_t i_row, float *out)
 {
-    const size_t width = (size_t)t->panel, c = (size_t)(i_row % t->panel), n = (size_t)t->n_cols;
-    const size_t line_bytes = t5_line_bytes(t->dtype == T5_I8 ? T5_STORE_INT8 : T5_STORE_INT4, t->n_cols);
-    const unsigned char *panel = (const unsigned char *)t->data + (size_t)(i_row / t->panel) * width * line_bytes;
+    const panel_column p = column_of(t, i_row);
+    const size_t n = (size_t)t->n_cols;
     const float scale = t->dtype == T5_I8 ? t5_tensor_row_scale(t, i_row) : 0.0f;
     for (size_t k = 0; k < n && t->dtype == T5_I8; k++)
-        out[k] = (float)(int8_t)panel[(k / T5_QUAD * width + c) * T5_QUAD + k % T5_QUAD] * scale;
-    for (size_t k = 0; k < n && t->dtype == T5_I4; k++) {
-        const unsigned char *group = panel + k / T5_INT4_GROUP * T5_INT4_GROUP_BYTES(width);
-        const size_t i_block = k % T5_INT4_GROUP / (2 * T5_QUAD), shift = k / T5_QUAD % 2 * 4;
-        uint16_t group_scale;
-        memcpy(&group_scale, group + c * sizeof group_scale, sizeof group_scale);
-        group += width * sizeof group_scale + (i_block * width + c) * T5_QUAD;
-        out[k] = (float)((group[k % T5_QUAD] >> shift & 15) - 8) * t5_bf16_to_f32(group_scale);
-    }
+        out[k] = (float)(int8_t)int8_of(&p, k) * scale;
+    for (size_t k = 0; k < n && t->dtype == T5_I4; k++)
+        out[k] = (float)(int4_of(&p, k) - 8) * t5_bf16_to_f32(group_scale_of(&p, k / T5_INT4_GROUP));
 }
 
 void t5_tensor_row_f32(const t5_tensor *t, int32_t i_row, float *out)
@@ -204,5 +236,38 @@ void t5_tensor_row_f32(const t5_tensor *t, int32_t i_row, float *out)
     case T5_I4:
         row_of_int4(t, i_row, row, out);
         break;
+    }
+}
+
+size_t t5_tensor_row_scales_bytes(const t5_tensor *t)
+{
+    if (t->dtype == T5_I4) return (size_t)t5_tensor_groups(t) * sizeof(uint16_t);
+    return t->dtype == T5_I8 ? sizeof(float) : 0;
+}
+
+void t5_tensor_copy_row(const t5_tensor *t, int32_t i_row, void *row, void *scales)
+{
+    T5_ASSERT(i_row >= 0 && i_row < t->n_rows);
+    const size_t row_bytes = t5_tensor_row_bytes(t), scales_bytes = t5_tensor_row_scales_bytes(t);
+    unsigned char *out = row;
+    if (t->panel == 0) {
+        memcpy(row, (const unsigned char *)t->data + (size_t)i_row * row_bytes, row_bytes);
+        if (scales_bytes == 0) return;
+        memcpy(scales, (const unsigned char *)t->scales + (size_t)i_row * scales_bytes, scales_bytes);
+        return;
+    }
+    const panel_column p = column_of(t, i_row);
+    if (t->dtype == T5_I8) {
+        const float scale = t5_tensor_row_scale(t, i_row);
+        for (size_t k = 0; k < row_bytes; k++)
+            out[k] = int8_of(&p, k);
+        memcpy(scales, &scale, sizeof scale);
+        return;
+    }
+    for (size_t k = 0; k < row_bytes; k++) /* two in a byte, the first one low */
+        out[k] = (unsigned char)(int4_of(&p, 2 * k) | int4_of(&p, 2 * k + 1) << 4);
+    for (size_t g = 0; g < scales_bytes / sizeof(uint16_t); g++) {
+        const uint16_t scale = group_scale_of(&p, g);
+        memcpy((unsigned char *)scales + g * sizeof scale, &scale, sizeof scale);
     }
 }

@@ -39,5 +39,8 @@ uint16_t t5_f32_to_f16(float x);  /* round to nearest even; overflow to infinity
 uint16_t t5_f32_to_bf16(float x); /* round to nearest even */
 /* out[n_cols] = row `i_row` of `t` in float32: integers times their scale. */
 void t5_tensor_row_f32(const t5_tensor *t, int32_t i_row, float *out);
+size_t t5_tensor_row_scales_bytes(const t5_tensor *t); /* of `scales`, outside panels */
+/* Row `i_row` as a tensor without panels has it: t5_tensor_row_bytes() of data and t5_tensor_row_scales_bytes(). */
+void t5_tensor_copy_row(const t5_tensor *t, int32_t i_row, void *row, void *scales);
 
 T5_C_END

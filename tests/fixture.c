@@ -34,7 +34,7 @@ static void open_expected(fixture *f, t5_error *err)
     assert_ok(status, err);
 }
 
-void fixture_open(fixture *f, const char *name, t5_backend *backend)
+void fixture_open_at(fixture *f, const char *name, const char *model_dir, t5_backend *backend)
 {
     t5_error err = {0};
     char path[640];
@@ -42,13 +42,20 @@ void fixture_open(fixture *f, const char *name, t5_backend *backend)
     f->backend = backend;
     snprintf(f->dir, sizeof f->dir, "%s/tests/fixtures/%s", T5_SOURCE_DIR, name);
     t5_batch_limits limits = {.n_rows_max = 64, .src_len_max = 512, .tgt_len_max = 256, .enc_tokens_max = 1024};
-    assert_ok(t5_model_open(f->dir, backend, limits.src_len_max, limits.tgt_len_max, &f->model, &err), &err);
+    assert_ok(t5_model_open(model_dir, backend, limits.src_len_max, limits.tgt_len_max, &f->model, &err), &err);
     assert_ok(t5_batch_create(f->model, &limits, &f->batch, &err), &err);
     open_expected(f, &err);
     snprintf(path, sizeof path, "%s/expected.json", f->dir);
     f->json = json_load_file(path, 0, NULL);
     assert_non_null(f->json);
     assert_true(fixture_n_cases(f) > 0);
+}
+
+void fixture_open(fixture *f, const char *name, t5_backend *backend)
+{
+    char dir[sizeof f->dir];
+    snprintf(dir, sizeof dir, "%s/tests/fixtures/%s", T5_SOURCE_DIR, name);
+    fixture_open_at(f, name, dir, backend);
 }
 
 void fixture_close(fixture *f)

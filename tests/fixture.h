@@ -18,6 +18,8 @@ typedef struct {
 /* Opens tests/fixtures/<name> on `backend`, which the fixture takes over. Fails the running cmocka test on any error.
  */
 void fixture_open(fixture *f, const char *name, t5_backend *backend);
+/* The same with a model that was made of the fixture's, in `model_dir`. */
+void fixture_open_at(fixture *f, const char *name, const char *model_dir, t5_backend *backend);
 void fixture_close(fixture *f);
 /* cases[i] */
 const json_t *fixture_case(const fixture *f, size_t i);

@@ -1,11 +1,15 @@
 /* tests/test_shortlist.c: sequences that choose from a list of words. That nobody's tokens depend on the lists of
  * others is shown by test_neighbours. */
 #include "cpu/cpu.h"
+#include "model/quantize_folder.h"
 #include "tests/async_backend.h"
 #include "tests/fixture.h"
+#include "tests/model_files.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,6 +102,18 @@ static t5_decoding decoding_of(int32_t i)
     return d;
 }
 
+static void check_list_of_all(fixture *f)
+{
+    const int32_t all = add_list(f, NULL, 0);
+    for (int32_t k = 0; k < 9; k++) {
+        const t5_decoding d = decoding_of(k);
+        const int32_t exact = run(f, &d, NULL, 0, 0), listed = run(f, &d, NULL, 0, all);
+        check_same(f, exact, listed, true);
+        t5_batch_release(f->batch, exact);
+        t5_batch_release(f->batch, listed);
+    }
+}
+
 /* Claim: with a list of the whole vocabulary nothing changes, not a bit. Method: the same request without a list and
  * with it, for each way to search, type of weights and backend. */
 static void list_of_all_changes_nothing(void **state)
@@ -112,15 +128,36 @@ static void list_of_all_changes_nothing(void **state)
         const bool is_ref = i_type == T5_COUNT(types);
         fixture_open(&f, families[i % T5_COUNT(families)],
                      open_backend(is_ref ? T5_COMPUTE_F32 : types[i_type], is_ref));
-        const int32_t all = add_list(&f, NULL, 0);
-        for (int32_t k = 0; k < 9; k++) {
-            const t5_decoding d = decoding_of(k);
-            const int32_t exact = run(&f, &d, NULL, 0, 0), listed = run(&f, &d, NULL, 0, all);
-            check_same(&f, exact, listed, true);
-            t5_batch_release(f.batch, exact);
-            t5_batch_release(f.batch, listed);
-        }
+        check_list_of_all(&f);
         fixture_close(&f);
+    }
+}
+
+/* Claim: so it is with a quantised folder, whose head is in panels, whether the backend maps them, packs them anew or
+ * expands them. Method: tied and untied heads, each width, each type of weights. */
+static void lists_of_quantized_folders(void **state)
+{
+    static const char *const families[] = {"t5-v1.0", "t5-v1.1", "byt5"};
+    static const t5_dtype types[] = {T5_I8, T5_I4};
+    static const int32_t panels[] = {16, 32, 64};
+    for (size_t i = 0; i < T5_COUNT(families) * T5_COUNT(types) * T5_COUNT(panels); i++) {
+        char dir[512];
+        t5_error err = {0};
+        t5_quantize_report report;
+        const char *family = families[i / (T5_COUNT(types) * T5_COUNT(panels))];
+        const t5_quantize_args args = {.dir = dir,
+                                       .out_dir = *state,
+                                       .type = types[i / T5_COUNT(panels) % T5_COUNT(types)],
+                                       .panel = panels[i % T5_COUNT(panels)]};
+        snprintf(dir, sizeof dir, "%s/tests/fixtures/%s", T5_SOURCE_DIR, family);
+        folder_clear(*state);
+        assert_ok(t5_quantize_folder(&args, &report, &err), &err);
+        for (int32_t k = 0; k < 3; k++) {
+            fixture f;
+            fixture_open_at(&f, family, *state, open_backend(k == 0 ? T5_COMPUTE_AUTO : T5_COMPUTE_F32, k == 2));
+            check_list_of_all(&f);
+            fixture_close(&f);
+        }
     }
 }
 
@@ -202,6 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(list_of_all_changes_nothing),
+        IN_FOLDER(lists_of_quantized_folders),
         cmocka_unit_test(unlisted_words_are_banned),
         cmocka_unit_test(wrong_lists_are_refused),
     };

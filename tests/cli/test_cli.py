@@ -428,8 +428,10 @@ class ShortlistTest(unittest.TestCase):
             self.assertNotEqual(other.split("\n")[0], exact.split("\n")[0])
             self.assertEqual(other.split("\n")[1], exact.split("\n")[1])
             self.assertEqual(t5("translate", *model, *flags, stdin=lines), exact)
-            t5("quantize", *model, "--to", "int8", f"{work}/int8")
-            self.assertNotIn(word, t5("translate", "--model", f"{work}/int8", "--shortlist", *flags, stdin=lines))
+            for weights in ("int8", "int4"):
+                t5("quantize", *model, "--to", weights, f"{work}/{weights}")
+                self.assertEqual(t5("translate", "--model", f"{work}/{weights}", "--shortlist", *flags, stdin=lines),
+                                 t5("translate", *model, "--compute-type", weights, "--shortlist", *flags, stdin=lines))
 
     def test_wrong_input(self):
         self.assertIn("tlh", t5("shortlist", "--target", "tlh", stdin="a\n", expect=1)[1])
