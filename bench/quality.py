@@ -4,8 +4,9 @@
     pip install -r train/requirements.txt      # sacrebleu is enough
     bench/quality.py [--t5 build/release/cli/t5] [--shortlist de=TEXT --shortlist fr=TEXT] [--write]
 
-Every test set data/test.SOURCE-TARGET.tsv of the model folder (source, tab, reference) is translated by `t5 translate`
-with each number type, greedy and with 4 beams; int8 and int4 from folders that `t5 quantize` makes. bfloat16 depends on
+Every direction of the model's t5serve.json is translated by `t5 translate` with each number type, greedy and with 4
+beams; the sentences are in data/test.SOURCE-TARGET.tsv of its folder, or the same the other way round. int8 and int4 are
+folders that `t5 quantize` makes. bfloat16 depends on
 the processor (docs/performance.md), the others do not. With text in the target languages, the model's training text
 for one, float32 and int8 also choose from the shortlists that `t5 shortlist` makes of it. Prints a table; --write puts
 it into docs/performance.md and everything into docs/quality.json. Exit code 1 when int8 loses more than --limit BLEU
@@ -105,7 +106,7 @@ def update_docs(report, table):
 def main():
     args = parse()
     tests = {d: texts.read_direction(args.model / "data", "test", d)[:args.lines]
-             for d in texts.directions_of(args.model / "data", "test")}
+             for d in map(tuple, texts.read_json(args.model / "t5serve.json")["pairs"])}
     with tempfile.TemporaryDirectory() as work:
         report = measure(args, tests, Path(work))
     table = write_table(report)
