@@ -287,6 +287,7 @@ static t5_status fast_linear(t5_backend *b, const t5_linear_args *args, t5_error
                           .adds = args->adds}};
     if (args->w_up != NULL) {
         T5_ASSERT(args->w_up->d_in == w->d_in && args->w_up->d_out == w->d_out);
+        T5_ASSERT(args->w_up->panels.storage == w->panels.storage); /* rows are prepared once */
         p.gemm.w_up = args->w_up->panels;
     }
     T5_TRY(prepare(f, args, &p.gemm, err));

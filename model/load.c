@@ -121,20 +121,39 @@ static t5_status load_matrix(const loader *l, const char *suffix, int32_t n_rows
     return status == T5_OK ? create_matrix(b, &t, 1, 1.0f, out, l->err) : status;
 }
 
+/* The two halves are multiplied with in one product, so their numbers have one form. */
+static t5_status load_gate(const loader *l, int32_t i_sublayer, t5_layer *layer)
+{
+    const t5_hparams *hp = &l->m->hp;
+    t5_backend *b = l->m->backend;
+    t5_matrix **const halves[] = {&layer->wi, &layer->wi_up};
+    t5_tensor t[T5_COUNT(halves)];
+    char suffix[NAME_MAX_BYTES];
+    t5_status status = T5_OK;
+    for (int32_t i = 0; i < (int32_t)T5_COUNT(halves); i++) {
+        snprintf(suffix, sizeof suffix, "layer.%d.DenseReluDense.wi_%d.weight", i_sublayer, i);
+        T5_TRY(find(l, suffix, hp->d_ff, hp->d_model, &t[i]));
+    }
+    if (t[1].dtype != t[0].dtype)
+        return T5_FAIL(l->err, T5_ERR_FORMAT,
+                       "%s: tensor \"%s.block.%d.%s\" is %s, wi_0 is %s: they must be of one type",
+                       t5_weights_path(l->m->weights), l->stack, l->i_layer, suffix, t5_dtype_name(t[1].dtype),
+                       t5_dtype_name(t[0].dtype));
+    for (size_t i = 0; i < T5_COUNT(halves); i++)
+        T5_TRY(create_matrix(b, &t[i], 1, 1.0f, halves[i], l->err));
+out:
+    return status;
+}
+
 static t5_status load_ffn(const loader *l, int32_t i_sublayer, t5_layer *layer)
 {
     const t5_hparams *hp = &l->m->hp;
     t5_status status = load_norm(l, i_sublayer, &layer->norm_ffn);
     char suffix[NAME_MAX_BYTES];
     if (status != T5_OK) return status;
-    snprintf(suffix, sizeof suffix, "layer.%d.DenseReluDense.%s.weight", i_sublayer, hp->is_gated ? "wi_0" : "wi");
-    status = load_matrix(l, suffix, hp->d_ff, hp->d_model, &layer->wi);
+    snprintf(suffix, sizeof suffix, "layer.%d.DenseReluDense.wi.weight", i_sublayer);
+    status = hp->is_gated ? load_gate(l, i_sublayer, layer) : load_matrix(l, suffix, hp->d_ff, hp->d_model, &layer->wi);
     if (status != T5_OK) return status;
-    if (hp->is_gated) {
-        snprintf(suffix, sizeof suffix, "layer.%d.DenseReluDense.wi_1.weight", i_sublayer);
-        status = load_matrix(l, suffix, hp->d_ff, hp->d_model, &layer->wi_up);
-        if (status != T5_OK) return status;
-    }
     snprintf(suffix, sizeof suffix, "layer.%d.DenseReluDense.wo.weight", i_sublayer);
     return load_matrix(l, suffix, hp->d_model, hp->d_ff, &layer->wo);
 }

@@ -278,6 +278,11 @@ void t5_weights_close(t5_weights *w)
     free(w);
 }
 
+const char *t5_weights_path(const t5_weights *w)
+{
+    return w->path;
+}
+
 const t5_tensor *t5_weights_find(const t5_weights *w, const char *name)
 {
     const t5_tensor_entry *entry = t5_tensor_list_find(&w->list, name, -1);

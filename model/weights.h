@@ -22,6 +22,8 @@ typedef struct t5_weights t5_weights;
 /* Opens the weights in `dir`, safetensors first. Errors name the file and the tensor. Close with t5_weights_close(). */
 t5_status t5_weights_open(const char *dir, t5_weights **out, t5_error *err);
 void t5_weights_close(t5_weights *w); /* accepts NULL; invalidates every tensor */
+/* The file, or the index of its shards, for error texts. */
+const char *t5_weights_path(const t5_weights *w);
 /* NULL when the file has no such tensor. A vector has n_rows 1. Of int4, n_cols counts what fills the last group.
  * Immutable after open: any thread. */
 const t5_tensor *t5_weights_find(const t5_weights *w, const char *name);

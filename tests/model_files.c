@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,36 @@ void safetensors_write(const char *dir, const char *name, const char *header, si
     for (size_t i = 0; i < n_data; i++)
         bytes_add_number(&b, i, 1);
     file_write(dir, name, b.at, b.n);
+    bytes_free(&b);
+}
+
+void safetensors_add_int8(const char *dir, const char *tensor, int32_t n_rows, int32_t n_cols)
+{
+    bytes old = file_read(dir, "model.safetensors"), b = {0};
+    char quoted[160], entries[640];
+    uint64_t n_header = 0, n_rest = 0;
+    memcpy(&n_header, old.at, sizeof n_header);
+    n_rest = old.n - 8 - n_header;
+    snprintf(quoted, sizeof quoted, "\"%s\":", tensor);
+    char *place = memmem(old.at + 8, n_header, quoted, strlen(quoted));
+    if (place != NULL) place[1] = '_';
+    const uint64_t scales_at = n_rest + (uint64_t)n_rows * (uint64_t)n_cols;
+    const uint64_t end = scales_at + (uint64_t)n_rows * sizeof(float);
+    snprintf(entries, sizeof entries,
+             ",%s{\"dtype\":\"I8\",\"shape\":[%d,%d],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}"
+             ",\"%s_scale\":{\"dtype\":\"F32\",\"shape\":[%d],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}}",
+             quoted, n_rows, n_cols, n_rest, scales_at, tensor, n_rows, scales_at, end);
+    while (old.at[8 + n_header - 1] != '}')
+        n_header--;
+    n_header--; /* the brace that the new entries end with */
+    bytes_add_number(&b, n_header + strlen(entries), 8);
+    bytes_add(&b, old.at + 8, n_header);
+    bytes_add_text(&b, entries);
+    bytes_add(&b, old.at + old.n - n_rest, n_rest);
+    for (uint64_t i = n_rest; i < end; i++)
+        bytes_add_number(&b, 0, 1);
+    file_write(dir, "model.safetensors", b.at, b.n);
+    bytes_free(&old);
     bytes_free(&b);
 }
 

@@ -33,6 +33,10 @@ void file_copy(const char *from_dir, const char *to_dir, const char *name);
 /* A safetensors file: length, header, n_data bytes counting up from 0. */
 void safetensors_write(const char *dir, const char *name, const char *header, size_t n_data);
 
+/* Adds an int8 tensor of zeros with its scales to dir/model.safetensors, in place of the one with this name if there is
+ * one, which keeps its bytes under another name. */
+void safetensors_add_int8(const char *dir, const char *tensor, int32_t n_rows, int32_t n_cols);
+
 /* A zip file of stored members. `flags` are of the zip format: 8 adds a data descriptor. */
 typedef struct {
     bytes file, directory;

@@ -591,6 +591,29 @@ static void weights_that_do_not_fit(void **state)
     bytes_free(&config);
 }
 
+/* Claim: a gate whose halves have different types is refused, in whichever order: one kernel multiplies with both.
+ * Method: a fixture with one half in int8. */
+static void gates_of_two_types(void **state)
+{
+    static const char *const layers[] = {"encoder.block.2.layer.1", "decoder.block.0.layer.2"};
+    for (size_t i = 0; i < 2 * T5_COUNT(layers); i++) {
+        char fixture[512], tensor[128];
+        t5_error err = {0};
+        t5_backend *backend = NULL;
+        t5_model *model = NULL;
+        snprintf(fixture, sizeof fixture, "%s/tests/fixtures/flan-small-shape", T5_SOURCE_DIR);
+        snprintf(tensor, sizeof tensor, "%s.DenseReluDense.wi_%d.weight", layers[i / 2], (int)i % 2);
+        file_copy(fixture, *state, "config.json");
+        file_copy(fixture, *state, "model.safetensors");
+        safetensors_add_int8(*state, tensor, 96, 64);
+        assert_int_equal(t5_cpu_create(&(t5_cpu_options){.n_threads = 1}, &backend, &err), T5_OK);
+        assert_int_equal(t5_model_open(*state, backend, 64, 64, &model, &err), T5_ERR_FORMAT);
+        check_text(*state, &err, layers[i / 2]);
+        check_text(*state, &err, i % 2 == 0 ? "is bfloat16, wi_0 is int8" : "is int8, wi_0 is bfloat16");
+        backend->ops->destroy(backend);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -603,6 +626,7 @@ int main(void)
         IN_FOLDER(bad_zips),
         IN_FOLDER(bad_streams),
         IN_FOLDER(weights_that_do_not_fit),
+        IN_FOLDER(gates_of_two_types),
     };
     int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     printf("%d broken model folders were refused\n", n_cases);
