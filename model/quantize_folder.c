@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "model/json_file.h"
 #include "model/model.h"
 #include "model/panels.h"
@@ -174,10 +175,7 @@ static t5_storage storage_of(const plan *p)
 
 static t5_status add_product(plan *p, const char *name, const t5_tensor *t, t5_error *err)
 {
-    T5_ASSERT(p->n_products < p->n_tensors);
-    if (t5_dtype_is_quantized(t->dtype))
-        return T5_FAIL(err, T5_ERR_ARG, "%s: is %s already; quantise the original", p->args->dir,
-                       t5_dtype_name(t->dtype));
+    T5_ASSERT(p->n_products < p->n_tensors && !t5_dtype_is_quantized(t->dtype));
     if (t->n_cols > COLUMNS_MAX)
         return T5_FAIL(err, T5_ERR_ARG, "%s: %s has %d columns, at most %d can be quantised", p->args->dir, name,
                        t->n_cols, COLUMNS_MAX);
@@ -240,6 +238,20 @@ static t5_status add_products(plan *p, const t5_model *model, const notebook *no
     return T5_OK;
 }
 
+/* Not even in part: integers are neither rounded again nor copied. */
+static t5_status check_original(const plan *p, const t5_model *model, t5_error *err)
+{
+    const t5_tensor *t = NULL;
+    const char *name = NULL;
+    for (int32_t i = 0; (t = t5_weights_next(model->weights, &i, &name)) != NULL;) {
+        char quoted[160];
+        if (t5_dtype_is_quantized(t->dtype))
+            return T5_FAIL(err, T5_ERR_ARG, "%s: tensor %s is %s already; quantise the original", p->args->dir,
+                           t5_log_quote(quoted, sizeof quoted, name), t5_dtype_name(t->dtype));
+    }
+    return T5_OK;
+}
+
 /* Copies of the embedding under other names, and what the model never reads, are left out. */
 static t5_status make_plan(plan *p, const t5_model *model, const notebook *notes, t5_error *err)
 {
@@ -247,6 +259,7 @@ static t5_status make_plan(plan *p, const t5_model *model, const notebook *notes
     t5_weights_summary summary;
     const t5_tensor *t = NULL;
     const char *name = NULL, *table_name = NULL;
+    T5_TRY(check_original(p, model, err));
     t5_weights_summarize(model->weights, model->hp.is_tied, &summary);
     p->report.from_bytes = summary.n_bytes;
     p->n_tensors = summary.n_tensors + 1; /* the head of a tied model */

@@ -321,6 +321,37 @@ static void folders_are_not_overwritten(void **state)
     assert_non_null(strstr(err.text, "/nowhere/at/all"));
 }
 
+/* Claim: a folder that is quantised in part is refused too, whatever the tensor is for. Method: an int8 tensor that the
+ * model does not know, a norm and the embedding beside a head of its own, in a fixture that has none. */
+static void quantized_parts_are_refused(void **state)
+{
+    static const struct {
+        const char *family, *tensor;
+        int32_t n_rows, n_cols;
+    } rows[] = {
+        {"flan-small-shape", "x", 3, 8},
+        {"flan-small-shape", "encoder.final_layer_norm.weight", 1, 64},
+        {"flan-small-shape", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", 32, 6},
+        {"flan-small-shape", "shared.weight", 1024, 64},
+    };
+    for (size_t i = 0; i < T5_COUNT(rows); i++) {
+        char dir[512], inside[600], text[200];
+        t5_error err = {0};
+        t5_quantize_report report;
+        fixture_dir(rows[i].family, dir, sizeof dir);
+        folder_clear(*state);
+        file_copy(dir, *state, "config.json");
+        file_copy(dir, *state, "model.safetensors");
+        safetensors_add_int8(*state, rows[i].tensor, rows[i].n_rows, rows[i].n_cols);
+        snprintf(inside, sizeof inside, "%s/out", (const char *)*state);
+        snprintf(text, sizeof text, "tensor \"%s\" is int8 already; quantise the original", rows[i].tensor);
+        const t5_quantize_args args = {.dir = *state, .out_dir = inside, .type = T5_I8, .panel = 32};
+        assert_int_equal(t5_quantize_folder(&args, &report, &err), T5_ERR_ARG);
+        if (strstr(err.text, text) == NULL) fail_msg("\"%s\" lacks \"%s\"", err.text, text);
+        assert_int_not_equal(access(inside, F_OK), 0);
+    }
+}
+
 /* Bytes in memory: "RssFile" of mapped files, "VmRSS" of all. */
 static int64_t resident_bytes(const char *which)
 {
@@ -408,6 +439,7 @@ int main(void)
         IN_FOLDER(file_holds_the_weights),
         IN_FOLDER(folder_is_mapped),
         IN_FOLDER(folders_are_not_overwritten),
+        IN_FOLDER(quantized_parts_are_refused),
         cmocka_unit_test(packed_weights_leave_the_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
