@@ -215,12 +215,23 @@ static bool ends_with(const char *name, const char *end)
     return n >= n_end && strcmp(name + n - n_end, end) == 0;
 }
 
-/* The first tensor with this data; not the head's name for the table. */
-static const t5_tensor *find_by_data(const t5_model *model, const void *data, bool is_table, const char **out_name)
+static bool is_planned(const plan *p, const char *name)
+{
+    bool is_there = false;
+    for (int32_t i = 0; i < p->n_products && !is_there; i++)
+        is_there = strcmp(p->products[i].name, name) == 0;
+    return is_there;
+}
+
+/* The first tensor with this data that is no product yet, since weights may share theirs; not the head's name for the
+ * table. */
+static const t5_tensor *find_by_data(const plan *p, const t5_model *model, const void *data, bool is_table,
+                                     const char **out_name)
 {
     const t5_tensor *t = NULL;
     for (int32_t i = 0; (t = t5_weights_next(model->weights, &i, out_name)) != NULL;) {
-        if (t->data == data && !(is_table && strcmp(*out_name, HEAD_NAME) == 0)) return t;
+        if (t->data != data || (is_table && strcmp(*out_name, HEAD_NAME) == 0)) continue;
+        if (!is_planned(p, *out_name)) return t;
     }
     return NULL;
 }
@@ -230,7 +241,7 @@ static t5_status add_products(plan *p, const t5_model *model, const notebook *no
     for (int32_t i = 0; i < notes->n_products; i++) {
         const bool is_table = notes->products[i] == notes->table;
         const char *name = NULL;
-        const t5_tensor *t = find_by_data(model, notes->products[i], is_table, &name);
+        const t5_tensor *t = find_by_data(p, model, notes->products[i], is_table, &name);
         T5_ASSERT(t != NULL);
         const t5_status status = add_product(p, is_table ? HEAD_NAME : name, t, err);
         if (status != T5_OK) return status;
@@ -270,7 +281,7 @@ static t5_status make_plan(plan *p, const t5_model *model, const notebook *notes
         return T5_FAIL(err, T5_ERR_NOMEM, "list of %d tensors", p->n_tensors);
     T5_TRY(add_products(p, model, notes, err));
     add_scales(p);
-    const t5_tensor *table = find_by_data(model, notes->table, true, &table_name);
+    const t5_tensor *table = find_by_data(p, model, notes->table, true, &table_name);
     T5_ASSERT(table != NULL);
     add_copied(p, table_name, table);
     for (int32_t i = 0; (t = t5_weights_next(model->weights, &i, &name)) != NULL;) {

@@ -352,6 +352,39 @@ static void quantized_parts_are_refused(void **state)
     }
 }
 
+/* Claim: two weights of a file of torch.save() that share one storage become two. Method: a fixture whose pickle names
+ * the storage of another weight of the same shape; the folder computes what that file does when quantised at load. */
+static void shared_storages_are_quantized(void **state)
+{
+    static const char name[] = "encoder.block.0.layer.0.SelfAttention.v.weight", key[] = "X\1\0\0\0"
+                                                                                         "3";
+    char dir[512], inside[600];
+    t5_error err = {0};
+    t5_quantize_report report;
+    size_t n = 0, n_folder = 0;
+    fixture_dir("byt5", dir, sizeof dir);
+    file_copy(dir, *state, "config.json");
+    bytes b = file_read(dir, "pytorch_model.bin");
+    unsigned char *place = memmem(b.at, b.n, name, sizeof name - 1);
+    assert_non_null(place);
+    place = memmem(place, 60 + sizeof name, key, sizeof key - 1);
+    assert_non_null(place);
+    place[sizeof key - 2] = '2'; /* of SelfAttention.k */
+    file_write(*state, "pytorch_model.bin", b.at, b.n);
+    bytes_free(&b);
+    snprintf(inside, sizeof inside, "%s/out", (const char *)*state);
+    const t5_quantize_args args = {.dir = *state, .out_dir = inside, .type = T5_I8, .panel = 32};
+    ok(t5_quantize_folder(&args, &report, &err), &err);
+    float *want = run_model(*state, fast(T5_COMPUTE_INT8), &n),
+          *got = run_model(inside, fast(T5_COMPUTE_AUTO), &n_folder);
+    assert_int_equal(n, n_folder);
+    assert_memory_equal(want, got, n * sizeof *want);
+    free(want);
+    free(got);
+    folder_clear(inside);
+    assert_int_equal(rmdir(inside), 0);
+}
+
 /* Bytes in memory: "RssFile" of mapped files, "VmRSS" of all. */
 static int64_t resident_bytes(const char *which)
 {
@@ -440,6 +473,7 @@ int main(void)
         IN_FOLDER(folder_is_mapped),
         IN_FOLDER(folders_are_not_overwritten),
         IN_FOLDER(quantized_parts_are_refused),
+        IN_FOLDER(shared_storages_are_quantized),
         cmocka_unit_test(packed_weights_leave_the_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
