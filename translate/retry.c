@@ -72,7 +72,9 @@ static t5_status fill_parts(const t5_retry_context *c, const t5_unit *unit, cons
         const t5_status status =
             t5_units_encode(c->units, unit->pair, unit->text + span->offset, span->n_bytes, &ids, &n_ids, err);
         if (status != T5_OK) return status;
-        t5_translation_fill(c->translator, c->request, unit->pair, ids, n_ids, seq++);
+        t5_translation_fill(c->translator, c->request, unit->pair, ids, n_ids, seq);
+        seq->shortlist = 0; /* as above */
+        seq++;
     }
     return T5_OK;
 }
