@@ -184,6 +184,16 @@ static void wrong_files_are_refused(void **state)
         snprintf(text, sizeof text, "{\"tokenizer\": \"%s\", \"ids\": [%s]}", sum, ids[i][0]);
         expect_refused(s, text, ids[i][1]);
     }
+    int32_t few[T5_SHORTLIST_WORDS_MIN], *read = NULL, n_read = 0;
+    for (int32_t i = 0; i < T5_SHORTLIST_WORDS_MIN; i++)
+        few[i] = i;
+    assert_int_equal(t5_shortlist_write(s->path, &s->vocab, few, T5_SHORTLIST_WORDS_MIN, &err), T5_OK);
+    assert_int_equal(t5_shortlist_read(s->path, &s->vocab, &read, &n_read, &err), T5_OK);
+    free(read);
+    assert_int_equal(t5_shortlist_write(s->path, &s->vocab, few, T5_SHORTLIST_WORDS_MIN - 1, &err), T5_OK);
+    assert_int_equal(t5_shortlist_read(s->path, &s->vocab, &read, &n_read, &err), T5_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "ids: 63 words, at least 64"));
+    t5_error_clear(&err);
     snprintf(text, sizeof text, "{\"tokenizer\": \"%s\", \"ids\": {\"1\": 2}}", sum);
     expect_refused(s, text, "ids: must be an array");
     snprintf(text, sizeof text, "{\"tokenizer\": \"%s\"}", sum);

@@ -108,8 +108,11 @@ static t5_status read_ids(const char *path, const json_t *array, const t5_shortl
         out[i] = (int32_t)id;
         has_eos |= id == vocab->eos_id;
     }
-    if (has_eos) return T5_OK;
-    return T5_FAIL(err, T5_ERR_FORMAT, "%s: ids: the end of sequence, id %d, is missing", path, vocab->eos_id);
+    if (!has_eos)
+        return T5_FAIL(err, T5_ERR_FORMAT, "%s: ids: the end of sequence, id %d, is missing", path, vocab->eos_id);
+    if (json_array_size(array) >= T5_SHORTLIST_WORDS_MIN) return T5_OK;
+    return T5_FAIL(err, T5_ERR_FORMAT, "%s: ids: %zu words, at least %d are needed; make it from more text", path,
+                   json_array_size(array), T5_SHORTLIST_WORDS_MIN);
 }
 
 t5_status t5_shortlist_read(const char *path, const t5_shortlist_vocab *vocab, int32_t **out, int32_t *out_n,

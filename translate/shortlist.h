@@ -10,9 +10,13 @@
  *
  * Functions that only read a tokenizer: any thread. */
 #pragma once
+#include "base/limits.h"
 #include "tokenizer/tokenizer.h"
 
 T5_C_BEGIN
+
+/* A list has twice as many words as the widest search has beams, so that no request fails for want of words. */
+#define T5_SHORTLIST_WORDS_MIN (2 * T5_BEAMS_MAX)
 
 /* The vocabulary that a list is about. Plain data; borrowed. */
 typedef struct {
