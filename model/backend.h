@@ -177,8 +177,9 @@ typedef struct {
     t5_status (*upload)(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err);
     t5_status (*download)(t5_backend *b, void *dst, const void *src, size_t n_bytes, t5_error *err);
 
-    /* A weight of n_parts tensors of the same width, stacked by rows: [sum of n_rows, n_cols]. The tensors must
-     * outlive it on the CPU, which reads the map. Rows are scaled by `scale` (1, or d_model^-0.5 for a tied head). */
+    /* A weight of n_parts tensors of the same width, stacked by rows: [sum of n_rows, n_cols]. Tensors in panels
+     * (panel > 0) must outlive it: the CPU may read them where they are. Others are copied. Rows are scaled by `scale`
+     * (1, or d_model^-0.5 for a tied head). */
     t5_status (*matrix_create)(t5_backend *b, const t5_tensor *parts, int32_t n_parts, float scale, t5_matrix **out,
                                t5_error *err);
     void (*matrix_destroy)(t5_backend *b, t5_matrix *m); /* accepts NULL */

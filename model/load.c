@@ -67,7 +67,8 @@ static t5_status upload_floats(t5_backend *b, const float *values, size_t n, flo
     return T5_OK;
 }
 
-/* The backend has a form of its own from here on, so the file's need not stay in memory beside it. */
+/* What was read of the file need not stay in memory beside the backend's form of it. Panels that the backend uses where
+ * they are were not read; they come with the first product. */
 static t5_status create_matrix(t5_backend *b, const t5_tensor *parts, int32_t n_parts, float scale, t5_matrix **out,
                                t5_error *err)
 {
