@@ -10,9 +10,8 @@
  * the caller gets. */
 #define HEADER_BYTES 256
 #define MAP_BYTES_MIN ((size_t)1 << 20)
-#define HUGE_BYTES_MIN \
-    ((size_t)4 << 20) /* large pages from here on: five hundred times fewer faults when it is used \
-                       */
+/* Large pages from here on: five hundred times fewer faults when it is first used. */
+#define HUGE_BYTES_MIN ((size_t)4 << 20)
 
 t5_status t5_host_alloc(t5_backend *b, size_t n_bytes, void **out, t5_error *err)
 {
