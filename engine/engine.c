@@ -212,7 +212,8 @@ static t5_status enqueue(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_er
 {
     if (e->stats.is_lost) return T5_FAIL(err, T5_ERR_DEVICE, "a device failed; the server must be restarted");
     if (e->is_stopping) return T5_FAIL(err, T5_ERR_BUSY, "the server is stopping");
-    if (n_seqs > 0 && check_wait(e, n_seqs, seqs[0]->deadline_ms, err) != T5_OK) return err->status;
+    if (n_seqs > 0 && !seqs[0]->is_again && check_wait(e, n_seqs, seqs[0]->deadline_ms, err) != T5_OK)
+        return err->status;
     const t5_status status = t5_queue_push_all(&e->queue, seqs, n_seqs, err);
     if (status != T5_OK) return status;
     const int64_t now_ns = t5_clock_ns();

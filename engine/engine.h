@@ -45,6 +45,9 @@ struct t5_sequence {
     t5_decoding decoding;
     int32_t vocab_live, shortlist; /* see t5_batch_request */
     bool is_score, wants_logprobs;
+    /* Belongs to a request that was accepted before: neither a full queue nor a long one refuses it, so that what a
+     * request gets does not depend on who else waits. One group of a request at a time bounds them. */
+    bool is_again;
     /* Outputs have an `alignment` (of is_score: of the given target). It costs the sequence itself one more decoder
      * pass for every eight tokens after its search, and others nothing. Source tokens align_begin .. align_end - 1 may
      * be chosen, so that a prompt of the source can be left out; align_end 0: all but an eos at the end. */
@@ -82,8 +85,8 @@ t5_status t5_engine_create(t5_model *const *models, int32_t n_models, const t5_e
 /* Finishes nothing more: waiting and running sequences end with T5_ERR_BUSY. Joins the threads. Accepts NULL. */
 void t5_engine_destroy(t5_engine *e);
 /* T5_ERR_ARG: the sequence cannot run (too long, bad option); T5_ERR_BUSY: the queue is full, or so long that the
- * deadline would pass, or the engine is stopping; T5_ERR_DEVICE: a device is lost. On T5_OK on_done will be called. Any
- * thread but a device's. */
+ * deadline would pass (is_again: never), or the engine is stopping; T5_ERR_DEVICE: a device is lost. On T5_OK on_done
+ * will be called. Any thread but a device's. */
 t5_status t5_engine_submit(t5_engine *e, t5_sequence *seq, t5_error *err);
 /* All or none: a request's sequences enter together, so that a half-accepted request is never computed in vain. */
 t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err);

@@ -29,12 +29,13 @@ static void replace_group(t5_queue *q, t5_sequence *group, t5_sequence *rest)
 t5_status t5_queue_push_all(t5_queue *q, t5_sequence *const *seqs, int32_t n_seqs, t5_error *err)
 {
     T5_ASSERT(n_seqs >= 0);
-    if (n_seqs > q->depth_max)
+    if (n_seqs == 0) return T5_OK;
+    const bool is_bounded = !seqs[0]->is_again;
+    if (is_bounded && n_seqs > q->depth_max)
         return T5_FAIL(err, T5_ERR_ARG, "the request has %d sequences, at most %d can wait", n_seqs, q->depth_max);
-    if (n_seqs > q->depth_max - q->depth)
+    if (is_bounded && n_seqs > q->depth_max - q->depth)
         return T5_FAIL(err, T5_ERR_BUSY, "the queue is full: %d of %d sequences wait, the request has %d", q->depth,
                        q->depth_max, n_seqs);
-    if (n_seqs == 0) return T5_OK;
     for (int32_t i = 0; i < n_seqs; i++) {
         seqs[i]->next = i + 1 < n_seqs ? seqs[i + 1] : NULL;
         q->cost += t5_sequence_cost(seqs[i]);

@@ -17,13 +17,14 @@ typedef struct {
     t5_sequence *first, *last; /* the first of each group, in order of age */
     t5_sequence *turn;         /* the group whose turn it is; NULL: the oldest again */
     uint32_t n_taken;          /* places given so far: every fourth goes to the oldest */
-    int32_t depth, depth_max;  /* sequences */
+    int32_t depth, depth_max;  /* sequences; those that are is_again may exceed it */
     int32_t n_groups;          /* that they belong to */
     int64_t cost;              /* of all that wait, see t5_sequence_cost() */
 } t5_queue;
 
 void t5_queue_init(t5_queue *q, int32_t depth_max);
-/* Appends a group, all or none. T5_ERR_BUSY when it does not fit now, T5_ERR_ARG when it never will. */
+/* Appends a group, all or none. T5_ERR_BUSY when it does not fit now, T5_ERR_ARG when it never will; one that is_again
+ * always fits. */
 t5_status t5_queue_push_all(t5_queue *q, t5_sequence *const *seqs, int32_t n_seqs, t5_error *err);
 /* About what is taken up until a new group of n_seqs is through: of each group before it as many sequences, and one
  * more in four of the oldest; at most what waits, and as much again that may come and take its turns. */

@@ -101,6 +101,27 @@ static void groups_are_all_or_none(void **state)
     assert_int_equal(t5_queue_push_all(&f.queue, f.list, 0, &err), T5_OK);
 }
 
+/* Claim: a second round of an accepted request enters a full queue, which stays full for others until it has gone. */
+static void second_rounds_always_enter(void **state)
+{
+    (void)state;
+    fixture f;
+    t5_error err = {0};
+    setup(&f, 2);
+    assert_int_equal(t5_queue_push_all(&f.queue, f.list, 2, &err), T5_OK);
+    for (int i = 2; i < 5; i++)
+        f.seqs[i].is_again = true;
+    assert_int_equal(t5_queue_push_all(&f.queue, f.list + 2, 3, &err), T5_OK);
+    assert_int_equal(f.queue.depth, 5);
+    f.seqs[5].is_again = false;
+    for (int left = 5; left >= 2; left--) {
+        assert_int_equal(t5_queue_push_all(&f.queue, f.list + 5, 1, &err), T5_ERR_BUSY);
+        t5_error_clear(&err);
+        assert_non_null(t5_queue_pop(&f.queue));
+    }
+    assert_int_equal(t5_queue_push_all(&f.queue, f.list + 5, 1, &err), T5_OK);
+}
+
 /* Claim: cancelled and late sequences leave from any place, with their reason; the others keep their order. Method:
  * give up first, middle and last. */
 static void given_up_leave(void **state)
@@ -247,10 +268,15 @@ static void rate_follows_the_speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(groups_take_turns),        cmocka_unit_test(cost_until_a_newcomer_is_through),
-        cmocka_unit_test(groups_are_all_or_none),   cmocka_unit_test(given_up_leave),
-        cmocka_unit_test(take_all_empties),         cmocka_unit_test(small_ones_pass_a_large_one),
-        cmocka_unit_test(small_ones_starve_nobody), cmocka_unit_test(rate_follows_the_speed),
+        cmocka_unit_test(groups_take_turns),
+        cmocka_unit_test(cost_until_a_newcomer_is_through),
+        cmocka_unit_test(groups_are_all_or_none),
+        cmocka_unit_test(second_rounds_always_enter),
+        cmocka_unit_test(given_up_leave),
+        cmocka_unit_test(take_all_empties),
+        cmocka_unit_test(small_ones_pass_a_large_one),
+        cmocka_unit_test(small_ones_starve_nobody),
+        cmocka_unit_test(rate_follows_the_speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

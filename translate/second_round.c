@@ -259,6 +259,7 @@ static t5_status submit(t5_second_round *r, const t5_unit *first, t5_error *err)
     n_seqs = 0;
     for (const t5_unit *unit = first; unit != NULL; unit = unit->next)
         for (int32_t i = 0; i < unit->retry->n_seqs; i++) {
+            unit->retry->seqs[i].is_again = true;
             unit->retry->seqs[i].on_done = on_sequence_done;
             unit->retry->seqs[i].ctx = r;
             seqs[n_seqs++] = &unit->retry->seqs[i];

@@ -5,8 +5,9 @@
  *   device: t5_second_round_takes -> text thread: decode, check, submit -> device: done -> text thread: choose, end
  *
  * What is submitted again has the deadline of the request and waits in the same queue, at most one group of a request
- * at a time, so that a request does not get more turns than others. A second round can fail, because the queue is full
- * for one thing; then the first translation stands, or, when it lacks a placeholder, the sentence comes back as it is.
+ * at a time, so that a request does not get more turns than others. A full queue takes it all the same: what a request
+ * gets must not depend on the others. A server that is stopping may refuse it; then the first translation stands, or,
+ * when it lacks a placeholder, the sentence comes back as it is.
  */
 #pragma once
 #include "base/workers.h"
