@@ -2,7 +2,8 @@
  * exactly the wanted number of tokens (min_new_tokens = max_new_tokens), so that runs are comparable between models,
  * machines and versions whatever the weights say. With --sentences they are real ones with results of their own length
  * and the limits of a server: the engine's own speed, beside which bench/bench_serve sets the server's. All sources of
- * a round are submitted at once; the first round warms up and is not counted. */
+ * a round are submitted at once, or as many as --in-flight says, and the next when one is done, as clients would; the
+ * first round warms up and is not counted. */
 #include "base/clock.h"
 #include "cli/bench_sources.h"
 #include "cli/commands.h"
@@ -14,6 +15,7 @@
 
 typedef struct {
     int32_t n_sources, src_len, n_new_tokens, n_rounds;
+    int32_t n_in_flight;                     /* 0: all at once */
     const char *sentences, *source, *target; /* a file of real ones and their languages; NULL: random ids */
 } load;
 
@@ -29,7 +31,7 @@ typedef struct {
     double cpu_s;        /* of all threads, in the rounds measured */
     pthread_mutex_t mutex;
     pthread_cond_t done;
-    int32_t n_waiting; /* guarded by mutex */
+    int32_t n_done; /* of this round; guarded by mutex */
 } bench;
 
 static t5_status bench_init(bench *b, t5_error *err)
@@ -66,7 +68,16 @@ static void on_sequence_done(t5_sequence *seq, void *ctx)
     (void)seq;
     bench *b = ctx;
     pthread_mutex_lock(&b->mutex);
-    if (--b->n_waiting == 0) pthread_cond_signal(&b->done);
+    b->n_done++;
+    pthread_cond_signal(&b->done);
+    pthread_mutex_unlock(&b->mutex);
+}
+
+static void wait_until_done(bench *b, int32_t n)
+{
+    pthread_mutex_lock(&b->mutex);
+    while (b->n_done < n)
+        pthread_cond_wait(&b->done, &b->mutex);
     pthread_mutex_unlock(&b->mutex);
 }
 
@@ -99,24 +110,40 @@ static void prepare_sequence(bench *b, int32_t i)
     seq->decoding.max_new_tokens = n < n_max ? n : n_max;
 }
 
+/* Hands all sequences to the engine; *out says how many it took. */
+static t5_status submit(bench *b, int32_t *out, t5_error *err)
+{
+    t5_engine *engine = t5_translator_engine(b->translator);
+    const int32_t n = b->load.n_sources;
+    t5_status status = T5_OK;
+    *out = 0;
+    if (b->load.n_in_flight == 0) {
+        status = t5_engine_submit_all(engine, b->pointers, n, err);
+        if (status == T5_OK) *out = n;
+        return status;
+    }
+    for (int32_t i = 0; i < n && status == T5_OK; i++) {
+        wait_until_done(b, i + 1 - b->load.n_in_flight);
+        status = t5_engine_submit(engine, b->pointers[i], err);
+        *out += status == T5_OK;
+    }
+    return status;
+}
+
 /* Runs all sources once. Round -1 is the warm-up. */
 static t5_status run_round(bench *b, int32_t i_round, t5_error *err)
 {
-    int32_t n = b->load.n_sources;
+    int32_t n = b->load.n_sources, n_submitted;
     for (int32_t i = 0; i < n; i++) {
         prepare_sequence(b, i);
         b->pointers[i] = &b->seqs[i];
     }
-    b->n_waiting = n;
+    b->n_done = 0;
     int64_t start_ns = t5_clock_ns();
-    t5_status status = t5_engine_submit_all(t5_translator_engine(b->translator), b->pointers, n, err);
-    if (status != T5_OK) return status;
-    pthread_mutex_lock(&b->mutex);
-    while (b->n_waiting > 0)
-        pthread_cond_wait(&b->done, &b->mutex);
-    pthread_mutex_unlock(&b->mutex);
+    t5_status status = submit(b, &n_submitted, err);
+    wait_until_done(b, n_submitted);
     if (i_round >= 0) b->round_ms[i_round] = (double)(t5_clock_ns() - start_ns) / 1e6;
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < n_submitted; i++) {
         t5_status one = take_result(b, i_round, i, err);
         if (status == T5_OK) status = one;
     }
@@ -228,7 +255,7 @@ out:
     return status == T5_OK ? T5_EXIT_OK : t5_command_fail("bench", exit_code, &err);
 }
 
-#define BENCH_FLAGS 7
+#define BENCH_FLAGS 8
 
 static void list_flags(load *l, t5_flag *out)
 {
@@ -237,6 +264,12 @@ static void list_flags(load *l, t5_flag *out)
          .value_name = "N",
          .help = "sources at once (default 1)",
          .number = &l->n_sources,
+         .min = 1,
+         .max = 65536},
+        {.name = "--in-flight",
+         .value_name = "N",
+         .help = "sources that are with the engine at a time, as those of N clients (default: all)",
+         .number = &l->n_in_flight,
          .min = 1,
          .max = 65536},
         {.name = "--src-len",

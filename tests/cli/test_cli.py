@@ -467,6 +467,9 @@ class BenchTest(unittest.TestCase):
             self.assertEqual(report["src_len"], sum(len(line.split("\t")[0].split()) for line in tokens) / 2)
             results = t5("translate", "--target", "de", stdin="\n".join(lines) + "\n")
             self.assertGreater(report["new_tokens"], len(results.split()) / 2)
+            alone = json.loads(t5(*run, "2", "--in-flight", "1"))
+            self.assertEqual(alone["new_tokens"], report["new_tokens"])
+            self.assertLess(alone["rows_per_step"], report["rows_per_step"])
             self.assertIn("2 sentences, 3 are wanted", t5(*run, "3", expect=1)[1])
             self.assertIn("does not translate en to xx", t5(*run, "2", "--target", "xx", expect=1)[1])
 
