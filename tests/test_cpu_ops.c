@@ -59,7 +59,7 @@ static void check_linear(const linear_case *c)
 {
     if (is_too_long(c)) return;
     const size_t n_out = (size_t)c->n_rows * (size_t)c->d_out;
-    rig_weight w[2] = {rig_weight_random(c->d_out, c->d_in, c->dtype), rig_weight_random(c->d_out, c->d_in, T5_F32)};
+    rig_weight w[2] = {rig_weight_random(c->d_out, c->d_in, c->dtype), rig_weight_random(c->d_out, c->d_in, c->dtype)};
     float *x = rig_random_floats((size_t)c->n_rows * (size_t)c->d_in, 2.0f);
     float *gain = rig_random_floats((size_t)c->d_in, 1.0f);
     float *y0 = rig_random_floats(n_out, 1.0f);
