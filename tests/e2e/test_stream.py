@@ -113,7 +113,7 @@ class Stream(unittest.TestCase):
             for piece in iter(lambda: sock.recv(65536), b""):
                 seen.append((time.monotonic(), piece))
             pieces = [t for t, piece in seen if b'"text"' in piece]
-            self.assertGreater(len(pieces), 10)
+            self.assertGreater(len(pieces), 3)  # of 20; a busy machine reads several at once
             self.assertGreater(pieces[-1] - pieces[0], 0.3)
 
     def test_curl(self):
