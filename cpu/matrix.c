@@ -211,7 +211,7 @@ static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
 static void *alloc_panels(size_t n_bytes)
 {
     const size_t alignment = n_bytes >= HUGE_PAGE ? HUGE_PAGE : T5_LINE_BYTES;
-    void *p = aligned_alloc(alignment, rounded(n_bytes));
+    void *p = aligned_alloc(alignment, (n_bytes + alignment - 1) / alignment * alignment);
     if (p != NULL && alignment == HUGE_PAGE) (void)madvise(p, n_bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return p;
 }
