@@ -1,5 +1,5 @@
 /* bench/bench_decode.c: translation speed of the CPU backend without server, queue or tokenizer, in a form that another
- * engine can be run against: compare.py alternates between the two.
+ * engine can be run against: bench/compare alternates between the two.
  *
  *   bench_decode --model DIR --sources FILE [--threads N] [--compute-type TYPE] [--isa NAME] [--shortlist N]
  *

@@ -30,13 +30,18 @@ GOOD_SHARE = 0.99
 QUEUE_S = 0.1  # under overload the queue holds this much work: what waits longer comes too late
 
 
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_server_options(parser):
+    """What Server and Load read."""
     parser.add_argument("--build", type=Path, default=SOURCE / "build/release")
     parser.add_argument("--texts", type=Path, default=SOURCE / "models/t5-tatoeba/data/test.en-de.tsv")
     parser.add_argument("--source", default="en")
     parser.add_argument("--target", default="de")
     parser.add_argument("--model", type=Path, help="model folder (default: the bundled one)")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_server_options(parser)
     parser.add_argument("--sentences", type=int, default=1200, help="of the engine's own round")
     parser.add_argument("--seconds", type=float, default=8, help="that each load is measured")
     parser.add_argument("--rounds", type=int, default=3, help="of engine and server in turns")

@@ -19,7 +19,6 @@ import socket
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import serve_load
 
@@ -33,11 +32,7 @@ SETTLED_SHARE, SETTLE_S = 0.05, 20  # of a core, and the longest time: those who
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=Path, default=serve_load.SOURCE / "build/release")
-    parser.add_argument("--texts", type=Path, default=serve_load.SOURCE / "models/t5-tatoeba/data/test.en-de.tsv")
-    parser.add_argument("--source", default="en")
-    parser.add_argument("--target", default="de")
-    parser.add_argument("--model", type=Path, help="model folder (default: the bundled one)")
+    serve_load.add_server_options(parser)
     parser.add_argument("--slow", type=int, default=1000, help="slow clients")
     parser.add_argument("--seconds", type=float, default=3, help="of each round")
     parser.add_argument("--rounds", type=int, default=8, help="of each kind")
