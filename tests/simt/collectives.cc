@@ -74,26 +74,25 @@ static void complete(meeting *m)
 /* The meeting of the warp that this lane belongs to with this mask, or a new one. */
 static meeting *find_meeting(warp *w, unsigned lane, unsigned mask, simt_op op, simt_place place)
 {
-    meeting *free_meeting = nullptr;
-    for (meeting &m : w->meetings) {
-        if (!m.is_used) {
-            free_meeting = &m;
-            continue;
-        }
+    for (unsigned left = w->used; left != 0; left &= left - 1) {
+        meeting &m = w->meetings[__builtin_ctz(left)];
         if (m.is_complete || ((m.mask & mask) == 0 && (m.mask >> lane & 1) == 0)) continue;
         if (m.mask != mask || m.op != op)
             fail("lane %u is in %s (mask %08x) at %s:%d while its warp is in %s (mask %08x) at %s:%d", lane,
                  op_names[op], mask, place.file, place.line, op_names[m.op], m.mask, m.place.file, m.place.line);
         return &m;
     }
-    if (free_meeting == nullptr) fail("more than 8 collectives under way in a warp at %s:%d", place.file, place.line);
-    free_meeting->is_used = true;
-    free_meeting->is_complete = false;
-    free_meeting->arrived = 0;
-    free_meeting->mask = mask;
-    free_meeting->op = op;
-    free_meeting->place = place;
-    return free_meeting;
+    int i_free = __builtin_ctz(~w->used);
+    if (i_free >= WARP_MEETINGS)
+        fail("more than %d collectives under way in a warp at %s:%d", WARP_MEETINGS, place.file, place.line);
+    w->used |= 1u << i_free;
+    meeting *m = &w->meetings[i_free];
+    m->is_complete = false;
+    m->arrived = 0;
+    m->mask = mask;
+    m->op = op;
+    m->place = place;
+    return m;
 }
 
 /* Arrives and waits until all lanes of the mask have. */
@@ -124,8 +123,10 @@ static meeting *meet(unsigned mask, simt_op op, const void *value, unsigned n_by
 
 static void leave(meeting *m)
 {
-    m->to_leave &= ~(1u << current_fiber()->self.lane);
-    if (m->to_leave == 0) m->is_used = false;
+    fiber *f = current_fiber();
+    warp *w = &f->home->warps[f->self.warp];
+    m->to_leave &= ~(1u << f->self.lane);
+    if (m->to_leave == 0) w->used &= ~(1u << (m - w->meetings));
 }
 
 /* ---- the block's barrier ---- */
@@ -147,8 +148,9 @@ void on_thread_exit(block *b, fiber *f)
     warp *w = &b->warps[f->self.warp];
     w->alive &= ~(1u << f->self.lane);
     b->n_alive--;
-    for (meeting &m : w->meetings) {
-        if (m.is_used && !m.is_complete && (m.arrived & m.mask & w->alive) == (m.mask & w->alive)) complete(&m);
+    for (unsigned left = w->used; left != 0; left &= left - 1) {
+        meeting &m = w->meetings[__builtin_ctz(left)];
+        if (!m.is_complete && (m.arrived & m.mask & w->alive) == (m.mask & w->alive)) complete(&m);
     }
     if (b->bar.n_arrived > 0)
         fail("thread %u of block (%u,%u,%u) returned while %d thread(s) wait at the barrier at %s:%d", f->self.thread.x,

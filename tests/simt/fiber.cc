@@ -23,7 +23,7 @@ extern "C" void __tsan_release(void *tag);
 simt_thread *simt_self;
 
 /* Saves the callee-saved registers on the stack and the stack pointer in *save, then continues on the stack `to`. */
-extern "C" void simt_switch_stack(void **save, void *to);
+extern "C" __attribute__((visibility("hidden"))) void simt_switch_stack(void **save, void *to);
 #if defined(__x86_64__)
 asm(".text\n"
     ".globl simt_switch_stack\n"
@@ -94,6 +94,7 @@ void release([[maybe_unused]] void *tag)
 #endif
 }
 
+#if defined(SIMT_ASAN) || defined(SIMT_TSAN)
 void quiet_copy(void *dst, const void *src, size_t n_bytes)
 {
     volatile char *to = (volatile char *)dst;
@@ -107,6 +108,17 @@ void quiet_fill(void *dst, size_t n_bytes)
     for (size_t i = 0; i < n_bytes; i++)
         to[i] = (char)0xff;
 }
+#else
+void quiet_copy(void *dst, const void *src, size_t n_bytes)
+{
+    memcpy(dst, src, n_bytes);
+}
+
+void quiet_fill(void *dst, size_t n_bytes)
+{
+    memset(dst, 0xff, n_bytes);
+}
+#endif
 
 void random_restart()
 {

@@ -99,7 +99,9 @@ static void start_block(block *b, size_t i_block, size_t first_fiber)
     b->index = uint3{index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
     b->n_threads = b->n_alive = (int)(dim.x * dim.y * dim.z);
     b->is_live = true;
-    b->warps.assign((size_t)(b->n_threads + 31) / 32, warp{});
+    b->warps.resize((size_t)(b->n_threads + 31) / 32);
+    for (warp &w : b->warps)
+        w.alive = w.used = 0;
     b->bar.n_arrived = 0;
     b->bar.waiting.clear();
     b->bar.waiting.reserve((size_t)b->n_threads);

@@ -15,15 +15,17 @@ struct meeting {
     unsigned to_leave; /* once complete: who has not read the result yet */
     simt_op op;
     simt_place place; /* of the first to arrive */
-    bool is_complete, is_used;
+    bool is_complete;
     fiber *lanes[32];
     unsigned char values[32][16];
     void *const *pointers[32];
 };
 
+enum { WARP_MEETINGS = 8 };
 struct warp {
     unsigned alive; /* lanes that have not returned */
-    meeting meetings[8];
+    unsigned used;  /* bit i: meetings[i] is under way */
+    meeting meetings[WARP_MEETINGS];
 };
 
 struct barrier {
