@@ -55,8 +55,9 @@ struct t5_sequence {
     int32_t align_begin, align_end;
     int64_t deadline_ms; /* t5_clock_ms() after which it is given up with T5_ERR_TIMEOUT; 0: none */
     /* NULL: not wanted. On a device's thread after a step, before on_done: the next tokens that outputs[0] is certain
-     * to have behind its prompt. The rest of them is told by on_done alone. Must be short; ids are borrowed. */
-    void (*on_tokens)(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx);
+     * to have behind its prompt. The rest of them is told by on_done alone. Must be short; ids are borrowed. False: no
+     * more are wanted; the sequence ends with its next step, as max_new_tokens would end it. */
+    bool (*on_tokens)(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx);
     /* Called once, on a device's thread (or in t5_engine_destroy), for several sequences at once when there are several
      * devices: must be short and must not call the engine. */
     void (*on_done)(t5_sequence *seq, void *ctx);

@@ -244,14 +244,17 @@ static void encode(t5_worker *w)
 }
 
 /* Tells those who want to know what the last step made certain. */
-static void tell_tokens(t5_worker *w)
+static t5_status tell_tokens(t5_worker *w, t5_error *err)
 {
-    for (int32_t i = 0; i < w->n_running; i++) {
+    t5_status status = T5_OK;
+    for (int32_t i = 0; i < w->n_running && status == T5_OK; i++) {
         t5_sequence *seq = w->running[i];
         const int32_t *ids = NULL;
         const int32_t n_ids = seq->on_tokens != NULL ? t5_batch_take_stable(w->batch, seq->slot, &ids) : 0;
-        if (n_ids > 0) seq->on_tokens(seq, ids, n_ids, seq->ctx);
+        const bool is_enough = n_ids > 0 && !seq->on_tokens(seq, ids, n_ids, seq->ctx);
+        if (is_enough) status = t5_batch_cut(w->batch, seq->slot, err);
     }
+    return status;
 }
 
 static void step(t5_worker *w)
@@ -266,7 +269,7 @@ static void step(t5_worker *w)
     }
     t5_histogram_add(&w->engine->step_ns, t5_clock_ns() - start_ns);
     t5_histogram_add(&w->engine->step_rows, n_rows);
-    tell_tokens(w);
+    if (tell_tokens(w, &err) != T5_OK) on_batch_error(w, 0, &err);
 }
 
 /* The speed that counts is that of a full batch: a device that could take more says nothing about it. */

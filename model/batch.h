@@ -72,6 +72,9 @@ t5_status t5_batch_step(t5_batch *b, t5_error *err);
  * call, at most T5_STABLE_MAX a step. *out_ids is valid until the next step. 0 once the slot is done: the rest is in
  * its result. Call after each step; a device that runs behind the host tells a step late. */
 int32_t t5_batch_take_stable(t5_batch *b, int32_t slot, const int32_t **out_ids);
+/* Nobody wants more tokens of a slot that runs: it ends with the next step that it has, as max_new_tokens would end it.
+ * What was stable stays. Results, their scores and alignments are those of a search that was as long. */
+t5_status t5_batch_cut(t5_batch *b, int32_t slot, t5_error *err);
 bool t5_batch_is_done(const t5_batch *b, int32_t slot);
 /* T5_OK when a slot that is done has results; T5_ERR_FORMAT when the model gave it no numbers. */
 t5_status t5_batch_outcome(const t5_batch *b, int32_t slot, t5_error *err);

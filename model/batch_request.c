@@ -235,6 +235,16 @@ int32_t t5_batch_take_stable(t5_batch *b, int32_t slot, const int32_t **out_ids)
     return n;
 }
 
+/* Steps that are queued already are counted in the mirror's len. */
+t5_status t5_batch_cut(t5_batch *b, int32_t slot, t5_error *err)
+{
+    t5_slot *s = &b->slots[slot];
+    T5_ASSERT(b->infos[slot].is_used && s->mode != T5_SEARCH_SCORE);
+    if (s->phase == T5_SLOT_DONE || s->len + 1 >= s->len_max) return T5_OK;
+    s->len_max = s->len + 1;
+    return t5_batch_upload_ints(b, &b->state.slots[slot].len_max, &s->len_max, 1, err);
+}
+
 bool t5_batch_is_done(const t5_batch *b, int32_t slot)
 {
     T5_ASSERT(b->infos[slot].is_used);

@@ -331,6 +331,7 @@ static t5_status begin(t5_exchange *x, const t5_server *s, completion_state *sta
     state->shows_usage = json_is_true(json_object_get(json_object_get(fields, "stream_options"), "include_usage"));
     state->shows_logprobs = json_is_integer(logprobs);
     request.inputs = inputs;
+    request.stops = state->stops;
     state->n_prompts = request.n_inputs;
     if (state->is_streamed) state->told = calloc((size_t)state->n_prompts, sizeof *state->told);
     if (state->is_streamed && state->told == NULL) T5_TRY(T5_FAIL(err, T5_ERR_NOMEM, "%d prompts", state->n_prompts));

@@ -89,13 +89,12 @@ static t5_status mark(t5_backend *b, int32_t i_mark, t5_error *err)
     return T5_OK;
 }
 
-static t5_status wait_for(t5_backend *b, int32_t i_mark, t5_error *err)
+/* What was fetched before a mark arrives; `all`: whatever the mark. */
+static void settle(bool all, int32_t i_mark)
 {
-    (void)b;
-    (void)err;
     int32_t n_left = 0;
     for (int32_t i = 0; i < n_copies; i++) {
-        if (copies[i].i_mark != i_mark) {
+        if (!all && copies[i].i_mark != i_mark) {
             copies[n_left++] = copies[i];
             continue;
         }
@@ -104,6 +103,22 @@ static t5_status wait_for(t5_backend *b, int32_t i_mark, t5_error *err)
     }
     counts.n_late += n_left > 0;
     n_copies = n_left;
+}
+
+static t5_status wait_for(t5_backend *b, int32_t i_mark, t5_error *err)
+{
+    (void)b;
+    (void)err;
+    settle(false, i_mark);
+    return T5_OK;
+}
+
+/* All that was queued is done: a batch that ends frees what the copies go to. */
+static t5_status sync_all(t5_backend *b, t5_error *err)
+{
+    (void)b;
+    (void)err;
+    settle(true, 0);
     return T5_OK;
 }
 
@@ -152,6 +167,7 @@ void async_backend_wrap(t5_backend *b)
     static t5_backend_ops table;
     table = *b->ops;
     table.async = &async_ops;
+    table.sync = sync_all;
     table.has_shortlists = false;
     b->ops = &table;
     counts = (async_backend_counts){0};

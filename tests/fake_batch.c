@@ -277,6 +277,14 @@ int32_t t5_batch_take_stable(t5_batch *b, int32_t slot, const int32_t **out_ids)
     return n;
 }
 
+t5_status t5_batch_cut(t5_batch *b, int32_t slot, t5_error *err)
+{
+    check_owner(b);
+    fake_slot *s = used_slot(b, slot);
+    if (s->n_generated < s->n_target) s->n_target = s->n_generated + 1;
+    return call(FAKE_CUT, err);
+}
+
 bool t5_batch_is_done(const t5_batch *b, int32_t slot)
 {
     const fake_slot *s = used_slot(b, slot);

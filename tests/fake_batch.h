@@ -4,7 +4,7 @@
 #pragma once
 #include "model/batch.h"
 
-typedef enum { FAKE_CREATE, FAKE_CHECK, FAKE_ADMIT, FAKE_ENCODE, FAKE_STEP, FAKE_N_OPS } fake_op;
+typedef enum { FAKE_CREATE, FAKE_CHECK, FAKE_ADMIT, FAKE_ENCODE, FAKE_STEP, FAKE_CUT, FAKE_N_OPS } fake_op;
 
 /* No failure planned, no gate, counters at zero. */
 void fake_batch_reset(void);

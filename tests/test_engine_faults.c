@@ -180,6 +180,14 @@ static void free_slot_is_refilled_at_once(void **state)
  * it; another error ends only those in that pass and the engine goes on. Method: each batch call of the run fails once,
  * in turn, with each kind of error, on one device and on two.
  */
+/* Has enough with the token before its last one, so that a cut changes nothing. */
+static bool on_tokens(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx)
+{
+    (void)seq;
+    (void)ctx;
+    return ids[n_ids - 1] != source[1];
+}
+
 /* One case: the i_call-th call of `op` fails. False when it was not reached. */
 static bool call_fails(int32_t n_devices, fake_op op, int i_call, t5_status failure)
 {
@@ -188,6 +196,8 @@ static bool call_fails(int32_t n_devices, fake_op op, int i_call, t5_status fail
     t5_engine_stats stats;
     open_devices(&f, &small, n_devices);
     fake_batch_fail(op, i_call, failure);
+    for (int i = 0; i < N_SEQS; i += 2)
+        f.seqs[i].on_tokens = on_tokens;
     assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS, &err), T5_OK);
     wait_all(&f);
     assert_int_equal(f.n_told_early, 0);
@@ -219,7 +229,7 @@ static void each_call_fails_once(void **state)
 {
     (void)state;
     static const t5_status statuses[] = {T5_ERR_NOMEM, T5_ERR_DEVICE};
-    static const fake_op ops[] = {FAKE_ADMIT, FAKE_ENCODE, FAKE_STEP};
+    static const fake_op ops[] = {FAKE_ADMIT, FAKE_ENCODE, FAKE_STEP, FAKE_CUT};
     int n_cases = 0;
     for (int32_t n_devices = 1; n_devices <= 2; n_devices++)
         for (size_t i_status = 0; i_status < T5_COUNT(statuses); i_status++)

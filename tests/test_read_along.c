@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -277,6 +278,75 @@ static void generations_add_up(void **state)
     }
 }
 
+/* Runs a generation to its end; the caller destroys it. */
+static t5_generation *run_generation(t5_translator *t, t5_generation_request request)
+{
+    reader r = READER_INIT;
+    t5_generation *g = NULL;
+    t5_error err = {0};
+    request.on_done = on_done;
+    request.ctx = &r;
+    if (t5_generation_start(t, &request, &g, &err) != T5_OK) fail_msg("%s", err.text);
+    while (!wait_news(&r)) {
+    }
+    assert_int_equal(t5_generation_finish(g, &err), T5_OK);
+    return g;
+}
+
+/* One stop of n bytes from the middle of a text of one result, read along and not. Returns the tokens that it saved. */
+static int32_t expect_stopped(t5_translator *t, t5_generation_request request, const t5_generated *whole, size_t n)
+{
+    const size_t begin = whole->n_bytes / 2;
+    request.stops = (t5_stops){.n = 2, .texts = {"\x01 never"}};
+    snprintf(request.stops.texts[1], T5_STOP_BYTES_MAX, "%.*s", (int)n, whole->text + begin);
+    const size_t end = t5_stops_find(&request.stops, whole->text, whole->n_bytes);
+    t5_generation *g = run_generation(t, request);
+    const t5_generated *got = t5_generation_get(g, 0, 0);
+    assert_int_equal(t5_stops_find(&request.stops, got->text, got->n_bytes), end);
+    assert_true(got->n_bytes > end);
+    assert_memory_equal(got->text, whole->text, end);
+    const int32_t n_saved = whole->output->n_ids - got->output->n_ids;
+    t5_generation_destroy(g);
+    if (t5_utf8_is_valid(request.stops.texts[1], n)) expect_generation(t, request);
+    return n_saved;
+}
+
+/* Claim: an input whose only result comes to a stop is not decoded to its end; its text up to there is that of a
+ * request without stops, also where a stop spans tokens or characters; with several results nothing is saved, and a
+ * stop that does not come changes nothing. Method: models of all kinds of tokens; greedy, samples and beams; stops of 1
+ * to 12 bytes from the middle of the text. */
+static void stops_end_the_decoding(void **state)
+{
+    static const char *const dirs[] = {FIXTURES_DIR "byt5", FIXTURES_DIR "mt5", BUNDLED_DIR};
+    static const char text[] = "translate English to German: How are you today?";
+    const t5_generation_input input = {.text = text, .n_bytes = sizeof text - 1};
+    int32_t n_saved[3] = {0};
+    (void)state;
+    for (size_t d = 0; d < T5_COUNT(dirs); d++) {
+        t5_translator *t = open_model(dirs[d]);
+        for (int32_t mode = 0; mode < 4; mode++) {
+            t5_generation_request request = {.inputs = &input,
+                                             .n_inputs = 1,
+                                             .decoding = *t5_translator_generation_defaults(t),
+                                             .has_max_new_tokens = true};
+            request.decoding.max_new_tokens = request.decoding.min_new_tokens = 60;
+            request.decoding.num_beams = mode >= 2 ? 4 : 1;
+            request.decoding.do_sample = mode == 1;
+            request.decoding.num_return_sequences = mode == 3 ? 2 : 1;
+            t5_generation *whole = run_generation(t, request);
+            const t5_generated *result = t5_generation_get(whole, 0, 0);
+            for (size_t n = 1; n <= 12 && result->n_bytes > 24; n++) {
+                const int32_t saved = expect_stopped(t, request, result, n);
+                assert_true(saved >= 0 && (mode < 3 || saved == 0));
+                if (mode < 3) n_saved[mode] += saved;
+            }
+            t5_generation_destroy(whole);
+        }
+        t5_translator_close(t);
+    }
+    assert_true(n_saved[0] > 100 && n_saved[1] > 100 && n_saved[2] > 20);
+}
+
 /* Claim: what cannot run is refused, with the reason, and tells nobody. Method: ids out of range, a text that is too
  * long, a prompt that leaves no room. */
 static void bad_generations_are_refused(void **state)
@@ -343,7 +413,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(translations_add_up),       cmocka_unit_test(strange_text_adds_up),
         cmocka_unit_test(generations_add_up),        cmocka_unit_test(bad_generations_are_refused),
-        cmocka_unit_test(cancelled_generations_end),
+        cmocka_unit_test(cancelled_generations_end), cmocka_unit_test(stops_end_the_decoding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* tests/test_told_tokens.c: t5_sequence.on_tokens over the engine: what is told while sequences run is the start of
- * what they give in the end, and those that want an alignment get one. On the fast backend, and on the reference
- * backend made late (see async_backend.h). */
+ * what they give in the end, those that have enough end, and those that want an alignment get one. On the fast backend,
+ * and on the reference backend made late (see async_backend.h). */
 #include "cpu/cpu.h"
 #include "engine/engine.h"
 #include "engine_wait.h"
@@ -23,11 +23,13 @@ typedef struct {
     int32_t input_ids[16], prompt_ids[3];
     int32_t told[LEN_MAX];
     int32_t n_told, n_calls;
+    int32_t n_enough;    /* told tokens with which it has enough */
+    int32_t told_enough; /* as many as it was told when it said so */
     bool is_done;
     atomic_int *n_left;
 } client;
 
-static void on_tokens(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx)
+static bool on_tokens(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx)
 {
     client *c = ctx;
     assert_true(seq == &c->seq && !c->is_done);
@@ -36,6 +38,9 @@ static void on_tokens(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void 
     memcpy(c->told + c->n_told, ids, (size_t)n_ids * sizeof *ids);
     c->n_told += n_ids;
     c->n_calls++;
+    if (c->n_told < c->n_enough) return true;
+    if (c->told_enough == 0) c->told_enough = c->n_told;
+    return false;
 }
 
 static void on_done(t5_sequence *seq, void *ctx)
@@ -51,7 +56,7 @@ static void fill_client(client *c, int32_t i, atomic_int *n_left)
 {
     static const int32_t beams[] = {1, 4, 1, 2, 8, 1};
     t5_sequence *seq = &c->seq;
-    *c = (client){.n_left = n_left, .prompt_ids = {12, 8, 11}};
+    *c = (client){.n_left = n_left, .n_enough = LEN_MAX, .prompt_ids = {12, 8, 11}};
     seq->n_input_ids = 1 + i % 16;
     for (int32_t k = 0; k < seq->n_input_ids - 1; k++)
         c->input_ids[k] = 3 + (i * 131 + k * 57) % 700;
@@ -102,10 +107,22 @@ static void expect_prefix(const client *c)
     if (is_greedy) assert_int_equal(c->n_calls, c->n_told);
 }
 
-/* Runs all clients at once; some of them are cancelled as soon as they hear something. */
-static void run_clients(t5_backend *backend, bool cancels)
+typedef enum { ALL_RUN, SOME_CANCEL, SOME_HAVE_ENOUGH } clients_do;
+
+/* Every other client has enough after `i % 7` tokens. */
+static bool has_enough(int32_t i)
 {
-    static client clients[N_SEQS];
+    return i % 2 == 1;
+}
+
+static bool is_cancelled(int32_t i)
+{
+    return i % 7 == 3;
+}
+
+/* Runs all clients at once. */
+static void run_clients(t5_backend *backend, clients_do what, client *clients)
+{
     static t5_sequence *seqs[N_SEQS];
     t5_error err = {0};
     t5_model *model = NULL;
@@ -121,7 +138,8 @@ static void run_clients(t5_backend *backend, bool cancels)
     for (int32_t i = 0; i < N_SEQS; i++) {
         fill_client(&clients[i], i, &n_left);
         seqs[i] = &clients[i].seq;
-        if (cancels && i % 7 == 3) atomic_store(&clients[i].seq.is_cancelled, true);
+        if (what == SOME_CANCEL && is_cancelled(i)) atomic_store(&clients[i].seq.is_cancelled, true);
+        if (what == SOME_HAVE_ENOUGH && has_enough(i)) clients[i].n_enough = 1 + i % 7;
     }
     assert_int_equal(t5_engine_submit_all(engine, seqs, N_SEQS, &err), T5_OK);
     assert_true(engine_wait_idle(engine, 60000));
@@ -129,12 +147,51 @@ static void run_clients(t5_backend *backend, bool cancels)
     t5_engine_destroy(engine);
     int32_t n_by_beams = 0;
     for (int32_t i = 0; i < N_SEQS; i++) {
-        if (!cancels || i % 7 != 3) expect_prefix(&clients[i]);
+        if (what != SOME_CANCEL || !is_cancelled(i)) expect_prefix(&clients[i]);
         if (clients[i].seq.decoding.num_beams > 1) n_by_beams += clients[i].n_told;
-        t5_sequence_deinit(&clients[i].seq);
     }
     assert_true(n_by_beams > 0);
     t5_model_close(model);
+}
+
+static void free_clients(client *clients)
+{
+    for (int32_t i = 0; i < N_SEQS; i++)
+        t5_sequence_deinit(&clients[i].seq);
+}
+
+static bool is_same(const t5_sequence *a, const t5_sequence *b)
+{
+    if (a->n_outputs != b->n_outputs) return false;
+    for (int32_t i = 0; i < a->n_outputs; i++) {
+        const t5_output *x = &a->outputs[i], *y = &b->outputs[i];
+        if (x->n_ids != y->n_ids || memcmp(x->ids, y->ids, (size_t)x->n_ids * sizeof *x->ids) != 0) return false;
+    }
+    return true;
+}
+
+/* Claim: who has enough ends with its next step: at most so many tokens behind what it was told, which begins its
+ * result as it begins the result of the one that goes on to its end; the others are as if nobody had left. */
+static void expect_enough(t5_backend *backend, int32_t n_late)
+{
+    static client whole[N_SEQS], cut[N_SEQS];
+    int32_t n_shorter = 0, n_beams_shorter = 0;
+    run_clients(backend, ALL_RUN, whole);
+    run_clients(backend, SOME_HAVE_ENOUGH, cut);
+    for (int32_t i = 0; i < N_SEQS; i++) {
+        const t5_sequence *a = &whole[i].seq, *b = &cut[i].seq;
+        if (!has_enough(i)) assert_true(is_same(a, b));
+        const bool is_alone = a->decoding.num_beams == 1 && !a->decoding.do_sample;
+        const int32_t n_told = b->n_prompt_ids + cut[i].told_enough;
+        if (cut[i].told_enough == 0) continue;
+        assert_memory_equal(a->outputs[0].ids, b->outputs[0].ids, (size_t)n_told * sizeof(int32_t));
+        if (is_alone) assert_true(b->outputs[0].n_ids <= n_told + 1 + n_late);
+        n_shorter += b->outputs[0].n_ids < a->outputs[0].n_ids;
+        n_beams_shorter += a->decoding.num_beams > 1 && b->outputs[0].n_ids < a->outputs[0].n_ids;
+    }
+    assert_true(n_shorter >= 10 && n_beams_shorter > 0);
+    free_clients(whole);
+    free_clients(cut);
 }
 
 /* Claim: in every mode the tokens that are told, in order, begin the first result; greedy tells each as it comes.
@@ -146,8 +203,12 @@ static void told_tokens_begin_the_result(void **state)
     t5_error err = {0};
     t5_backend *backend = NULL;
     assert_int_equal(t5_cpu_create(&two_threads, &backend, &err), T5_OK);
-    run_clients(backend, false);
-    run_clients(backend, true);
+    static client clients[N_SEQS];
+    run_clients(backend, ALL_RUN, clients);
+    free_clients(clients);
+    run_clients(backend, SOME_CANCEL, clients);
+    free_clients(clients);
+    expect_enough(backend, 0);
     backend->ops->destroy(backend);
 }
 
@@ -159,7 +220,7 @@ static void late_devices_tell_the_same(void **state)
     t5_backend *backend = NULL;
     assert_int_equal(t5_cpu_ref_create(&backend, &err), T5_OK);
     async_backend_wrap(backend);
-    run_clients(backend, false);
+    expect_enough(backend, 2); /* one step is queued, one is being told late */
     backend->ops->destroy(backend);
 }
 

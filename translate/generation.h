@@ -4,6 +4,7 @@
  *
  *   t5_generation_start -> (on_progress: t5_generation_read) -> (on_done) -> t5_generation_finish -> get -> destroy */
 #pragma once
+#include "translate/stops.h"
 #include "translate/translator.h"
 
 typedef struct {
@@ -20,8 +21,11 @@ typedef struct {
     int32_t n_prompt_ids;
     const char *prefix; /* the same as text, in place of the ids; NULL: none; borrowed during start */
     size_t prefix_bytes;
-    t5_decoding decoding;           /* start from t5_translator_generation_defaults() */
-    bool wants_alignment;           /* outputs have one, see t5_output */
+    t5_decoding decoding; /* start from t5_translator_generation_defaults() */
+    bool wants_alignment; /* outputs have one, see t5_output */
+    /* An input whose only result has come to one of these is not decoded any further; what was decoded of it by then is
+     * not cut. With several results (num_return_sequences) they change nothing. */
+    t5_stops stops;
     bool has_max_new_tokens;        /* the client chose max_new_tokens; else it shrinks to what fits */
     int64_t deadline_ms;            /* see t5_sequence; 0: none */
     void (*on_progress)(void *ctx); /* see t5_translation_request, as on_done */

@@ -6,14 +6,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void on_tokens(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx)
+static void tell_reader(t5_live_sequence *s, const int32_t *ids, int32_t n_ids)
 {
-    t5_live_sequence *s = ctx;
     const int32_t n_told = atomic_load(&s->n_told);
-    T5_ASSERT(n_told + n_ids <= seq->decoding.max_new_tokens);
+    T5_ASSERT(n_told + n_ids <= s->seq.decoding.max_new_tokens);
     memcpy(s->told + n_told, ids, (size_t)n_ids * sizeof *ids);
     atomic_store(&s->n_told, n_told + n_ids);
     s->live->on_progress(s->live->ctx);
+}
+
+static bool on_tokens(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx)
+{
+    t5_live_sequence *s = ctx;
+    (void)seq;
+    if (s->told != NULL) tell_reader(s, ids, n_ids);
+    return s->live->is_enough == NULL || !s->live->is_enough(s, ids, n_ids);
 }
 
 /* Whoever is told that all are over may free them. */
@@ -73,7 +80,8 @@ t5_status t5_live_submit(t5_live *live, t5_engine *engine, t5_live_sequence **se
     for (int32_t i = 0; i < n_seqs; i++) {
         seqs[i]->live = live;
         seqs[i]->seq.on_done = on_done;
-        seqs[i]->seq.on_tokens = is_streamed && !seqs[i]->is_held ? on_tokens : NULL;
+        const bool is_told = (is_streamed || live->is_enough != NULL) && !seqs[i]->is_held;
+        seqs[i]->seq.on_tokens = is_told ? on_tokens : NULL;
         seqs[i]->seq.ctx = seqs[i];
     }
     if (is_streamed) {

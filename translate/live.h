@@ -28,6 +28,9 @@ struct t5_live {
      * device's thread; true takes the sequence over, which is not over before t5_live_end(). */
     bool (*takes)(t5_live_sequence *s, void *takes_ctx);
     void *takes_ctx;
+    /* NULL: each one runs to its end. Else asked about the next tokens that the first result is certain to have behind
+     * its prompt, on a device's thread, of each sequence that is not held; true ends it with its next step. */
+    bool (*is_enough)(t5_live_sequence *s, const int32_t *ids, int32_t n_ids);
     atomic_int n_left;
     int32_t *told; /* of all sequences */
 };

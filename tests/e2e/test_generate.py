@@ -2,11 +2,12 @@
 """POST /generate. Usage: test_generate.py T5SERVE T5 SOURCE_DIR"""
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import unittest
 
-from server import Server
+from server import Server, unchunked
 
 SOURCE = pathlib.Path(sys.argv.pop(3))
 T5 = sys.argv.pop(2)
@@ -97,6 +98,39 @@ class Generate(unittest.TestCase):
                 self.assertIn(name, reply.json()["error"]["message"])
             reply = server.post("/v1/completions", json.dumps({"prompt": "Hi", "max_tokens": 2, **taken}).encode())
             self.assertEqual(reply.status, 200, reply.body)
+
+    def complete(self, server, **fields):
+        """(text, finish reason, completion tokens) of a completion, the same whole and as a stream."""
+        whole = server.post("/v1/completions", json.dumps(fields).encode())
+        self.assertEqual(whole.status, 200, whole.body)
+        stream = server.post("/v1/completions", json.dumps({**fields, "stream": True, "stream_options": {"include_usage": True}}).encode())
+        events = [json.loads(data) for data in re.findall(rb"^data: (\{.*)$", unchunked(stream.body), re.M)]
+        choice, usage = whole.json()["choices"][0], whole.json()["usage"]
+        told = [event["choices"][0] for event in events[:-1]]
+        self.assertEqual("".join(piece["text"] for piece in told), choice["text"])
+        self.assertEqual((told[-1]["finish_reason"], events[-1]["usage"]), (choice["finish_reason"], usage))
+        return choice["text"], choice["finish_reason"], usage["completion_tokens"]
+
+    def test_stop_ends_the_work(self):
+        """Claim: a completion leaves the batch when one of its stops has come: its tokens are those up to there and a few more,
+        greedy and sampled, and no more than without a stop by beams; the text, whole and streamed, ends before the stop, whichever tokens that spans. Method: 400
+        tokens without an end; stops of each length from the middle of their text."""
+        prompt = "translate English to German: How are you today?"
+        with Server(PROGRAM, "--max-new-tokens=400", "--model", str(SOURCE / "tests/fixtures/byt5")) as server:
+            for options in ({"temperature": 0}, {"temperature": 1.0, "seed": 7}, {"best_of": 3, "temperature": 0}):
+                fields = {"prompt": prompt, "max_tokens": 400, **options}
+                text, reason, n_tokens = self.complete(server, **fields)
+                self.assertGreater(len(text), 8)
+                for n in (1, 2, 5):
+                    stop = text[len(text) // 2:len(text) // 2 + n]
+                    cut, reason, n_cut = self.complete(server, **fields, stop=["\u2603\u2603", stop])
+                    self.assertEqual((cut, reason), (text.partition(stop)[0], "stop"))
+                    self.assertLessEqual(n_cut, n_tokens)
+                    if "best_of" not in options:  # a shorter limit leads beams elsewhere
+                        short = (self.complete(server, **{**fields, "max_tokens": k}) for k in range(1, n_tokens + 1))
+                        needed = next(n for text_then, _, n in short if stop in text_then)
+                        self.assertLessEqual(n_cut, needed + 4)
+                        print(f"{options}, stop {stop!r}: {needed} of {n_tokens} tokens are needed, {n_cut} were made")
 
 
 if __name__ == "__main__":

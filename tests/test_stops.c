@@ -1,4 +1,4 @@
-/* tests/test_server_stop.c: OpenAI's `stop`: what is read, and what of a text may be told when it comes piece by piece.
+/* tests/test_stops.c: OpenAI's `stop`: what is read, and what of a text may be told when it comes piece by piece.
  */
 #include "server/openai_stop.h"
 
