@@ -17,9 +17,16 @@ t5_status t5_error_set(t5_error *err, t5_status status, const char *file, int li
     return status;
 }
 
+t5_status t5_error_retry_after(t5_error *err, int seconds)
+{
+    if (err->retry_after_s == 0) err->retry_after_s = seconds;
+    return err->status;
+}
+
 void t5_error_clear(t5_error *err)
 {
     err->status = T5_OK;
+    err->retry_after_s = 0;
     err->file = "";
     err->line = 0;
     err->text[0] = '\0';

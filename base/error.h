@@ -30,6 +30,7 @@ typedef enum {
 typedef struct {
     t5_status status; /* T5_OK until the first error */
     int line;
+    int retry_after_s; /* of T5_ERR_BUSY: when it is worth trying again, 1 or more; 0: not known */
     const char *file;
     char text[T5_ERROR_TEXT_MAX]; /* one line, no newline, valid for the life of the struct */
 } t5_error;
@@ -37,6 +38,8 @@ typedef struct {
 /* Records status, place and text unless an error is recorded already. Returns `status`. */
 t5_status t5_error_set(t5_error *err, t5_status status, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+/* When it is worth trying again. Returns err->status, which is an error already. */
+t5_status t5_error_retry_after(t5_error *err, int seconds);
 /* Forgets the error, so that the struct can be used again. */
 void t5_error_clear(t5_error *err);
 /* "bad argument", "out of memory", ...: a static text. */

@@ -195,6 +195,15 @@ static double rate_per_s(const t5_engine *e)
     return rate;
 }
 
+/* Says in a refusal when what waits now will have been taken up. Under the lock. */
+static t5_status come_back_later(const t5_engine *e, t5_error *err)
+{
+    const double rate = rate_per_s(e);
+    const double seconds = rate > 0 ? (double)e->queue.cost / rate : 0;
+    if (seconds >= RETRY_S_MAX) return t5_error_retry_after(err, RETRY_S_MAX);
+    return t5_error_retry_after(err, seconds > 1 ? (int)ceil(seconds) : 1);
+}
+
 /* T5_ERR_BUSY when a group would wait until it is too late: its work would be in vain, and would make the next too late
  * as well. Under the lock. */
 static t5_status check_wait(const t5_engine *e, int32_t n_seqs, int64_t deadline_ms, t5_error *err)
@@ -212,9 +221,10 @@ static t5_status enqueue(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_er
 {
     if (e->stats.is_lost) return T5_FAIL(err, T5_ERR_DEVICE, "a device failed; the server must be restarted");
     if (e->is_stopping) return T5_FAIL(err, T5_ERR_BUSY, "the server is stopping");
-    if (n_seqs > 0 && !seqs[0]->is_again && check_wait(e, n_seqs, seqs[0]->deadline_ms, err) != T5_OK)
-        return err->status;
-    const t5_status status = t5_queue_push_all(&e->queue, seqs, n_seqs, err);
+    t5_status status = T5_OK;
+    if (n_seqs > 0 && !seqs[0]->is_again) status = check_wait(e, n_seqs, seqs[0]->deadline_ms, err);
+    if (status == T5_OK) status = t5_queue_push_all(&e->queue, seqs, n_seqs, err);
+    if (status == T5_ERR_BUSY) return come_back_later(e, err);
     if (status != T5_OK) return status;
     const int64_t now_ns = t5_clock_ns();
     for (int32_t i = 0; i < n_seqs; i++)
@@ -247,6 +257,7 @@ t5_status t5_engine_check_room(t5_engine *e, int64_t deadline_ms, t5_error *err)
     if (e->queue.depth >= e->queue.depth_max)
         status = T5_FAIL(err, T5_ERR_BUSY, "the queue is full: %d sequences wait", e->queue.depth_max);
     if (status != T5_OK) e->stats.n_rejected++;
+    if (status != T5_OK) come_back_later(e, err);
     pthread_mutex_unlock(&e->mutex);
     return status;
 }
@@ -276,15 +287,4 @@ void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)
     t5_histogram_read(&e->step_ns, &out->step_ns);
     t5_histogram_read(&e->decode_ns, &out->decode_ns);
     t5_histogram_read(&e->step_rows, &out->step_rows);
-}
-
-int32_t t5_engine_retry_after_s(t5_engine *e)
-{
-    pthread_mutex_lock(&e->mutex);
-    const double cost = (double)e->queue.cost;
-    const double rate = rate_per_s(e);
-    pthread_mutex_unlock(&e->mutex);
-    const double seconds = rate > 0 ? cost / rate : 0;
-    if (seconds >= RETRY_S_MAX) return RETRY_S_MAX;
-    return seconds > 1 ? (int32_t)ceil(seconds) : 1;
 }

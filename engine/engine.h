@@ -87,7 +87,10 @@ t5_status t5_engine_create(t5_model *const *models, int32_t n_models, const t5_e
 void t5_engine_destroy(t5_engine *e);
 /* T5_ERR_ARG: the sequence cannot run (too long, bad option); T5_ERR_BUSY: the queue is full, or so long that the
  * deadline would pass (is_again: never), or the engine is stopping; T5_ERR_DEVICE: a device is lost. On T5_OK on_done
- * will be called. Any thread but a device's. */
+ * will be called. Any thread but a device's.
+ *
+ * With a long queue err->retry_after_s says when what waits now will have been taken up, from the measured speed: 1 to
+ * 60 seconds. */
 t5_status t5_engine_submit(t5_engine *e, t5_sequence *seq, t5_error *err);
 /* All or none: a request's sequences enter together, so that a half-accepted request is never computed in vain. */
 t5_status t5_engine_submit_all(t5_engine *e, t5_sequence **seqs, int32_t n_seqs, t5_error *err);
@@ -122,6 +125,3 @@ typedef struct {
 void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out);
 /* Adds those of another engine; their devices are the same ones. */
 void t5_engine_stats_add(t5_engine_stats *sum, const t5_engine_stats *stats);
-/* Seconds until what waits now will have been taken up, from the measured speed: when a client that got T5_ERR_BUSY
- * should try again. 1 to 60. Any thread. */
-int32_t t5_engine_retry_after_s(t5_engine *e);

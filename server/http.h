@@ -71,7 +71,6 @@ typedef struct {
     /* T5_ERR_BUSY when work with that deadline (t5_clock_ms(); 0: none) is to be turned away before it is read: under
      * overload that is most of it. HTTP thread. */
     t5_status (*check_room)(void *server, int64_t deadline_ms, t5_error *err);
-    int32_t (*retry_after_s)(void *server); /* for clients that T5_ERR_BUSY turns away; any thread */
     void (*observe)(void *server, const t5_http_summary *summary); /* after each request; HTTP thread */
 } t5_http_options;
 
@@ -126,7 +125,8 @@ void t5_exchange_set_retry_after(t5_exchange *x, int32_t s);
 /* Exactly one of these ends an exchange. */
 void t5_exchange_reply(t5_exchange *x, unsigned http_status, const char *content_type, char *body, size_t n_bytes);
 void t5_exchange_reply_json(t5_exchange *x, unsigned http_status, const struct json_t *value);
-/* {"error": "..."} with the HTTP status of err->status. 503 comes with Retry-After: retry_after_s() for T5_ERR_BUSY. */
+/* {"error": "..."} with the HTTP status of err->status. 503 comes with Retry-After, which is err->retry_after_s if
+ * that is known. */
 void t5_exchange_fail(t5_exchange *x, const t5_error *err);
 void t5_exchange_fail_status(t5_exchange *x, unsigned http_status, const char *text);
 

@@ -150,7 +150,6 @@ static t5_status start_http(program *p, t5_error *err)
         .n_routes = t5_server_routes_count,
         .server = &p->server,
         .check_room = t5_server_check_room,
-        .retry_after_s = t5_server_retry_after_s,
         .observe = t5_server_observe,
     };
     T5_TRY(t5_http_start(&options, &p->http, err));

@@ -211,6 +211,6 @@ const char *t5_exchange_explain(const t5_exchange *x, const t5_error *err)
 void t5_exchange_fail(t5_exchange *x, const t5_error *err)
 {
     const char *text = t5_exchange_explain(x, err);
-    if (err->status == T5_ERR_BUSY) x->retry_after_s = x->http->options.retry_after_s(x->http->options.server);
+    if (err->retry_after_s > 0) x->retry_after_s = err->retry_after_s;
     t5_exchange_fail_status(x, failures[err->status].http_status, text);
 }

@@ -210,9 +210,3 @@ t5_status t5_server_check_room(void *server, int64_t deadline_ms, t5_error *err)
     const t5_server *s = server;
     return t5_catalog_check_room(s->catalog, deadline_ms, err);
 }
-
-int32_t t5_server_retry_after_s(void *server)
-{
-    const t5_server *s = server;
-    return t5_catalog_retry_after_s(s->catalog);
-}

@@ -43,10 +43,9 @@ t5_status t5_server_init(t5_server *s, t5_error *err);
 void t5_server_deinit(t5_server *s);
 /* The device failed: nothing will be translated any more. */
 bool t5_server_is_lost(const t5_server *s);
-/* t5_http_options.observe, .check_room and .retry_after_s */
+/* t5_http_options.observe and .check_room */
 void t5_server_observe(void *server, const t5_http_summary *summary);
 t5_status t5_server_check_room(void *server, int64_t deadline_ms, t5_error *err);
-int32_t t5_server_retry_after_s(void *server);
 
 /* translate.c: POST /translate. */
 void t5_translate_handle(t5_exchange *x, void *server);

@@ -2,7 +2,7 @@
  * with this instead of translate/translator.c. The answer is "<target>:" + text. A text can ask for more:
  *   sleep=MS ...   the answer comes after MS milliseconds, or at once when it is given up
  *   drip=MS ...    who reads along gets a byte of the first answer every MS milliseconds
- *   busy           start answers T5_ERR_BUSY
+ *   busy           start answers T5_ERR_BUSY, for 7 seconds
  *   fail=io        finish answers T5_ERR_IO, with a path that no client may see
  *   fail=arg       start answers T5_ERR_ARG
  *   fail=pair      the same, for a detected language without this target
@@ -152,12 +152,6 @@ t5_status t5_engine_check_room(t5_engine *e, int64_t deadline_ms, t5_error *err)
     return T5_OK;
 }
 
-int32_t t5_engine_retry_after_s(t5_engine *e)
-{
-    (void)e;
-    return 7;
-}
-
 t5_status t5_translation_start(t5_translator *t, const t5_translation_request *request, t5_translation **out,
                                t5_error *err)
 {
@@ -166,7 +160,10 @@ t5_status t5_translation_start(t5_translator *t, const t5_translation_request *r
     if (strcmp(text, "fail=arg") == 0) return T5_FAIL(err, T5_ERR_ARG, "max_new_tokens: 9, at most 8 are possible");
     if (strcmp(text, "fail=pair") == 0)
         return T5_FAIL(err, T5_ERR_ARG, "French (fr) is not available as a target language from German (de)");
-    if (strcmp(text, "busy") == 0) return T5_FAIL(err, T5_ERR_BUSY, "the queue is full, try again later");
+    if (strcmp(text, "busy") == 0) {
+        T5_FAIL(err, T5_ERR_BUSY, "the queue is full, try again later");
+        return t5_error_retry_after(err, 7);
+    }
     t5_translation *tr = calloc(1, sizeof *tr);
     if (tr == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "fake: out of memory");
     tr->request = *request;

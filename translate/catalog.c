@@ -2,7 +2,6 @@
 #include "translate/catalog.h"
 
 #include "base/assert.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/timed_cond.h"
 #include "translate/catalog_internal.h"
@@ -268,25 +267,6 @@ t5_status t5_catalog_check_room(t5_catalog *c, int64_t deadline_ms, t5_error *er
     if (t != NULL) status = t5_engine_check_room(t5_translator_engine(t), deadline_ms, err);
     pthread_mutex_unlock(&c->mutex);
     return status;
-}
-
-/* Under the lock. Not above 0 for a model that may be opened at once. */
-static int32_t model_retry_after_s(const t5_catalog_model *m)
-{
-    if (m->translator != NULL) return t5_engine_retry_after_s(t5_translator_engine(m->translator));
-    return (int32_t)((m->retry_ms - t5_clock_ms() + 999) / 1000);
-}
-
-int32_t t5_catalog_retry_after_s(t5_catalog *c)
-{
-    int32_t seconds = 1;
-    pthread_mutex_lock(&c->mutex);
-    for (int32_t i = 0; i < c->n_models; i++) {
-        const int32_t s = model_retry_after_s(&c->models[i]);
-        if (s > seconds) seconds = s;
-    }
-    pthread_mutex_unlock(&c->mutex);
-    return seconds;
 }
 
 bool t5_catalog_is_opening(t5_catalog *c)

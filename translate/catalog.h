@@ -59,7 +59,5 @@ void t5_model_stats_add(t5_model_stats *sum, const t5_model_stats *stats);
 bool t5_catalog_is_lost(t5_catalog *c);
 /* As t5_engine_check_room(), before it is known which models a request is for: only one model is known to be meant. */
 t5_status t5_catalog_check_room(t5_catalog *c, int64_t deadline_ms, t5_error *err);
-/* See t5_engine_retry_after_s(); the longest of all, and of the times until models that failed may be opened again. */
-int32_t t5_catalog_retry_after_s(t5_catalog *c);
 /* A model is being opened right now, which t5_catalog_close() would have to wait for. */
 bool t5_catalog_is_opening(t5_catalog *c);

@@ -35,9 +35,12 @@ void t5_leases_answer(t5_catalog *c, t5_catalog_model *m)
     }
 }
 
+/* Under the lock. */
 static t5_status fail_closed(const t5_catalog_model *m, t5_error *err)
 {
-    return T5_FAIL(err, T5_ERR_BUSY, "the model %s could not be opened, try again later", m->profile.name);
+    const int64_t left_ms = m->retry_ms - t5_clock_ms();
+    T5_FAIL(err, T5_ERR_BUSY, "the model %s could not be opened, try again later", m->profile.name);
+    return t5_error_retry_after(err, left_ms > 1000 ? (int)((left_ms + 999) / 1000) : 1);
 }
 
 /* Under the lock. */
@@ -72,11 +75,12 @@ t5_status t5_lease_take(t5_catalog *c, int32_t i_model, int64_t deadline_ms, voi
 t5_status t5_lease_check(t5_lease *l, t5_error *err)
 {
     t5_catalog_model *m = &l->catalog->models[l->i_model];
+    t5_status status = T5_OK;
     pthread_mutex_lock(&l->catalog->mutex);
     if (l->is_waiting) unlink_waiting(m, l);
+    if (l->is_refused) status = fail_closed(m, err);
     pthread_mutex_unlock(&l->catalog->mutex);
-    if (l->translator != NULL) return T5_OK;
-    if (l->is_refused) return fail_closed(m, err);
+    if (status != T5_OK || l->translator != NULL) return status;
     return T5_FAIL(err, T5_ERR_TIMEOUT, "the model %s is still being opened, try again later", m->profile.name);
 }
 

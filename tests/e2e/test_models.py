@@ -54,6 +54,10 @@ def ask(server, path="/translate", **fields):
     return reply.json()
 
 
+def translate_request(q, source, target, **fields):
+    return post("/translate", json.dumps({"q": q, "source": source, "target": target, **fields}).encode())
+
+
 def translate(server, q, source, target, **fields):
     return ask(server, q=q, source=source, target=target, **fields)
 
@@ -390,6 +394,31 @@ class Models(unittest.TestCase):
                 self.assertEqual(server.get("/health/ready").status, 200)
                 weights.symlink_to(SOURCE / "tests/fixtures/t5-v1.0/model.safetensors")
                 self.wait_for(lambda: server.post("/translate", body).status == 200)
+
+    def test_each_model_says_when_to_come_back(self):
+        """Claim: Retry-After is about the model that was asked, not about the others. Method: a model that cannot be opened
+        says what is left of five seconds, one with a full queue, which nobody has left yet, a second."""
+        work = translate_request("Hello.", "en", "de", num_beams=32, max_new_tokens=500, min_new_tokens=500)
+        with tempfile.TemporaryDirectory() as top:
+            late = make_model(top, "late", "t5-v1.0", [["nl", "en"]])
+            pathlib.Path(late, "model.safetensors").unlink()
+            limits = ["--queue-depth=1", "--max-running-rows=32", "--max-new-tokens=500", "--kv-memory=512M"]
+            with Server(PROGRAM, "--metrics", "--lazy-models", *limits, *models(BUNDLED, late)) as server:
+                self.assertEqual(server.raw(translate_request("Hello.", "en", "de")).status, 200)
+                socks = []
+                for gauge in ("t5serve_sequences_running 1", "t5serve_queue_depth 1"):
+                    socks.append(server.connect())
+                    socks[-1].sendall(work)
+                    self.wait_for(lambda g=gauge: f"\n{g}\n" in server.get("/metrics").body.decode())
+                failed = server.raw(translate_request("Hallo.", "nl", "en"))
+                full = server.raw(work)
+                self.assertEqual((failed.status, full.status), (503, 503))
+                self.assertIn("could not be opened", failed.error)
+                self.assertIn("queue is full", full.error)
+                self.assertIn(int(failed.headers["retry-after"]), (3, 4, 5))
+                self.assertEqual(int(full.headers["retry-after"]), 1)
+                for sock in socks:
+                    sock.close()
 
     def test_idle_models_are_closed(self):
         """Claim: a model that nobody uses is closed and gives its memory back, counts on when it is opened again, and answers
