@@ -21,6 +21,7 @@ struct t5_http {
     const char *home_headers[3];       /* Location: home, NULL */
     atomic_bool is_draining;
     atomic_int n_connections;
+    int64_t full_ms;         /* the acceptor's: when the log was told last that there is no room; 0: never */
     atomic_int n_exchanges;  /* received and not completely answered */
     atomic_bool is_stopping; /* no more work may begin */
     atomic_int n_working;    /* in a route's hands, maybe parked: libmicrohttpd must not be stopped */

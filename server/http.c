@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define CONNECTIONS_SPARE 1088 /* the backlog of t5_listen(), and an uneven division among 64 threads */
+#define FULL_LOG_MS 60000      /* at most once in so long */
 #define FDS_SPARE 128          /* besides connections: model files, epoll sets, logs, lingering clients */
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *url, const char *method,
@@ -79,10 +80,22 @@ static void on_connection(void *ctx, struct MHD_Connection *connection, void **s
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) atomic_fetch_sub(&h->n_connections, 1);
 }
 
+/* Who waits in the kernel's queue sees nothing, so the log names the setting. */
+static void tell_full(t5_http *h)
+{
+    const int64_t now_ms = t5_clock_ms();
+    if (h->full_ms != 0 && now_ms - h->full_ms < FULL_LOG_MS) return;
+    h->full_ms = now_ms;
+    t5_log(T5_LOG_WARN, "connections_full connections_max=%d text=\"new clients wait until others leave\"",
+           h->options.connections_max);
+}
+
 static bool has_room(void *ctx)
 {
-    const t5_http *h = ctx;
-    return atomic_load(&h->n_connections) < h->options.connections_max;
+    t5_http *h = ctx;
+    if (atomic_load(&h->n_connections) < h->options.connections_max) return true;
+    tell_full(h);
+    return false;
 }
 
 static void take_client(void *ctx, int fd, const struct sockaddr *address, socklen_t n_bytes)

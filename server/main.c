@@ -36,6 +36,9 @@
 #define GIVE_UP_MS 10000 /* work that was given up ends at the next step; longer means that the device hangs */
 #define SEND_MS 2000     /* for the last replies to leave */
 #define MODELS_TEXT_BYTES 192
+#define CONNECTIONS_BYTES ((size_t)64 << 20)
+#define CONNECTION_BYTES_LARGE ((size_t)65536)
+#define CONNECTION_BYTES_SMALL ((size_t)8192)
 
 extern char **environ;
 
@@ -106,6 +109,16 @@ static t5_status load_tls(const t5_config *c, t5_error *err)
     return status;
 }
 
+/* Memory of a connection when nobody says: enough for a long text in the query, unless so many connections may be open
+ * that they would hold more than CONNECTIONS_BYTES together. */
+static size_t connection_bytes_of(const t5_config *c)
+{
+    const size_t share = CONNECTIONS_BYTES / (size_t)c->connections_max;
+    if (c->connection_bytes > 0) return (size_t)c->connection_bytes;
+    if (share > CONNECTION_BYTES_LARGE) return CONNECTION_BYTES_LARGE;
+    return share < CONNECTION_BYTES_SMALL ? CONNECTION_BYTES_SMALL : share;
+}
+
 static t5_status start_http(program *p, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -142,7 +155,7 @@ static t5_status start_http(program *p, t5_error *err)
         .connections_max = (int32_t)c->connections_max,
         .request_timeout_ms = c->request_timeout_ms,
         .receive_timeout_ms = (int32_t)c->receive_timeout_ms,
-        .connection_bytes = (size_t)c->connection_bytes,
+        .connection_bytes = connection_bytes_of(c),
         .body_bytes_max = (size_t)c->max_request_bytes,
         .cors_origin = c->cors_origin,
         .path_prefix = p->path_prefix,

@@ -17,6 +17,7 @@ from server import Server, post, read_reply
 PROGRAM = sys.argv.pop(1)
 N_IDLE = int(os.environ.get("T5_TEST_CONNECTIONS", "10000"))
 N_SLOW = 1000
+LATE_S = 0.02
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 IS_SLOW_BUILD = b"__asan_init" in open(PROGRAM, "rb").read() or b"__tsan_init" in open(PROGRAM, "rb").read()
 
@@ -85,10 +86,9 @@ class Connections(unittest.TestCase):
 
     def test_idle_connections(self):
         """Claim: 10 000 idle connections take less than 100 MB and 1 % of a core, and hold up no new request. Method: half of them
-        never asked, half were answered once; connection_bytes of 8 kB; memory before and after, processor time of two seconds, the median of 20 requests."""
+        never asked, half were answered once; no setting but connections_max and the time that they may idle; memory before and after, processor time of two seconds, the median of 20 requests."""
         n = N_IDLE if allow_files(N_IDLE + 100) else 1000
-        with Server(PROGRAM, "--connections-max", str(n + 100), "--connection-bytes", "8192", "--access-log=false",
-                    "--receive-timeout-ms", "600000") as server:
+        with Server(PROGRAM, "--connections-max", str(n + 100), "--access-log=false", "--receive-timeout-ms", "600000") as server:
             self.open_idle(server, 10, HEALTH)
             base_kb, base_share = rss_kb(server.process), cpu_share(server.process, 4)
             begin = time.monotonic()
@@ -122,24 +122,28 @@ class Connections(unittest.TestCase):
                 time.sleep(0.1)
 
     def trickle(self, server, request, n_at_once):
-        """N_SLOW connections that send `request` from n_at_once on at a byte a second. Returns when each was cut, in seconds from
-        its first byte, and the times of a client that asks meanwhile."""
-        slow, cut, times = {}, [], []
+        """N_SLOW connections that send `request` from n_at_once on at a byte a second. Returns when each was cut, at least and at
+        most so many seconds after it was accepted, by a clock that stops while another client waits for an answer for longer
+        than LATE_S: then the machine is busy, and nobody gets what is due. And the times of that other client."""
+        slow, cut, times, busy_s = {}, [], [], 0.0
         selector = selectors.DefaultSelector()
         for _ in range(N_SLOW):
+            begin = time.monotonic()
             sock = server.connect()
             sock.sendall(request[:n_at_once])
             sock.setblocking(False)
-            slow[sock] = time.monotonic()
+            slow[sock] = (begin, time.monotonic())
             selector.register(sock, selectors.EVENT_READ)
         sent, next_s, fast = n_at_once, time.monotonic() + 1, server.connect()
         while slow and sent < len(request) - 1:
             for key, _ in selector.select(0.002):
                 sock = key.fileobj
-                cut.append(time.monotonic() - slow.pop(sock))
+                begin, connected = slow.pop(sock)
+                cut.append((time.monotonic() - begin, time.monotonic() - connected - busy_s))
                 selector.unregister(sock)
                 sock.close()
             times.append(timed_ms(lambda: self.assertEqual(server.get("/health", fast).status, 200)))
+            busy_s += max(0, times[-1] / 1000 - LATE_S)
             if time.monotonic() < next_s:
                 continue
             for sock in slow:
@@ -151,24 +155,39 @@ class Connections(unittest.TestCase):
         fast.close()
         return cut, times
 
+    def paced(self, server, seconds):
+        """The times of one client's requests, as many as trickle() sends."""
+        times, end = [], time.monotonic() + seconds
+        with server.connect() as sock:
+            while time.monotonic() < end:
+                time.sleep(0.002)
+                times.append(timed_ms(lambda: self.assertEqual(server.get("/health", sock).status, 200)))
+        return times
+
     def test_slow_senders(self):
         """Claim: 1 000 clients that send a byte a second, in the head or in the body, are cut at the deadline, within a second, and
-        others are served meanwhile as before. Method: a deadline of 3 s; when each is cut; the times of another client's requests
-        alone and beside them."""
+        others are served meanwhile as before: the 99th percentile of their times rises by a fifth at most. Method: a deadline of
+        3 s; when each is cut; the times of another client's requests alone and beside them, up to five times where the machine
+        has other work too, and 2 ms for its clock."""
         allow_files(N_SLOW + 200)
         head = b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100
         body = post("/translate", b"x" * 100)
         with Server(PROGRAM, "--connections-max", "2000", "--receive-timeout-ms", "3000", "--access-log=false") as server:
-            with server.connect() as sock:
-                alone = [timed_ms(lambda: server.get("/health", sock)) for _ in range(500)]
             for name, request, n_at_once in (("head", head, 20), ("body", body, body.find(b"\r\n\r\n") + 10)):
-                cut, times = self.trickle(server, request, n_at_once)
-                print(f"{name}: {len(cut)} of {N_SLOW} slow clients cut after {min(cut):.2f} to {max(cut):.2f} s; others p99 "
-                      f"{percentile(times, 0.99):.2f} ms, alone {percentile(alone, 0.99):.2f} ms")
-                self.assertEqual(len(cut), N_SLOW)
-                self.assertGreater(min(cut), 2)
-                self.assertLess(max(cut), 10 if IS_SLOW_BUILD else 5)  # by the clock of a client that waits for a core too
-                self.assertLess(percentile(times, 0.99), 100)
+                for _ in range(5):
+                    alone = self.paced(server, 3)
+                    cut, times = self.trickle(server, request, n_at_once)
+                    first, last = min(first for first, _ in cut), max(last for _, last in cut)
+                    p99, p99_alone = percentile(times, 0.99), percentile(alone, 0.99)
+                    print(f"{name}: {len(cut)} of {N_SLOW} slow clients cut, the first {first:.2f} s after it connected, the last "
+                          f"{last:.2f} s without the time that others waited for; others p99 "
+                          f"{p99:.2f} ms, alone {p99_alone:.2f} ms")
+                    self.assertEqual(len(cut), N_SLOW)
+                    self.assertGreater(first, 2)
+                    self.assertLess(last, 10 if IS_SLOW_BUILD else 4)
+                    if p99 <= 1.2 * p99_alone + 2:
+                        break
+                self.assertLessEqual(p99, 1.2 * p99_alone + (100 if IS_SLOW_BUILD else 2))
 
     def test_slow_readers(self):
         """Claim: clients that do not take their reply are cut at the deadline, and their memory comes back. Method: 50 clients ask for

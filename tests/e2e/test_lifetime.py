@@ -226,13 +226,14 @@ class Lifetime(unittest.TestCase):
             self.assertIn("the device failed", server.log_text())
 
     def test_more_connections_than_allowed(self):
-        """Claim: more connections than connections_max wait and are served when others leave. Method: 40 on a limit
-        of 16."""
+        """Claim: more connections than connections_max wait and are served when others leave; the log says so once. Method: 40
+        on a limit of 16."""
         with Server(PROGRAM, "--connections-max", "16") as server:
             socks = [server.connect() for _ in range(40)]
             for sock in socks:
                 sock.sendall(post("/translate", b'{"q":"a","source":"en","target":"de"}', headers=["Connection: close"]))
             self.assertEqual([Reply(read_reply(sock, b"")).status for sock in socks], [200] * 40)
+            self.assertEqual(server.log_text().count(" warn connections_full connections_max=16 "), 1)
 
 
 unittest.main(verbosity=2, warnings="ignore")
