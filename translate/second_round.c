@@ -233,8 +233,8 @@ static void settle(const t5_second_round *r, t5_unit *unit)
         choose(r, unit);
     else if (retry->is_in_parts && failure == NULL)
         put_together(r, unit);
-    else if (retry->is_in_parts)
-        unit->live.seq.error = *failure;
+    else if (retry->is_in_parts || failure->status == T5_ERR_TIMEOUT)
+        unit->live.seq.error = *failure; /* else an answer would depend on how busy the server is */
 }
 
 /* ---- again ---- */
@@ -242,7 +242,7 @@ static void settle(const t5_second_round *r, t5_unit *unit)
 /* The engine did not take the unit. */
 static void give_up(t5_unit *unit, const t5_error *cause)
 {
-    if (!unit->retry->is_in_parts) return;
+    if (!unit->retry->is_in_parts && cause->status != T5_ERR_TIMEOUT) return;
     if (cause->status == T5_ERR_BUSY || cause->status == T5_ERR_ARG)
         t5_retry_copy(unit, &unit->live.seq.error);
     else
