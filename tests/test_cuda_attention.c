@@ -215,15 +215,22 @@ static void self_matches(void **state)
     run_self(*state, &full, 2, 16, odd, T5_COUNT(odd));
 }
 
-/* Heads of T5-small, base, 3B, FLAN-T5-small and MADLAD, and odd ones. */
-static const int32_t family_heads[][2] = {{8, 64}, {12, 64}, {32, 128}, {6, 64}, {16, 128}, {3, 8}, {5, 12}, {1, 7}};
+/* Heads of FLAN-T5-small and MADLAD, odd ones, and of T5-small, base and 3B, whose widths came before. */
+static const int32_t family_heads[][2] = {{6, 64}, {16, 128}, {3, 8}, {5, 12}, {1, 7}, {8, 64}, {12, 64}, {32, 128}};
+
+/* T5_TEST_SCALE below 1 is a sanitizer's: how many heads there are changes nothing that it looks for. */
+static size_t n_families(void)
+{
+    const char *scale = getenv("T5_TEST_SCALE");
+    return scale != NULL && atof(scale) < 1 ? 5 : T5_COUNT(family_heads);
+}
 
 /* Claim: the same where several blocks share a context. Method: contexts of two to four parts, which one row and a few
  * fill in steps of up to 8 queries. */
 static void self_matches_on_long_contexts(void **state)
 {
     static const int32_t q_lens[] = {8, 8, 8, 8, 8, 8, 8, 7}, few[] = {8, 8, 8, 8, 3};
-    for (size_t i = 0; i < T5_COUNT(family_heads); i++)
+    for (size_t i = 0; i < n_families(); i++)
         run_self(*state, &two_parts, family_heads[i][0], family_heads[i][1], q_lens, T5_COUNT(q_lens));
     run_self(*state, &long_alone, 2, 16, q_lens, T5_COUNT(q_lens));
     run_self(*state, &long_few, 1, 8, few, T5_COUNT(few));
@@ -286,7 +293,7 @@ static void cross_matches(void **state)
 /* Claim and method as for self-attention; sources of 129 to 399 tokens. */
 static void cross_matches_on_long_sources(void **state)
 {
-    for (size_t i = 0; i < T5_COUNT(family_heads); i++) {
+    for (size_t i = 0; i < n_families(); i++) {
         run_cross(*state, &two_parts, family_heads[i][0], family_heads[i][1], 1 + (int32_t)i);
         run_cross(*state, &long_alone, 1, family_heads[i][1], 1);
         run_cross(*state, &long_few, 1 + (int32_t)i % 3, family_heads[i][1], 1);

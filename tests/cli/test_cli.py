@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Usage: test_cli.py T5_PROGRAM SOURCE_FOLDER
+"""Usage: test_cli.py T5_PROGRAM SOURCE_FOLDER [CLASS ...]
 
 Claim: each subcommand of `t5` answers as its --help says: replies in order, exit codes 0, 1 and 2, and errors on stderr
 that name what is wrong. Method: runs the program on the bundled model and on small fixtures.
@@ -476,4 +476,4 @@ class BenchTest(unittest.TestCase):
 
 if __name__ == "__main__":
     PROGRAM, SOURCE = sys.argv[1], Path(sys.argv[2])
-    unittest.main(argv=sys.argv[:1])
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Usage: test_cli_fixtures.py T5_PROGRAM SOURCE_FOLDER [FIXTURES_FOLDER] [DEVICE ...]
+FIXTURES_FOLDER is one fixture folder or the folder of all.
 
 Claim: `t5 generate --json` and `t5 score --json` give what Hugging Face computes, on every fixture folder, on the fast
 CPU backend and on two of the reference behind one queue: the same ids, n-best order and scores within 1e-4, token
@@ -141,7 +142,7 @@ def main():
     program, source = sys.argv[1], Path(sys.argv[2])
     fixtures = Path(sys.argv[3]) if len(sys.argv) > 3 else source / "tests" / "fixtures"
     devices = sys.argv[4:] or ["cpu", "cpu-ref,cpu-ref"]
-    paths = sorted(path.parent for path in fixtures.glob("*/expected.json"))
+    paths = sorted(path.parent for path in fixtures.glob("**/expected.json"))
     assert paths, f"no fixtures in {fixtures}"
     problems, n_checked = [], 0
     for path in paths:

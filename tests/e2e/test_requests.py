@@ -8,6 +8,7 @@ import threading
 import time
 import unittest
 
+from load import percentile, scaled
 from server import Reply, Server, post, read_reply
 
 PROGRAM = sys.argv.pop(1)
@@ -19,10 +20,6 @@ def lines(server, event="request"):
     """The log's lines of one kind, once it has been written."""
     time.sleep(0.1)
     return [line for line in server.log_text().splitlines() if f" {event} " in line]
-
-
-def percentile(values, share):
-    return sorted(values)[int(len(values) * share)]
 
 
 class Requests(unittest.TestCase):
@@ -163,7 +160,7 @@ class Requests(unittest.TestCase):
     def test_small_requests_do_not_wait_for_large_ones(self):
         """Claim: a body that takes long to read holds up no small request, whatever its method. Method: 6 MB bodies, one after
         the other, which take the parser tens of milliseconds each; the time of small requests on 4 connections beside them."""
-        texts = ["x" * 99] * 60000
+        texts = ["x" * 99] * scaled(60000)
         bodies = {"POST": post("/translate", json.dumps({"q": texts, "source": "en", "target": "de"}).encode()),
                   "GET": b"GET" + post("/v2/translate", json.dumps({"text": texts, "target_lang": "DE"}).encode())[4:]}
         for method, big in bodies.items():
@@ -191,7 +188,7 @@ class Requests(unittest.TestCase):
             time.sleep(0.002)
         is_over.set()
         thread.join()
-        print(f"{len(times)} small requests beside {len(taken)} of 6 MB by {method} ({percentile(taken, 0.5):.0f} ms each): "
+        print(f"{len(times)} small requests beside {len(taken)} of {len(big) / 1e6:.1f} MB by {method} ({percentile(taken, 0.5):.0f} ms each): "
               f"p50 {percentile(times, 0.5):.2f} ms, p99 {percentile(times, 0.99):.2f} ms, longest {max(times):.0f} ms")
         self.assertLess(percentile(times, 0.5), percentile(taken, 0.5) / 4)
         self.assertLess(percentile(times, 0.99), percentile(taken, 0.5) / 2)
