@@ -2,13 +2,43 @@
 #include "text/langcodes.h"
 #include "text/template.h"
 
+#include <ctype.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
+
+static const struct {
+    const char *code, *name;
+} languages[] = {
+#define T5_LANG(code, name) {code, name},
+#include "text/langcodes.def"
+#undef T5_LANG
+};
+
+/* Claim: each language of the table is found, and what stands just before or behind it is not taken for it. Method: all
+ * rows by their code and by their code in upper case; each code with a letter more. */
+static void every_language_is_found(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(languages); i++) {
+        char upper[T5_LANGCODE_BYTES] = "", longer[T5_LANGCODE_BYTES], code[T5_LANGCODE_BYTES];
+        for (size_t k = 0; languages[i].code[k] != '\0'; k++)
+            upper[k] = (char)toupper(languages[i].code[k]);
+        assert_string_equal(t5_langcode_name(languages[i].code), languages[i].name);
+        snprintf(longer, sizeof longer, "%sqqq", languages[i].code);
+        assert_null(t5_langcode_name(longer));
+        const bool is_alias = strcmp(upper, "ZH") == 0 || strcmp(upper, "NO") == 0;
+        assert_true(t5_langcode_normalize(upper, code));
+        if (!is_alias) assert_string_equal(code, languages[i].code);
+    }
+    assert_null(t5_langcode_name("PT-br"));
+    assert_null(t5_langcode_name(""));
+}
 
 /* Claim: every way in which clients write a code becomes the public one. Method: the aliases of the API and odd
  * spellings, one by one. */
@@ -155,10 +185,10 @@ static void bad_templates_are_refused(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_become_public),       cmocka_unit_test(odd_codes_are_refused),
-        cmocka_unit_test(codes_match_served),        cmocka_unit_test(names_are_known),
-        cmocka_unit_test(lists_are_walked),          cmocka_unit_test(templates_expand),
-        cmocka_unit_test(bad_templates_are_refused),
+        cmocka_unit_test(every_language_is_found), cmocka_unit_test(codes_become_public),
+        cmocka_unit_test(odd_codes_are_refused),   cmocka_unit_test(codes_match_served),
+        cmocka_unit_test(names_are_known),         cmocka_unit_test(lists_are_walked),
+        cmocka_unit_test(templates_expand),        cmocka_unit_test(bad_templates_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* text/langcodes.c: see langcodes.h. The tables are small and codes are looked up a few times per request, so they are
- * walked from the start. */
+/* text/langcodes.c: see langcodes.h. A request looks codes up a few times, so that of all languages is searched by
+ * halving; the other tables are a few rows each. */
 #include "text/langcodes.h"
 
 #include <stddef.h>
@@ -35,21 +35,32 @@ static const struct {
     const char *code, *internal;
 } internals[] = {{"zh-Hans", "zh"}, {"zh-Hant", "zt"}, {"pt-BR", "pb"}};
 
+/* NULL: not in the table, which is sorted as strcasecmp() compares. */
+static const language *find_language(const char *code)
+{
+    size_t begin = 0, end = T5_COUNT(languages);
+    while (begin < end) {
+        const size_t middle = (begin + end) / 2;
+        const int order = strcasecmp(languages[middle].code, code);
+        if (order == 0) return &languages[middle];
+        *(order < 0 ? &begin : &end) = order < 0 ? middle + 1 : middle;
+    }
+    return NULL;
+}
+
 /* The public code of a whole lower-case code, or NULL. */
 static const char *find_public(const char *lower)
 {
     for (size_t i = 0; i < T5_COUNT(aliases); i++)
         if (strcmp(aliases[i].alias, lower) == 0) return aliases[i].code;
-    for (size_t i = 0; i < T5_COUNT(languages); i++)
-        if (strcasecmp(languages[i].code, lower) == 0) return languages[i].code;
-    return NULL;
+    const language *found = find_language(lower);
+    return found != NULL ? found->code : NULL;
 }
 
 const char *t5_langcode_name(const char *code)
 {
-    for (size_t i = 0; i < T5_COUNT(languages); i++)
-        if (strcmp(languages[i].code, code) == 0) return languages[i].name;
-    return NULL;
+    const language *found = find_language(code);
+    return found != NULL && strcmp(found->code, code) == 0 ? found->name : NULL;
 }
 
 /* Copies a code in lower case with '-' for '_'. */
