@@ -1,5 +1,6 @@
 /* tests/test_sentences.c: sentences, what stands between them, and cuts of what is too long. */
 #include "base/utf8.h"
+#include "text/sentence_rules.h"
 #include "text/sentences.h"
 
 #include <setjmp.h>
@@ -8,6 +9,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unicode/ubrk.h>
+#include <unicode/utext.h>
 
 #include <cmocka.h>
 
@@ -329,6 +332,51 @@ static void spans_are_the_text(void **state)
     }
 }
 
+/* How many sentences ICU alone finds in a line. */
+static int32_t count_icu(const char *line, size_t n_bytes, const char *language)
+{
+    UErrorCode code = U_ZERO_ERROR;
+    int32_t n = 0;
+    UBreakIterator *iterator = ubrk_open(UBRK_SENTENCE, language, NULL, 0, &code);
+    UText *utext = utext_openUTF8(NULL, line, (int64_t)n_bytes, &code);
+    ubrk_setUText(iterator, utext, &code);
+    assert_true(U_SUCCESS(code));
+    while (ubrk_next(iterator) != UBRK_DONE)
+        n++;
+    utext_close(utext);
+    ubrk_close(iterator);
+    return n;
+}
+
+/* Claim: a line which is said to end its only sentence at its end has no other end for ICU, in no language; and most
+ * lines of one sentence are known for it. Method: random texts of letters and marks of all kinds, a few plain ones. */
+static void icu_is_not_asked_in_vain(void **state)
+{
+    static const char *const pieces[] = {
+        "a",      "B",        " ",      ".",      "?!",     ";",      ":",      ",",      "\"",     "(",      ")",
+        "7",      "\xC2\x85", "\t",     "\v",     "\r",     "\n",     "\u037E", "\u3002", "\u0301", "\u00AD", "\u2024",
+        "\u00BB", "\uFF0E",   "\u2026", "\u0964", "\u0915", "\u2029", "\u00A0", "a b",    "aB",     "b a"};
+    static const char *const languages[] = {"en", "el", "ja", "fr"};
+    static const char *const plain[] = {"Hello there", "Hello there.", "\"Is it?\"  ", "a, b: c (d) - e!", "3 Männer"};
+    uint32_t seed = 7;
+    int32_t n_known = 0;
+    (void)state;
+    for (int32_t i = 0; i < 20 * RANDOM_TEXTS; i++) {
+        char line[64] = "";
+        for (uint32_t n = 1 + next_random(&seed) % 8; n > 0; n--)
+            strcat(line, pieces[next_random(&seed) % T5_COUNT(pieces)]);
+        const size_t n_bytes = strlen(line);
+        if (!t5_break_is_at_end(line, n_bytes)) continue;
+        n_known++;
+        for (size_t k = 0; k < T5_COUNT(languages); k++)
+            if (count_icu(line, n_bytes, languages[k]) != 1) fail_msg("%s: \"%s\"", languages[k], line);
+    }
+    assert_true(n_known > RANDOM_TEXTS);
+    for (size_t i = 0; i < T5_COUNT(plain); i++)
+        assert_true(t5_break_is_at_end(plain[i], strlen(plain[i])));
+    assert_false(t5_break_is_at_end("One. Two", 8));
+}
+
 /* Claim: on request a line end is a space, or nothing ends a sentence; what stands around stays out all the same. */
 static void lines_end_sentences_unless_asked(void **state)
 {
@@ -358,6 +406,7 @@ int main(void)
         cmocka_unit_test(long_sentences_are_cut),
         cmocka_unit_test(cuts_are_cheap),
         cmocka_unit_test(spans_are_the_text),
+        cmocka_unit_test(icu_is_not_asked_in_vain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

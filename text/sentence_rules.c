@@ -258,6 +258,23 @@ bool t5_break_is_real(const t5_break *b)
     return !u_islower((UChar32)next) && !is_abbreviation(b, next) && !is_inside_group(b) && !is_quoted_clause(b, next);
 }
 
+bool t5_break_is_at_end(const char *line, size_t n_bytes)
+{
+    bool is_ended = false, is_after_space = false;
+    uint32_t code;
+    for (size_t pos = 0; pos < n_bytes;) {
+        pos += t5_utf8_next(line + pos, n_bytes - pos, &code);
+        const int32_t kind = u_getIntPropertyValue((UChar32)code, UCHAR_SENTENCE_BREAK);
+        const bool is_separator = kind == U_SB_SEP || kind == U_SB_CR || kind == U_SB_LF;
+        const bool is_mark = kind == U_SB_ATERM || kind == U_SB_STERM;
+        const bool may_follow = is_mark || kind == U_SB_CLOSE || kind == U_SB_SP;
+        if (is_separator || (is_ended && !may_follow) || (is_after_space && kind != U_SB_SP)) return false;
+        is_ended |= is_mark || code == ';' || code == 0x37E; /* in Greek these are marks too */
+        is_after_space = is_ended && kind == U_SB_SP;
+    }
+    return true;
+}
+
 /* Marks that end sentences and that ICU 72 does not count: the ellipsis, Tibetan, Ethiopic and Khmer ones. */
 static bool is_hidden_mark(uint32_t code)
 {

@@ -15,6 +15,9 @@ typedef struct {
     const char *language; /* public code, or NULL */
 } t5_break;
 
+/* True when ICU would end a sentence nowhere but at the end of the line, in any language: no mark that ends sentences
+ * stands before others and closing marks at the end. Asking ICU costs more than all else that is done to a sentence. */
+bool t5_break_is_at_end(const char *line, size_t n_bytes);
 /* False when the sentence goes on after `end`. */
 bool t5_break_is_real(const t5_break *b);
 /* The next place before b->end and behind `from` where a sentence may end although ICU does not see it: after a dot and

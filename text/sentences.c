@@ -80,26 +80,47 @@ static t5_status end_sentence(splitter *s, size_t offset, t5_break *b, t5_placeh
     return t5_sentences_push_trimmed(s->out, s->text, offset + start, b->end - start, start == 0, err);
 }
 
+/* Ends sentences at those places behind `from` and up to `end` that are sentence ends. */
+static t5_status end_sentences(splitter *s, size_t offset, size_t from, size_t end, t5_break *b, t5_placeholder *hold,
+                               t5_error *err)
+{
+    for (size_t hidden; from < end; from = hidden) {
+        b->end = end;
+        b->end = hidden = t5_break_hidden(b, from);
+        const t5_status status = end_sentence(s, offset, b, hold, err);
+        if (status != T5_OK) return status;
+    }
+    return T5_OK;
+}
+
+/* Has ICU look at a line. Opened for the first line that needs it. */
+static t5_status open_line(splitter *s, const char *line, size_t n_bytes, t5_error *err)
+{
+    UErrorCode code = U_ZERO_ERROR;
+    const char *language = s->language != NULL ? s->language : "en";
+    if (s->iterator == NULL) s->iterator = ubrk_open(UBRK_SENTENCE, language, NULL, 0, &code);
+    if (U_FAILURE(code)) return icu_error(code, err);
+    s->utext = utext_openUTF8(s->utext, line, (int64_t)n_bytes, &code);
+    ubrk_setUText(s->iterator, s->utext, &code);
+    return U_FAILURE(code) ? icu_error(code, err) : T5_OK;
+}
+
 /* Splits the line text[offset .. offset + n_bytes), which has no line end. */
 static t5_status split_line(splitter *s, size_t offset, size_t n_bytes, t5_error *err)
 {
     t5_status status = T5_OK;
-    UErrorCode code = U_ZERO_ERROR;
     const char *line = s->text + offset;
     t5_break b = {.line = line, .n_bytes = n_bytes, .language = s->language};
     t5_placeholder hold = {0};
     size_t looked_at = 0;
 
     if (!t5_has_letter(line, n_bytes)) return t5_sentences_push(s->out, offset, n_bytes, false, err);
-    s->utext = utext_openUTF8(s->utext, line, (int64_t)n_bytes, &code);
-    ubrk_setUText(s->iterator, s->utext, &code);
-    if (U_FAILURE(code)) return icu_error(code, err);
-    for (int32_t end; (end = ubrk_next(s->iterator)) != UBRK_DONE;) {
-        for (size_t hidden; looked_at < (size_t)end; looked_at = hidden) {
-            b.end = (size_t)end;
-            b.end = hidden = t5_break_hidden(&b, looked_at);
-            T5_TRY(end_sentence(s, offset, &b, &hold, err));
-        }
+    if (t5_break_is_at_end(line, n_bytes)) {
+        T5_TRY(end_sentences(s, offset, 0, n_bytes, &b, &hold, err));
+    } else {
+        T5_TRY(open_line(s, line, n_bytes, err));
+        for (int32_t end; (end = ubrk_next(s->iterator)) != UBRK_DONE; looked_at = (size_t)end)
+            T5_TRY(end_sentences(s, offset, looked_at, (size_t)end, &b, &hold, err));
     }
     T5_ASSERT(b.start == n_bytes);
 out:
@@ -159,10 +180,7 @@ static t5_status split_marks(splitter *s, size_t n_bytes, t5_error *err)
 
 static t5_status split_at(splitter *s, size_t n_bytes, t5_split how, t5_error *err)
 {
-    UErrorCode code = U_ZERO_ERROR;
     if (how == T5_SPLIT_NOWHERE) return t5_sentences_push_trimmed(s->out, s->text, 0, n_bytes, true, err);
-    s->iterator = ubrk_open(UBRK_SENTENCE, s->language != NULL ? s->language : "en", NULL, 0, &code);
-    if (U_FAILURE(code)) return icu_error(code, err);
     return how == T5_SPLIT_MARKS ? split_marks(s, n_bytes, err) : split_lines(s, n_bytes, err);
 }
 
