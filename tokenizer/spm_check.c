@@ -171,6 +171,20 @@ t5_status t5_spm_check(const void *data, size_t n_bytes, const char *path, t5_er
     return T5_OK;
 }
 
+bool t5_spm_maps_text(const void *data, size_t n_bytes)
+{
+    t5_proto message = message_of(data, n_bytes);
+    t5_proto_field field, inner;
+    bool is_broken;
+    while (t5_proto_next(&message, &field, &is_broken)) {
+        if (field.number != MODEL_DENORMALIZER) continue;
+        t5_proto denormalizer = message_of(field.bytes, field.n_bytes);
+        while (t5_proto_next(&denormalizer, &inner, &is_broken))
+            if (inner.number == NORMALIZER_CHARSMAP && inner.n_bytes > 0) return true;
+    }
+    return false;
+}
+
 bool t5_spm_is_special_name(const char *piece, size_t n_bytes)
 {
     static const char *const names[] = {"</s>", "<s>", "<pad>", "<unk>"};

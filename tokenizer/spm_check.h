@@ -22,6 +22,9 @@ typedef enum {
 /* Checks the whole file. `path` is for the error text only. T5_ERR_FORMAT says what is wrong and where. */
 t5_status t5_spm_check(const void *data, size_t n_bytes, const char *path, t5_error *err);
 
+/* True when the model of a checked file puts decoded texts through a character map. */
+bool t5_spm_maps_text(const void *data, size_t n_bytes);
+
 /* True for the pieces that no typed text may become: "<extra_id_7>", "</s>", "<s>", "<pad>", "<unk>", also after "▁".
  */
 bool t5_spm_is_special_name(const char *piece, size_t n_bytes);

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "tokenizer/locate.h"
+#include "tokenizer/pieces.h"
 #include "tokenizer/spm_wrapper.h"
 
 #include <inttypes.h>
@@ -34,6 +35,7 @@ struct t5_tokenizer {
     const tokenizer_kind *kind;
     t5_tokenizer_options options;
     t5_spm *spm;      /* NULL: bytes */
+    t5_pieces pieces; /* of spm */
     int32_t n_pieces; /* ids that the kind itself knows; sentinels follow */
     int32_t named_first, vocab_live;
     token_name *names; /* of the ids named_first to vocab_live - 1, which SentencePiece does not know */
@@ -48,12 +50,12 @@ static t5_status spm_encode(const t5_tokenizer *t, const char *text, size_t n_by
 static t5_status spm_decode(const t5_tokenizer *t, const int32_t *ids, size_t n_ids, char **out, size_t *out_bytes,
                             t5_error *err)
 {
-    return t5_spm_decode(t->spm, ids, n_ids, out, out_bytes, err);
+    return t5_pieces_decode(&t->pieces, ids, n_ids, out, out_bytes, err);
 }
 
 static bool spm_is_ordinary(const t5_tokenizer *t, int32_t id)
 {
-    t5_piece_type type = t5_spm_type(t->spm, id);
+    t5_piece_type type = t5_pieces_type(&t->pieces, id);
     return type != T5_PIECE_UNKNOWN && type != T5_PIECE_CONTROL;
 }
 
@@ -149,6 +151,7 @@ static t5_status load_spm(t5_tokenizer *t, const char *path, t5_error *err)
     T5_TRY(t5_spm_check(file, file_bytes, path, err));
     T5_TRY(t5_spm_guard(file, file_bytes, &guarded, &guarded_bytes, err));
     T5_TRY(t5_spm_open(guarded, guarded_bytes, path, &t->spm, err));
+    T5_TRY(t5_pieces_init(&t->pieces, t->spm, t5_spm_maps_text(file, file_bytes), err));
 out:
     t5_file_unmap(file, file_bytes);
     free(guarded);
@@ -199,6 +202,7 @@ out:
 void t5_tokenizer_close(t5_tokenizer *t)
 {
     if (t == NULL) return;
+    t5_pieces_deinit(&t->pieces);
     t5_spm_close(t->spm);
     free(t->names);
     free(t);
@@ -326,7 +330,7 @@ t5_token_kind t5_tokenizer_token(const t5_tokenizer *t, int32_t id, uint8_t *out
         *out_byte = (uint8_t)(id - BYTES_FIRST);
         return T5_TOKEN_BYTE;
     }
-    if (t5_spm_type(t->spm, id) != T5_PIECE_BYTE) return T5_TOKEN_TEXT;
+    if (t5_pieces_type(&t->pieces, id) != T5_PIECE_BYTE) return T5_TOKEN_TEXT;
     unsigned byte = 0;
     sscanf(t5_spm_piece(t->spm, id), "<0x%2X>", &byte);
     *out_byte = (uint8_t)byte;
