@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define RING_BYTES (1 << 18) /* some 1 500 lines */
-#define GATHER_MS 5          /* lines that come within this are written together: a wake-up costs more than a line */
+#define GATHER_MS 20         /* lines that come within this are written together: a wake-up costs more than a line */
 #define POLL_MS 50           /* how often a waiting thread looks whether it must end */
 #define STOP_MS 1000
 #define CHUNK_BYTES (2 * T5_LOG_LINE_MAX)

@@ -13,6 +13,7 @@
 #define TEXT_INTERNAL "The server encountered an internal error and was unable to complete your request."
 #define RETRY_DRAINING_S 5 /* another process may take over then */
 #define RETRY_S 1
+#define DUMP_BYTES 2048
 
 typedef struct {
     struct MHD_Response *response;
@@ -142,10 +143,14 @@ void t5_exchange_reply(t5_exchange *x, unsigned http_status, const char *content
 /* Compact, keys sorted, newline: what LibreTranslate sends. Owned by the caller; NULL when out of memory. */
 static char *dump_line(const json_t *value, size_t *out_bytes)
 {
-    size_t n = json_dumpb(value, NULL, 0, T5_REPLY_JSON);
+    char small[DUMP_BYTES]; /* most replies fit, and are written once */
+    size_t n = json_dumpb(value, small, sizeof small, T5_REPLY_JSON);
     char *line = n > 0 ? malloc(n + 1) : NULL;
     if (line == NULL) return NULL;
-    json_dumpb(value, line, n, T5_REPLY_JSON);
+    if (n <= sizeof small)
+        memcpy(line, small, n);
+    else
+        json_dumpb(value, line, n, T5_REPLY_JSON);
     line[n] = '\n';
     *out_bytes = n + 1;
     return line;
