@@ -21,6 +21,14 @@ static int32_t n_blocks_of(const t5_batch_request *r)
     return t5_kv_blocks_for(r->n_input_ids) + n_rows_of(r) * t5_kv_blocks_for(len_max_of(r) - 1);
 }
 
+int32_t t5_batch_rows_max(const t5_batch *b, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens)
+{
+    const int32_t n_blocks = b->cache.n_blocks - t5_kv_blocks_for(n_input_ids);
+    const int32_t n_blocks_of_row = t5_kv_blocks_for(n_prompt_ids + n_new_tokens);
+    const int32_t n = n_blocks > 0 && n_blocks_of_row > 0 ? n_blocks / n_blocks_of_row : 0;
+    return n < b->limits.n_rows_max ? n : b->limits.n_rows_max;
+}
+
 static t5_status check_ids(const char *what, const int32_t *ids, int32_t n, int32_t vocab_size, t5_error *err)
 {
     for (int32_t i = 0; i < n; i++) {
@@ -79,8 +87,11 @@ t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *r, t5_error 
                        r->align_end, r->n_input_ids);
     }
     if (n_blocks_of(r) > b->cache.n_blocks) {
-        return T5_FAIL(err, T5_ERR_ARG, "needs %d positions of the KV cache, it has %d", n_blocks_of(r) * T5_KV_BLOCK,
-                       b->cache.n_blocks * T5_KV_BLOCK);
+        return T5_FAIL(
+            err, T5_ERR_ARG,
+            "%d beams or samples of up to %d tokens need %d positions of the key-value cache, the server has "
+            "%d: ask for fewer of them, for a smaller max_new_tokens, or for a shorter text",
+            n_rows_of(r), len_max_of(r) - 1, n_blocks_of(r) * T5_KV_BLOCK, b->cache.n_blocks * T5_KV_BLOCK);
     }
     return T5_OK;
 }

@@ -61,6 +61,19 @@ static int32_t max_new_tokens_of(const t5_translation_request *r, int32_t n_ids)
     return wanted < d->max_new_tokens ? wanted : d->max_new_tokens;
 }
 
+/* Beams and samples that nobody named but alternatives need are as many as the cache has room for, with so long a
+ * sentence: fewer alternatives are no error. The model's own number of beams stays. */
+static void fit_rows(const t5_translator *t, const t5_translation_request *r, int32_t n_ids, t5_decoding *d)
+{
+    if (r->is_pinned || r->n_alternatives <= 0) return;
+    int32_t n_max = t5_engine_rows_max(t->engine, n_ids, 0, d->max_new_tokens);
+    if (n_max < 1) n_max = 1;
+    if (!d->do_sample && d->num_beams > n_max)
+        d->num_beams = n_max > t->profile.defaults.num_beams ? n_max : t->profile.defaults.num_beams;
+    const int32_t n_rows = d->do_sample ? n_max : d->num_beams;
+    if (d->num_return_sequences > n_rows) d->num_return_sequences = n_rows;
+}
+
 void t5_translation_fill(const t5_translator *t, const t5_translation_request *r, const t5_pair *pair, int32_t *ids,
                          int32_t n_ids, t5_sequence *out)
 {
@@ -68,6 +81,7 @@ void t5_translation_fill(const t5_translator *t, const t5_translation_request *r
     out->n_input_ids = n_ids;
     out->decoding = r->decoding;
     out->decoding.max_new_tokens = max_new_tokens_of(r, n_ids);
+    fit_rows(t, r, n_ids, &out->decoding);
     out->vocab_live = t->vocab_live;
     out->shortlist = t5_translator_shortlist(t, pair);
     out->deadline_ms = r->deadline_ms;

@@ -195,5 +195,23 @@ class Translate(unittest.TestCase):
             self.assertEqual(statuses, [200] * 31)
             self.assertEqual(server.process.wait(60), 0)
 
+    def test_alternatives_of_a_long_sentence(self):
+        """Claim: more alternatives than the cache has room for are fewer alternatives, the same best translation, and no error;
+        beams that were asked for by name are refused with what to do. Method: 31 alternatives of a sentence of 1 000
+        characters and of a small one beside it, with default settings."""
+        text = "I have seen the old house " + "and the small dog and the big cat in the garden " * 20 + "."
+        with Server(PROGRAM) as server:
+            few = server.translate(text, alternatives=3)
+            many = server.translate(text, alternatives=31)
+            self.assertEqual((few.status, many.status), (200, 200), many.body)
+            self.assertGreater(len(many.json()["alternatives"]), 3)
+            self.assertLess(len(many.json()["alternatives"]), 31)
+            both = server.translate([text, "How are you?"], alternatives=31).json()
+            self.assertEqual(both["alternatives"][0], many.json()["alternatives"])
+            self.assertEqual(len(both["alternatives"][1]), len(server.translate("How are you?", alternatives=31).json()["alternatives"]))
+            named = server.translate(text, alternatives=31, num_beams=32)
+            self.assertEqual(named.status, 400)
+            self.assertRegex(named.error, r"32 beams .* need \d+ positions of the key-value cache, .* shorter text")
+
 
 unittest.main(verbosity=2, warnings="ignore")
