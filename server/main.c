@@ -86,6 +86,7 @@ static t5_status open_catalog(program *p, t5_error *err)
                                   .has_pivot = c->pivot,
                                   .is_lazy = c->lazy_models,
                                   .idle_unload_ms = 1000 * c->idle_unload_s,
+                                  .n_open_max = (int32_t)c->models_open_max,
                                   .n_threads = (int32_t)c->text_threads};
     T5_TRY(t5_config_models(c, &p->model_dirs, err));
     for (const char *dir = NULL; (dir = t5_config_list_next(&p->model_dirs, dir)) != NULL;)

@@ -134,6 +134,7 @@ static void init_loader(t5_catalog *c, const t5_catalog_options *options)
 {
     c->each = options->each;
     c->idle_unload_ms = options->idle_unload_ms;
+    c->n_open_max = options->n_open_max;
     pthread_mutex_init(&c->mutex, NULL);
     t5_timed_cond_init(&c->wake);
 }
@@ -158,7 +159,7 @@ t5_status t5_catalog_open(const t5_catalog_options *options, t5_catalog **out, t
         T5_TRY(check_name(c, err));
     }
     T5_TRY(list_languages(c, err));
-    const bool may_close = options->is_lazy || c->idle_unload_ms > 0;
+    const bool may_close = options->is_lazy || c->idle_unload_ms > 0 || c->n_open_max > 0;
     if (may_close || may_pivot(c)) T5_TRY(t5_workers_create(options->n_threads, &c->workers, err));
     if (may_close) T5_TRY(t5_loader_start(c, err));
     *out = c;

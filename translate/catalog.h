@@ -16,7 +16,8 @@ typedef struct {
     bool has_pivot;             /* what no model translates goes through English */
     bool is_lazy;               /* a model is opened when the first request needs it */
     int64_t idle_unload_ms;     /* one that had no request for so long is closed, until the next one; 0: never */
-    int32_t n_threads;          /* for what may not hold up the threads of devices and callers */
+    int32_t n_open_max; /* when more are open, those without a request are closed, longest idle first; 0: never */
+    int32_t n_threads;  /* for what may not hold up the threads of devices and callers */
 } t5_catalog_options;
 
 /* Every error names its folder when there are several. T5_ERR_ARG: two models have the same name. A lazy one reads what

@@ -30,6 +30,7 @@ struct t5_catalog {
     t5_workers *workers;    /* NULL: nothing ever needs them */
     t5_translator_options each;
     int64_t idle_unload_ms; /* 0: never */
+    int32_t n_open_max;     /* 0: no limit */
     bool has_loader;        /* models open and close while the catalog is in use */
     pthread_t loader;
     pthread_mutex_t mutex;

@@ -102,6 +102,22 @@ static t5_catalog_model *find_idle(t5_catalog *c, int64_t *out_next_ms)
     return NULL;
 }
 
+/* When there are too many, with the one that is opened next: the model that has been idle for longest, or NULL when all
+ * are in use. Those are left alone, and who waits is not kept waiting for them: a request that holds one model may need
+ * another. */
+static t5_catalog_model *find_spare(t5_catalog *c, bool opens_one)
+{
+    int32_t n_open = opens_one ? 1 : 0;
+    t5_catalog_model *spare = NULL;
+    for (int32_t i = 0; i < c->n_models; i++) {
+        t5_catalog_model *m = &c->models[i];
+        if (m->translator == NULL) continue;
+        n_open++;
+        if (m->n_leases == 0 && (spare == NULL || m->idle_since_ms < spare->idle_since_ms)) spare = m;
+    }
+    return c->n_open_max > 0 && n_open > c->n_open_max ? spare : NULL;
+}
+
 static void *run(void *arg)
 {
     t5_catalog *c = arg;
@@ -109,7 +125,10 @@ static void *run(void *arg)
     while (!c->is_stopping) {
         int64_t next_ms = INT64_MAX;
         t5_catalog_model *wanted = find_wanted(c), *idle = find_idle(c, &next_ms);
-        if (wanted != NULL)
+        t5_catalog_model *spare = find_spare(c, wanted != NULL);
+        if (spare != NULL)
+            close_model(c, spare);
+        else if (wanted != NULL)
             open_model(c, wanted);
         else if (idle != NULL)
             close_model(c, idle);

@@ -447,6 +447,36 @@ class Models(unittest.TestCase):
             self.wait_for(lambda: re.search(line, server.log_text()))
             self.assertIn("t5serve_ready 1\n", server.get("/metrics").body.decode())
 
+    def test_limit_of_open_models(self):
+        """Claim: with more models open than models_open_max the one that was used least recently is closed as soon as nobody
+        uses it; requests that need more of them at once get them. Method: a limit of two, three models one after the other; a
+        limit of one, and a translation through two models."""
+        def is_open(*names):
+            return [self.value(server, "t5serve_model_open", name) == 1 for name in names]
+
+        names = (BUNDLED_NAME, "german", "italian")
+        folders = models(BUNDLED, self.german, self.italian)
+        with Server(PROGRAM, "--metrics", "--lazy-models", "--models-open-max", "2", *folders) as server:
+            for source, target in (("en", "fr"), ("de", "en"), ("en", "fr"), ("en", "it")):
+                translate(server, "Hello.", source, target)
+            self.assertEqual(is_open(*names), [True, False, True])
+        with Server(PROGRAM, "--metrics", "--models-open-max", "1", *folders) as server:
+            self.wait_for(lambda: sum(is_open(*names)) == 1)
+            wanted = self.pivoted(["Wie geht es dir?"])
+            self.assertEqual(translate(server, ["Wie geht es dir?"], "de", "fr")["translatedText"], wanted["translatedText"])
+            self.wait_for(lambda: sum(is_open(*names)) == 1)
+            calls = [("en", "fr"), ("de", "en"), ("en", "it"), ("de", "fr")]
+            right = [translate(server, TEXTS, *call)["translatedText"] for call in calls]
+
+            def client(i):
+                for k in range(8):
+                    n = (i + k) % len(calls)
+                    self.assertEqual(translate(server, TEXTS, *calls[n])["translatedText"], right[n])
+            with ThreadPoolExecutor(4) as pool:
+                for job in [pool.submit(client, i) for i in range(4)]:
+                    job.result()
+            self.wait_for(lambda: sum(is_open(*names)) == 1)
+
     def test_unloading_under_load(self):
         """Claim: models that are closed and opened again while clients come and go never give a wrong answer. Method: clients
         that pause for about as long as a model may be idle, and for longer, over direct and pivoted pairs and text to text."""
