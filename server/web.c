@@ -1,5 +1,5 @@
-/* server/web.c: see web.h. The page loads nothing from elsewhere and runs no inline script, and its policy says so to
- * the browser: what somebody else's text puts into the page stays text. */
+/* server/web.c: see web.h. The pages load nothing from elsewhere and run no inline script, and their policy says so to
+ * the browser: what somebody else's text puts into a page stays text. */
 #include "server/web.h"
 #include "server/routes.h"
 
@@ -40,6 +40,16 @@ static void reply_file(t5_exchange *x, const t5_server *s, const char *name, con
 void t5_web_handle_page(t5_exchange *x, void *server)
 {
     reply_file(x, server, "index.html", "text/html; charset=utf-8");
+}
+
+void t5_web_handle_docs(t5_exchange *x, void *server)
+{
+    reply_file(x, server, "docs.html", "text/html; charset=utf-8");
+}
+
+void t5_web_handle_docs_script(t5_exchange *x, void *server)
+{
+    reply_file(x, server, "docs.js", "text/javascript; charset=utf-8");
 }
 
 void t5_web_handle_style(t5_exchange *x, void *server)

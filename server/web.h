@@ -1,5 +1,5 @@
-/* server/web.h: the page at / and its parts, which the program carries (folder web/, cmake/embed.cmake). HTTP threads.
- */
+/* server/web.h: the pages at / and /docs and their parts, which the program carries (folder web/, cmake/embed.cmake).
+ * HTTP threads. */
 #pragma once
 #include "server/http.h"
 
@@ -13,8 +13,10 @@ extern const t5_embedded_file t5_web_files[];
 
 /* NULL when there is none of that name. */
 const t5_embedded_file *t5_web_find(const char *name);
-/* Answers with a file of the page; 404 when the page is switched off (t5_server.has_web_ui). */
+/* Answers with a file of the pages; 404 when they are switched off (t5_server.has_web_ui). */
 void t5_web_handle_page(t5_exchange *x, void *server);
+void t5_web_handle_docs(t5_exchange *x, void *server);
+void t5_web_handle_docs_script(t5_exchange *x, void *server);
 void t5_web_handle_style(t5_exchange *x, void *server);
 void t5_web_handle_script(t5_exchange *x, void *server);
 void t5_web_handle_icon(t5_exchange *x, void *server);

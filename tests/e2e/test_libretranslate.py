@@ -85,27 +85,28 @@ class LibreTranslate(unittest.TestCase):
         reply = self.server.post("/suggest", b"q=a&s=b&source=en&target=de", "application/x-www-form-urlencoded")
         self.assertEqual((reply.status, reply.error), (403, "Suggestions are disabled on this server."))
 
-    def test_page_and_its_parts(self):
-        """Claim: all that the page names is served by us, with its type, and the policy forbids everything else."""
-        page = self.server.get("/")
-        self.assertEqual((page.status, page.headers["content-type"]), (200, "text/html; charset=utf-8"))
-        policy = page.headers["content-security-policy"]
-        self.assertIn("default-src 'none'", policy)
-        self.assertNotIn("unsafe", policy)
-        html = page.body.decode()
-        self.assertNotRegex(html, r"https?://|<script>|\son\w+=|style=")
-        parts = re.findall(r'(?:src|href)="([^"]+)"', html)
-        self.assertEqual(len(set(parts)), 3)
-        for part in parts:
-            reply = self.server.get("/" + part)
-            self.assertEqual(reply.status, 200, part)
-            self.assertRegex(reply.headers["content-type"], r"^(text/css|text/javascript|image/svg\+xml)")
-            self.assertGreater(len(reply.body), 100)
+    def test_pages_and_their_parts(self):
+        """Claim: all that a page names is served by us, with its type, and the policy forbids everything else."""
+        for path in ("/", "/docs"):
+            page = self.server.get(path)
+            self.assertEqual((page.status, page.headers["content-type"]), (200, "text/html; charset=utf-8"))
+            policy = page.headers["content-security-policy"]
+            self.assertIn("default-src 'none'", policy)
+            self.assertNotIn("unsafe", policy)
+            html = page.body.decode()
+            self.assertNotRegex(html, r"https?://|<script>|\son\w+=|style=")
+            parts = re.findall(r'(?:src|href)="(web/[^"]+)"', html)
+            self.assertEqual(len(set(parts)), 3)
+            for part in parts:
+                reply = self.server.get("/" + part)
+                self.assertEqual(reply.status, 200, part)
+                self.assertRegex(reply.headers["content-type"], r"^(text/css|text/javascript|image/svg\+xml)")
+                self.assertGreater(len(reply.body), 100)
 
     def test_page_can_be_switched_off(self):
         """Claim: disable_web_ui, or LibreTranslate's name for it, leaves the API alone."""
         with Server(PROGRAM, env={"LT_DISABLE_WEB_UI": "true"}) as server:
-            for path in ("/", "/web/app.js"):
+            for path in ("/", "/docs", "/web/app.js", "/web/docs.js"):
                 self.assertEqual(server.get(path).status, 404)
             self.assertEqual(server.get("/languages").status, 200)
 

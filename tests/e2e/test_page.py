@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The page at /, used as a person would, in headless Chromium through Playwright. Usage: test_page.py T5SERVE [FOLDER]
+"""The pages at / and /docs, used as a person would, in headless Chromium through Playwright. Usage: test_page.py T5SERVE [FOLDER]
 With FOLDER, screenshots are written there."""
 import json
 import os
@@ -292,6 +292,32 @@ class Page(unittest.TestCase):
         self.assertNotEqual(self.page.evaluate(back), dark)
         self.page.reload()
         self.assertNotEqual(self.page.evaluate(back), dark)
+        self.page.goto(self.url + "docs")
+        self.assertNotEqual(self.page.evaluate(back), dark)
+
+    def test_docs(self):
+        """Claim: /docs shows each endpoint of the specification with its fields, those of JSON bodies too; a phone's width needs
+        no scrolling sideways; the way back leads to the page. Method: against /spec."""
+        spec = self.server.get("/spec").json()
+        wanted = [f"{method.upper()} {path}" for path, methods in spec["paths"].items() for method in methods]
+        self.page.set_viewport_size(PHONE)
+        self.page.goto(self.url + "docs")
+        expect(self.page.locator("summary code")).to_have_count(len(wanted))
+        shown = self.page.locator("summary code").all_text_contents()
+        self.assertEqual((shown[0], sorted(shown)), ("POST /translate", sorted(wanted)))
+        for path, method in (("/translate", "post"), ("/generate", "post")):
+            endpoint = self.page.locator("details").nth(shown.index(f"{method.upper()} {path}"))
+            endpoint.locator("summary").click()
+            fields = [f["name"] for f in spec["paths"][path][method]["parameters"] if f["in"] != "body"]
+            fields += [] if fields else list(spec["definitions"]["generate_request"]["properties"])
+            expect(endpoint.locator("table").first.locator("td:first-child")).to_have_text(fields)
+            expect(endpoint.locator("h3")).to_have_count(len(spec["paths"][path][method]["responses"]))
+        self.assertEqual(self.page.evaluate("document.documentElement.scrollWidth"), PHONE["width"])
+        self.shoot("docs-phone")
+        self.page.set_viewport_size(WIDE)
+        self.shoot("docs")
+        self.page.get_by_role("link", name="Translate").click()
+        expect(self.page.locator("#target")).to_be_enabled()
 
 
 if __name__ == "__main__":
