@@ -7,8 +7,18 @@
  *
  * Sleeping: a worker counts itself in n_sleeping and looks at the ticket once more before it waits; the caller
  * publishes the ticket and then looks at n_sleeping. Both orders are sequentially consistent, so one sees the other.
- * The same between the caller, who waits for the last task, and the thread that ends it: the core that has the task's
- * thread may be shared, and then nobody may spin on another. */
+ * The same between the caller, who waits for the last task, and the thread that ends it.
+ *
+ * Shared cores: when another process wants a worker's core, the kernel stops the worker for milliseconds, most likely
+ * in the middle of a task, and the caller, which has a core of its own, waits for it. Two threads are then slower than
+ * one. So a worker that made the caller wait, and was stopped meanwhile, works in bursts from then on: shorter than the
+ * time that the kernel gives a thread at once, with rests in which the neighbour has its turn. Resting, it holds no
+ * task, and the caller works alone. After a while it tries whether the core is its own again; the while doubles with
+ * each try that fails. Where bursts do not help, rests grow. Each worker judges its own core, and nothing of this
+ * costs anything before the caller had to sleep.
+ *
+ * When no core is idle, the kernel may also wake a worker on the caller's core, where each stops the other. So a worker
+ * that finds itself there leaves, by forbidding itself that core for a moment. */
 #include "cpu/threads.h"
 
 #include "base/assert.h"
@@ -20,14 +30,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
 
 #define SPIN_NS 50000      /* longer than the gap between two operations of a step */
 #define SPINS_PER_CLOCK 64 /* looks at what is awaited between looks at the clock */
+
+#define STALL_NS 500000     /* the caller waited longer for one that was stopped: its core is shared */
+#define BURST_NS 1000000    /* the kernel gives a thread 1.4 ms at least, and 4 ms where it looks so rarely */
+#define REST_NS_MIN 1500000 /* a neighbour's turn */
+#define REST_NS_MAX 24000000
+#define REST_GROWTH 4      /* when the caller waited in spite of it; halved after each rest */
+#define SHARED_NS 4000000  /* a core is taken for shared so long, */
+#define N_DOUBLINGS_MAX 6  /* and up to 256 ms when it still was whenever that was over */
+#define QUIET_NS 100000000 /* without such a wait: it is not shared any more */
 
 typedef struct {
     t5_threads *threads;
     pthread_t id;
     int32_t i_thread;
+    /* Of a shared core; the worker's own. */
+    int64_t n_stopped; /* by the kernel for another thread, when last looked at */
+    int64_t rest_ns;   /* 0: the core is not shared */
+    int64_t burst_end_ns, shared_until_ns;
+    int32_t n_doublings;
 } worker;
 
 struct t5_threads {
@@ -41,7 +67,8 @@ struct t5_threads {
     _Alignas(64) _Atomic uint64_t ticket;
     _Alignas(64) _Atomic int32_t n_done;
     _Alignas(64) _Atomic int32_t n_sleeping;
-    _Atomic bool is_caller_sleeping;
+    _Atomic int64_t caller_sleeps_since_ns; /* 0: it does not */
+    _Atomic int caller_core;                /* when the call began; -1 before the first */
     _Atomic bool is_stopping;
     pthread_mutex_t mutex; /* for the conditions only */
     pthread_cond_t wake;
@@ -57,6 +84,25 @@ static void pause_cpu(void)
 #endif
 }
 
+/* The caller has slept since then until this worker's task was done. */
+static void note_wait(worker *w, int64_t since_ns)
+{
+    struct rusage usage;
+    const int64_t now_ns = t5_clock_ns();
+    if (now_ns - since_ns < STALL_NS || getrusage(RUSAGE_THREAD, &usage) != 0) return;
+    const bool was_stopped = usage.ru_nivcsw != w->n_stopped; /* else the task was a long one */
+    w->n_stopped = usage.ru_nivcsw;
+    if (!was_stopped) return;
+    if (w->rest_ns == 0)
+        w->rest_ns = REST_NS_MIN;
+    else if (w->rest_ns < REST_NS_MAX)
+        w->rest_ns *= REST_GROWTH;
+    if (now_ns - w->shared_until_ns > QUIET_NS) w->n_doublings = 0;
+    w->shared_until_ns = now_ns + (SHARED_NS << w->n_doublings);
+    w->burst_end_ns = now_ns;
+    if (w->n_doublings < N_DOUBLINGS_MAX) w->n_doublings++;
+}
+
 /* Runs one task of the open call. False when none is left. */
 static bool run_one(t5_threads *threads, int32_t i_thread)
 {
@@ -66,11 +112,13 @@ static bool run_one(t5_threads *threads, int32_t i_thread)
     } while (!atomic_compare_exchange_weak(&threads->ticket, &ticket, ticket - 1));
     const int32_t n_tasks = threads->n_tasks; /* the next call may change it once this task is done */
     threads->task(threads->ctx, n_tasks - (int32_t)(uint32_t)ticket, i_thread);
-    if (atomic_fetch_add(&threads->n_done, 1) + 1 == n_tasks && atomic_load(&threads->is_caller_sleeping)) {
-        pthread_mutex_lock(&threads->mutex);
-        pthread_cond_signal(&threads->all_done);
-        pthread_mutex_unlock(&threads->mutex);
-    }
+    if (atomic_fetch_add(&threads->n_done, 1) + 1 < n_tasks) return true;
+    const int64_t since_ns = atomic_load(&threads->caller_sleeps_since_ns);
+    if (since_ns == 0) return true;
+    pthread_mutex_lock(&threads->mutex);
+    pthread_cond_signal(&threads->all_done);
+    pthread_mutex_unlock(&threads->mutex);
+    note_wait(&threads->workers[i_thread - 1], since_ns);
     return true;
 }
 
@@ -97,9 +145,8 @@ static bool comes_soon(t5_threads *threads, bool (*has_come)(t5_threads *))
     return false;
 }
 
-static void wait_for_work(t5_threads *threads)
+static void sleep_until_work(t5_threads *threads)
 {
-    if (comes_soon(threads, has_work)) return;
     pthread_mutex_lock(&threads->mutex);
     atomic_fetch_add(&threads->n_sleeping, 1);
     while (!has_work(threads))
@@ -108,11 +155,48 @@ static void wait_for_work(t5_threads *threads)
     pthread_mutex_unlock(&threads->mutex);
 }
 
+static void rest(worker *w)
+{
+    const struct timespec length = {.tv_nsec = (long)(w->rest_ns == 0 ? REST_NS_MIN : w->rest_ns)};
+    nanosleep(&length, NULL);
+    if (w->rest_ns / 2 >= REST_NS_MIN) w->rest_ns /= 2;
+    w->burst_end_ns = t5_clock_ns() + BURST_NS;
+}
+
+/* On a shared core: one task, or a rest when the burst is over or no task comes. */
+static void work_or_rest(worker *w)
+{
+    const bool is_over = t5_clock_ns() >= w->burst_end_ns;
+    if (!is_over && (run_one(w->threads, w->i_thread) || comes_soon(w->threads, has_work))) return;
+    rest(w);
+    if (t5_clock_ns() > w->shared_until_ns) w->rest_ns = 0; /* tries whether it still is shared */
+}
+
+static void leave_core(worker *w, int core)
+{
+    cpu_set_t allowed, others;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) CPU_ZERO(&allowed);
+    others = allowed;
+    CPU_CLR((size_t)core, &others);
+    if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0)
+        rest(w); /* nowhere to go */
+    else
+        sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
 static void *worker_main(void *arg)
 {
-    const worker *self = arg;
-    while (!atomic_load(&self->threads->is_stopping)) {
-        if (!run_one(self->threads, self->i_thread)) wait_for_work(self->threads);
+    worker *self = arg;
+    t5_threads *threads = self->threads;
+    while (!atomic_load(&threads->is_stopping)) {
+        const int core = sched_getcpu();
+        if (core >= 0 && core == atomic_load_explicit(&threads->caller_core, memory_order_relaxed)) {
+            has_work(threads) ? leave_core(self, core) : sleep_until_work(threads);
+        } else if (self->rest_ns != 0) {
+            work_or_rest(self);
+        } else if (!run_one(threads, self->i_thread) && !comes_soon(threads, has_work)) {
+            sleep_until_work(threads);
+        }
     }
     return NULL;
 }
@@ -121,10 +205,10 @@ static void wait_for_tasks(t5_threads *threads)
 {
     if (is_done(threads) || comes_soon(threads, is_done)) return;
     pthread_mutex_lock(&threads->mutex);
-    atomic_store(&threads->is_caller_sleeping, true);
+    atomic_store(&threads->caller_sleeps_since_ns, t5_clock_ns());
     while (!is_done(threads))
         pthread_cond_wait(&threads->all_done, &threads->mutex);
-    atomic_store(&threads->is_caller_sleeping, false);
+    atomic_store(&threads->caller_sleeps_since_ns, 0);
     pthread_mutex_unlock(&threads->mutex);
 }
 
@@ -147,6 +231,7 @@ void t5_threads_run(t5_threads *threads, int32_t n_tasks, t5_task *task, void *c
     threads->task = task;
     threads->ctx = ctx;
     threads->n_tasks = n_tasks;
+    atomic_store_explicit(&threads->caller_core, sched_getcpu(), memory_order_relaxed);
     atomic_store(&threads->n_done, 0);
     const uint64_t call = (atomic_load(&threads->ticket) >> 32) + 1;
     atomic_store(&threads->ticket, call << 32 | (uint32_t)n_tasks);
@@ -218,6 +303,7 @@ t5_status t5_threads_create(int32_t n_threads, t5_threads **out, t5_error *err)
     threads = aligned_alloc(_Alignof(t5_threads), sizeof *threads);
     if (threads == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "threads: %zu bytes", sizeof *threads);
     memset(threads, 0, sizeof *threads);
+    atomic_store(&threads->caller_core, -1);
     pthread_mutex_init(&threads->mutex, NULL);
     pthread_cond_init(&threads->wake, NULL);
     pthread_cond_init(&threads->all_done, NULL);

@@ -1,10 +1,13 @@
 /* tests/test_cpu_parts.c: parts of the fast CPU backend that stand alone: the thread pool, and the vector versions of
  * what the search does over a vocabulary. */
+#include "base/clock.h"
 #include "cpu/kernels.h"
 #include "cpu/threads.h"
 #include "cpu_rig.h"
 
 #include <math.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -162,6 +165,107 @@ static void threads_run_each_task_once(void **state)
     t5_threads_destroy(threads);
 }
 
+typedef struct {
+    tally counts;
+    _Atomic int32_t n_by_workers;
+    int64_t task_ns, worker_task_ns;
+} lasting;
+
+/* Keeps its thread busy, as a product does. */
+static void last_task(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    lasting *l = ctx;
+    const int64_t end_ns = t5_clock_ns() + (i_thread == 0 ? l->task_ns : l->worker_task_ns);
+    while (t5_clock_ns() < end_ns) {
+    }
+    if (i_thread != 0) atomic_fetch_add(&l->n_by_workers, 1);
+    count_task(&l->counts, i_task, i_thread);
+}
+
+static void run_lasting(t5_threads *threads, lasting *l)
+{
+    enum { N_TASKS = 8 };
+    l->counts = (tally){0};
+    t5_threads_run(threads, N_TASKS, last_task, l);
+    for (int32_t i = 0; i < N_TASKS; i++)
+        assert_int_equal(l->counts.n_runs[i], 1);
+    assert_false(l->counts.has_clash);
+}
+
+static void hold_to(int core)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)core, &set);
+    assert_int_equal(sched_setaffinity(0, sizeof set, &set), 0);
+}
+
+static _Atomic bool is_neighbour_wanted;
+
+static void *neighbour_main(void *core)
+{
+    hold_to(*(const int *)core);
+    while (atomic_load(&is_neighbour_wanted)) {
+    }
+    return NULL;
+}
+
+/* Claim: beside a thread that wants one core all the time, calls end and run each task once, also with tasks on which
+ * the caller waits for long; when it has gone, and after a pause, the workers work again. Method: two threads where the
+ * neighbour's core is one of those allowed; first short tasks, which make the workers rest, then long ones. */
+static void threads_work_beside_a_neighbour(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    t5_threads *threads = NULL;
+    pthread_t neighbour;
+    int core = sched_getcpu();
+    lasting l = {.task_ns = 20000, .worker_task_ns = 20000};
+    assert_int_equal(t5_threads_create(2, &threads, &err), T5_OK);
+    atomic_store(&is_neighbour_wanted, true);
+    assert_int_equal(pthread_create(&neighbour, NULL, neighbour_main, &core), 0);
+    for (int32_t call = 0; call < 2000; call++)
+        run_lasting(threads, &l);
+    l.worker_task_ns = 5000000;
+    for (int32_t call = 0; call < 50; call++)
+        run_lasting(threads, &l);
+    atomic_store(&is_neighbour_wanted, false);
+    pthread_join(neighbour, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 400000000}, NULL);
+    cpu_set_t allowed;
+    assert_int_equal(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    l = (lasting){.task_ns = 100000, .worker_task_ns = 100000};
+    for (int32_t call = 0; call < 5000 && l.n_by_workers == 0; call++)
+        run_lasting(threads, &l);
+    if (CPU_COUNT(&allowed) > 1) assert_true(l.n_by_workers > 0);
+    t5_threads_destroy(threads);
+}
+
+/* Claim: a worker takes no task on the caller's core, where the two would only stop each other. Method: a process with
+ * one core, and calls that last longer than what the kernel gives a thread at once. The first call, before which the
+ * worker can't know the core, is not counted. */
+static void workers_keep_off_the_callers_core(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    t5_threads *threads = NULL;
+    cpu_set_t allowed;
+    lasting l = {.task_ns = 1000000, .worker_task_ns = 1000000};
+    assert_int_equal(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    hold_to(sched_getcpu());
+    assert_int_equal(t5_threads_create(3, &threads, &err), T5_OK);
+    run_lasting(threads, &l);
+    nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    l.n_by_workers = 0;
+    for (int32_t call = 0; call < 20; call++) {
+        run_lasting(threads, &l);
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    }
+    assert_int_equal(l.n_by_workers, 0);
+    t5_threads_destroy(threads);
+    assert_int_equal(sched_setaffinity(0, sizeof allowed, &allowed), 0);
+}
+
 static void write_file(const char *folder, const char *name, const char *text)
 {
     char path[512];
@@ -212,9 +316,13 @@ static void quota_bounds_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(vocab_ops_match_plain), cmocka_unit_test(odd_values_are_passed_on),
-        cmocka_unit_test(attend_passes_nan_on),  cmocka_unit_test(threads_run_each_task_once),
+        cmocka_unit_test(vocab_ops_match_plain),
+        cmocka_unit_test(odd_values_are_passed_on),
+        cmocka_unit_test(attend_passes_nan_on),
+        cmocka_unit_test(threads_run_each_task_once),
         cmocka_unit_test(quota_bounds_threads),
+        cmocka_unit_test(threads_work_beside_a_neighbour),
+        cmocka_unit_test(workers_keep_off_the_callers_core),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
