@@ -5,6 +5,7 @@
 #include "base/utf8.h"
 #include "text/entities.h"
 #include "text/markup_lex.h"
+#include "text/markup_push.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,23 +48,6 @@ static bool is_of_word(uint32_t code)
 
 /* ---- marks ---- */
 
-static t5_status push_mark(builder *b, t5_mark mark, t5_error *err)
-{
-    t5_markup *m = b->out;
-    if (m->n_marks == T5_MARKUP_TAGS_MAX)
-        return T5_FAIL(err, T5_ERR_ARG, "the text has more than %d tags", T5_MARKUP_TAGS_MAX);
-    if (m->n_marks == b->marks_capacity) {
-        const int32_t capacity = b->marks_capacity == 0 ? 32 : 2 * b->marks_capacity;
-        t5_mark *marks = realloc(m->marks, (size_t)capacity * sizeof *marks);
-        if (marks == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d tags", capacity);
-        m->marks = marks;
-        b->marks_capacity = capacity;
-    }
-    mark.at = m->plain_bytes;
-    m->marks[m->n_marks++] = mark;
-    return T5_OK;
-}
-
 /* The last visible mark knows now what follows it: `code`, or another mark. It leans on the word that it touches. */
 static void settle_visible(builder *b, uint32_t code)
 {
@@ -86,7 +70,7 @@ static t5_status push_sole(builder *b, size_t begin, size_t end, bool is_visible
         b->has_visible = true;
         b->i_visible = b->out->n_marks;
     }
-    return push_mark(b, mark, err);
+    return t5_markup_push_mark(b->out, &b->marks_capacity, mark, err);
 }
 
 /* ---- plain text ---- */
@@ -130,15 +114,6 @@ static void end_block(builder *b, size_t offset)
     b->i_visible = -1;
 }
 
-/* Drops the space before a visible mark, because a closing mark follows it: "Press <x/>." reads "Press." */
-static void drop_space(builder *b)
-{
-    t5_markup *m = b->out;
-    m->plain_bytes--;
-    for (int32_t i = m->n_marks - 1; i >= 0 && m->marks[i].at > m->plain_bytes; i--)
-        m->marks[i].at = m->plain_bytes;
-}
-
 /* A visible mark is no word of the plain text, but it keeps the words at its sides apart. */
 static void add_text_code(builder *b, uint32_t code, size_t begin, size_t end)
 {
@@ -146,7 +121,8 @@ static void add_text_code(builder *b, uint32_t code, size_t begin, size_t end)
     if (b->has_visible) {
         const bool touches = !b->has_space && is_closing(code);
         if (touches) needs_space = false;
-        if (touches && !b->is_html && b->last_code == ' ') drop_space(b);
+        /* "Press <x/>." reads "Press." */
+        if (touches && !b->is_html && b->last_code == ' ') t5_markup_drop_space(b->out);
         if (is_of_word(b->last_code) && is_of_word(code)) needs_space = true;
     }
     settle_visible(b, code);
@@ -193,7 +169,9 @@ static t5_status add_whole(builder *b, int32_t i, int32_t next, t5_error *err)
     const size_t begin = first->offset, end = last->offset + last->n_bytes;
     if (!first->is_block) return push_sole(b, begin, end, !first->is_invisible, err);
     end_block(b, begin);
-    return push_mark(b, (t5_mark){.kind = T5_MARK_BREAK, .pair = -1, .offset = begin, .n_bytes = end - begin}, err);
+    return t5_markup_push_mark(b->out, &b->marks_capacity,
+                               (t5_mark){.kind = T5_MARK_BREAK, .pair = -1, .offset = begin, .n_bytes = end - begin},
+                               err);
 }
 
 static t5_status add_pair(builder *b, int32_t i, t5_error *err)
@@ -210,7 +188,7 @@ static t5_status add_pair(builder *b, int32_t i, t5_error *err)
         mark.pair = b->mark_of[x->end];
         b->out->marks[mark.pair].pair = b->out->n_marks;
     }
-    return push_mark(b, mark, err);
+    return t5_markup_push_mark(b->out, &b->marks_capacity, mark, err);
 }
 
 /* A tag whose partner is missing. */

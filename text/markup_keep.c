@@ -1,7 +1,7 @@
 /* text/markup_keep.c: t5_markup_keep() of markup.h. A second pass over plain text and marks, which writes both anew. */
 #include "base/assert.h"
 #include "base/utf8.h"
-#include "text/markup.h"
+#include "text/markup_push.h"
 #include "text/placeholders.h"
 
 #include <stdlib.h>
@@ -64,28 +64,11 @@ static bool is_strange(keeper *k, const char *character, size_t n_bytes, uint32_
 
 /* ---- what is copied ---- */
 
-static t5_status push_mark(keeper *k, t5_mark mark, t5_error *err)
-{
-    t5_markup *to = k->to;
-    if (to->n_marks == T5_MARKUP_TAGS_MAX)
-        return T5_FAIL(err, T5_ERR_ARG, "the text has more than %d tags", T5_MARKUP_TAGS_MAX);
-    if (to->n_marks == k->marks_capacity) {
-        const int32_t capacity = 2 * k->marks_capacity + 32;
-        t5_mark *marks = realloc(to->marks, (size_t)capacity * sizeof *marks);
-        if (marks == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d tags", capacity);
-        to->marks = marks;
-        k->marks_capacity = capacity;
-    }
-    mark.at = to->plain_bytes;
-    to->marks[to->n_marks++] = mark;
-    return T5_OK;
-}
-
 /* The marks up to byte `pos` of the plain text. */
 static t5_status copy_marks(keeper *k, size_t pos, t5_error *err)
 {
     while (k->i_mark < k->from->n_marks && k->from->marks[k->i_mark].at <= pos) {
-        const t5_status status = push_mark(k, k->from->marks[k->i_mark], err);
+        const t5_status status = t5_markup_push_mark(k->to, &k->marks_capacity, k->from->marks[k->i_mark], err);
         if (status != T5_OK) return status;
         k->i_mark++;
     }
@@ -135,14 +118,6 @@ static bool is_letter_at(const t5_markup *m, size_t pos)
     return is_word(code);
 }
 
-/* Takes back the space before a mark: one at each side of it is one too many, and none stands before a full stop. */
-static void drop_space(t5_markup *to)
-{
-    to->plain_bytes--;
-    for (int32_t i = to->n_marks - 1; i >= 0 && to->marks[i].at > to->plain_bytes; i--)
-        to->marks[i].at = to->plain_bytes;
-}
-
 /* A space that keeps the words at both sides of a mark apart; it comes from nothing. */
 static void push_space(keeper *k, size_t pos)
 {
@@ -167,8 +142,9 @@ static t5_status keep(keeper *k, size_t pos, size_t end, t5_error *err)
     mark.has_space_before = is_first || has_space;
     mark.has_space_after = is_space_at(from, end);
     mark.leans_right = mark.has_space_before && !mark.has_space_after && !is_closing_at(from, end);
-    status = push_mark(k, mark, err);
-    if (has_space && (mark.has_space_after || is_closing_at(from, end))) drop_space(to);
+    status = t5_markup_push_mark(k->to, &k->marks_capacity, mark, err);
+    /* A space at each side of it is one too many, and none stands before a full stop. */
+    if (has_space && (mark.has_space_after || is_closing_at(from, end))) t5_markup_drop_space(to);
     const bool follows_letter = pos > 0 && !mark.has_space_before && !is_closing_at(from, pos - 1);
     if (follows_letter && is_letter_at(from, end)) push_space(k, end);
     return status;
