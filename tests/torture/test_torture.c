@@ -30,6 +30,8 @@ static const char *const flags[] = {"--config=" T5_SOURCE_DIR "/config/t5serve.e
 
 #define JSON_HEAD "POST /translate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
 #define GENERATE_HEAD "POST /generate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+#define COMPLETION_HEAD \
+    "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
 #define FORM_HEAD \
     "POST /translate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 #define PARTS_HEAD \
@@ -66,6 +68,8 @@ static const struct {
     {"generate, stream", 200, GENERATE_HEAD, "{\"input\":\"<2de> Hello.\",\"stream\":true,\"max_new_tokens\":6}", true,
      0, "\"finish_reasons\":[\""},
     {"generate, refused", 400, GENERATE_HEAD, "{\"input\":7}", false, 0, NULL},
+    {"completion that stops", 200, COMPLETION_HEAD, "{\"prompt\":\"<2de> Hello.\",\"stop\":[\"never\",\"e\"]}", true, 0,
+     NULL},
     {"form", 200, FORM_HEAD, "q=Hello+you%21&source=en&target=de&num_beams=2", false, 0, NULL},
     {"multipart", 200, PARTS_HEAD, PART("q", "Hello") PART("source", "en") PART("target", "de") "--Bound1--\r\n", false,
      400, NULL},
