@@ -6,8 +6,6 @@
 #include "base/utf8.h"
 #include "translate/marked.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Languages whose sentences stand without a space between them. */
@@ -56,11 +54,34 @@ static const t5_result *result_of(const t5_unit *unit, int32_t i_result)
     return &unit->results[i_result < unit->n_results ? i_result : unit->n_results - 1];
 }
 
+/* Puts the sentences and what stands between them together. */
+static t5_status join_plain(const t5_text *text, const t5_plan *plan, const t5_units *units, int32_t i_result,
+                            t5_buffer *out, t5_error *err)
+{
+    t5_status status = T5_OK;
+    for (size_t i = 0; i < plan->sentences.n_spans; i++) {
+        const t5_span *span = &plan->sentences.spans[i];
+        if (t5_join_needs_space(text, plan, i)) T5_TRY(t5_buffer_append(out, " ", 1, err));
+        if (plan->units[i] < 0) {
+            T5_TRY(t5_buffer_append(out, text->text + span->offset, span->n_bytes, err));
+        } else {
+            const t5_result *result = result_of(&units->units[plan->units[i]], i_result);
+            const size_t n_bytes = t5_join_bytes(text->text, span, result->text, result->n_bytes);
+            T5_TRY(t5_buffer_append(out, result->text, n_bytes, err));
+        }
+    }
+    if (plan->sentences.n_spans == 0) status = t5_buffer_append(out, text->text, text->n_bytes, err);
+out:
+    return status;
+}
+
 /* Markup has one translation; i_result does not matter. */
-static t5_status join_marked(const t5_plan *plan, const t5_units *units, char **out, size_t *out_bytes, t5_error *err)
+t5_status t5_join(const t5_text *text, const t5_plan *plan, const t5_units *units, int32_t i_result, char **out,
+                  size_t *out_bytes, t5_error *err)
 {
     t5_buffer joined = {0};
-    t5_status status = t5_marked_join(plan, units, &joined, err);
+    t5_status status = plan->markup != NULL ? t5_marked_join(plan, units, &joined, err)
+                                            : join_plain(text, plan, units, i_result, &joined, err);
     if (status == T5_OK) status = t5_buffer_append(&joined, "", 1, err);
     if (status != T5_OK) {
         t5_buffer_deinit(&joined);
@@ -68,34 +89,5 @@ static t5_status join_marked(const t5_plan *plan, const t5_units *units, char **
     }
     *out = joined.bytes;
     *out_bytes = joined.n_bytes - 1;
-    return T5_OK;
-}
-
-t5_status t5_join(const t5_text *text, const t5_plan *plan, const t5_units *units, int32_t i_result, char **out,
-                  size_t *out_bytes, t5_error *err)
-{
-    char *joined = NULL;
-    size_t n_bytes = 0;
-    if (plan->markup != NULL) return join_marked(plan, units, out, out_bytes, err);
-    FILE *stream = open_memstream(&joined, &n_bytes);
-    if (stream == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "a translation of %zu bytes", text->n_bytes);
-    for (size_t i = 0; i < plan->sentences.n_spans; i++) {
-        const t5_span *span = &plan->sentences.spans[i];
-        if (t5_join_needs_space(text, plan, i)) fputc(' ', stream);
-        if (plan->units[i] < 0) {
-            fwrite(text->text + span->offset, 1, span->n_bytes, stream);
-        } else {
-            const t5_result *result = result_of(&units->units[plan->units[i]], i_result);
-            fwrite(result->text, 1, t5_join_bytes(text->text, span, result->text, result->n_bytes), stream);
-        }
-    }
-    if (plan->sentences.n_spans == 0) fwrite(text->text, 1, text->n_bytes, stream);
-    const bool has_failed = ferror(stream) != 0;
-    if (fclose(stream) != 0 || has_failed) {
-        free(joined);
-        return T5_FAIL(err, T5_ERR_NOMEM, "a translation of %zu bytes", text->n_bytes);
-    }
-    *out = joined;
-    *out_bytes = n_bytes;
     return T5_OK;
 }
