@@ -198,7 +198,7 @@ void kernel_attend_source(const t5_attend_source *a)
     pack_values(a, values);
     int32_t n = 0;
     for (int32_t i = 0; i < a->len; i += n) {
-        n = tile_rows(a->len - i);
+        n = tile_rows(a->len - i, TILE_ROWS_MAX);
         t5_tile t = {.x = a->q + (size_t)i * a->qkv_stride, .x_stride = a->qkv_stride, .n_k = a->d_kv};
         multiply(&t, keys, len, scores, n);
         float scale[TILE_ROWS_MAX];

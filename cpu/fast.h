@@ -23,8 +23,8 @@ typedef struct {
     size_t row_scales_bytes;
     uint16_t *rows16; /* rows in bfloat16 */
     size_t rows16_bytes;
-    int32_t *group_sums; /* of rows8, for int4 weights */
-    size_t group_sums_bytes;
+    int32_t *group_starts; /* of rows8, for int4 weights */
+    size_t group_starts_bytes;
     char *thread_scratch; /* [n_threads][thread_scratch_bytes] */
     size_t thread_scratch_bytes;
 } t5_fast;

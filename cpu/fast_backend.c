@@ -47,7 +47,7 @@ static void fast_destroy(t5_backend *b)
     free(f->rows8);
     free(f->rows16);
     free(f->row_scales);
-    free(f->group_sums);
+    free(f->group_starts);
     free(f->thread_scratch);
     free(f);
 }
@@ -189,7 +189,7 @@ typedef struct {
     uint16_t *rows16; /* NULL: not in bfloat16 */
     size_t rows16_stride;
     float *row_scales;
-    int32_t *group_sums; /* NULL: int8 */
+    int32_t *group_starts; /* NULL: int8 */
 } preparation;
 
 static void prepare_rows(void *ctx, int32_t i_task, int32_t i_thread)
@@ -209,8 +209,8 @@ static void prepare_rows(void *ctx, int32_t i_task, int32_t i_thread)
         if (p->rows8 == NULL) continue;
         uint8_t *q = p->rows8 + (size_t)r * p->rows8_stride;
         p->row_scales[r] = p->kernels->quantize_row(x, p->d, q);
-        if (p->group_sums != NULL)
-            p->kernels->center_row(q, p->d, p->group_sums + (size_t)r * (p->rows8_stride / T5_INT4_GROUP));
+        if (p->group_starts != NULL)
+            p->kernels->center_row(q, p->d, p->group_starts + (size_t)r * (p->rows8_stride / T5_INT4_GROUP));
     }
 }
 
@@ -227,8 +227,8 @@ static t5_status reserve_rows8(t5_fast *f, size_t n_rows, preparation *p, t5_gem
     g->x8 = (t5_rows8){.q = f->rows8, .stride = p->rows8_stride, .scales = f->row_scales};
     if (is_int4) {
         const size_t n_sums = n_rows * (p->rows8_stride / T5_INT4_GROUP);
-        T5_TRY(grow((void **)&f->group_sums, &f->group_sums_bytes, n_sums * sizeof(int32_t), err));
-        g->x8.group_sums = p->group_sums = f->group_sums;
+        T5_TRY(grow((void **)&f->group_starts, &f->group_starts_bytes, n_sums * sizeof(int32_t), err));
+        g->x8.group_starts = p->group_starts = f->group_starts;
     }
 out:
     return status;

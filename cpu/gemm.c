@@ -58,24 +58,10 @@ T5_INLINE void tile_body(const t5_tile *t, const int32_t n_rows, const int32_t n
     }
 }
 
-#define TILE_ROWS(n, storage) \
-    case n: \
-        tile_body(t, n, 1, storage); \
-        break;
-#if TILE_ROWS_MAX == 6
-#define TILE_MANY_ROWS(storage) TILE_ROWS(4, storage) TILE_ROWS(5, storage) TILE_ROWS(6, storage)
-#else
-#define TILE_MANY_ROWS(storage)
-#endif
 #define DEFINE_TILE(name, storage) \
     static void name(const t5_tile *t, int32_t n_rows) \
     { \
-        switch (n_rows) { \
-            TILE_ROWS(1, storage) \
-            TILE_ROWS(2, storage) \
-            TILE_ROWS(3, storage) \
-            TILE_MANY_ROWS(storage) \
-        } \
+        TILE_SWITCH(n_rows, tile_body, t, 1, storage) \
     } \
     static void name##_pair(const t5_tile *t) \
     { \
@@ -139,12 +125,7 @@ static void finish_row(const t5_gemm *g, const float *sums, const float *up, flo
         y[i] = g->adds ? y[i] + rest[j] : rest[j];
 }
 
-/* Values of the largest tile. */
-#if defined(__AMX_INT8__)
-#define PLACE_LEN_MAX (AMX_ROWS_MAX * PANEL)
-#else
-#define PLACE_LEN_MAX (TILE_ROWS_MAX * PANEL * TILE_PANELS_MAX)
-#endif
+#define PLACE_LEN_MAX (BLOCK_ROWS_MAX * PANEL) /* values of the largest tile */
 
 /* Which tile of which panels: tiles of the same panels follow one another. */
 typedef struct {
@@ -198,13 +179,19 @@ static void run_tile4(const t5_gemm *g, const t5_panels *w, const place *at, flo
     t5_tile4 t = {.x = g->x8.q + (size_t)at->i_row * g->x8.stride,
                   .x_stride = g->x8.stride,
                   .x_scales = g->x8.scales + at->i_row,
-                  .x_sums = g->x8.group_sums + (size_t)at->i_row * n_groups,
+                  .x_starts = g->x8.group_starts + (size_t)at->i_row * n_groups,
                   .w = (const uint8_t *)w->panels + (size_t)at->i_panel * n_groups * group_bytes,
                   .n_groups = (int32_t)n_groups,
                   .out = out,
                   .out_stride = out_stride};
     const size_t steps = INT4_BLOCKS * AHEAD_STEP; /* of a group: look_ahead() thinks in rows */
     look_ahead(at, t.w, n_groups * steps, group_bytes / steps, &t.ahead, &t.ahead_lines);
+#if defined(__AMX_INT8__)
+    if (at->is_amx) {
+        tile_int4_amx(&t, at->n_rows);
+        return;
+    }
+#endif
     tile_int4(&t, at->n_rows, at->n_panels);
 }
 
@@ -288,6 +275,7 @@ static void compute_tile(const t5_gemm *g, const place *at)
 static bool is_for_amx(const t5_gemm *g, int32_t n_rows)
 {
     if (g->w.storage == T5_STORE_PAIRS) return true;
+    if (g->w.storage == T5_STORE_INT4) return n_rows >= AMX_ROWS_MIN_INT4;
     return g->w.storage == T5_STORE_INT8 && g->x8.stride % (AMX_QUADS * T5_QUAD) == 0 && n_rows >= AMX_ROWS_MIN;
 }
 
@@ -296,13 +284,13 @@ static bool gemm_amx(const t5_gemm *g, const t5_gemm_part *part)
 {
     const int32_t n_rows = part->row_end - part->row_begin;
     if (!is_for_amx(g, n_rows)) return false;
-    place at = {.n_panels = 1, .n_tiles = (n_rows + AMX_ROWS_MAX - 1) / AMX_ROWS_MAX, .is_amx = true};
-    amx_begin();
+    place at = {.n_panels = 1, .n_tiles = (n_rows + BLOCK_ROWS_MAX - 1) / BLOCK_ROWS_MAX, .is_amx = true};
+    amx_begin(g->w.storage == T5_STORE_INT4 ? T5_INT4_GROUP / T5_QUAD : AMX_QUADS);
     for (at.i_panel = part->panel_begin; at.i_panel < part->panel_end; at.i_panel++) {
         at.i_row = part->row_begin;
         for (at.i_tile = 0; at.i_tile < at.n_tiles; at.i_tile++, at.i_row += at.n_rows) {
             const int32_t n_left = part->row_end - at.i_row;
-            at.n_rows = n_left < AMX_ROWS_MAX ? n_left : AMX_ROWS_MAX;
+            at.n_rows = n_left < BLOCK_ROWS_MAX ? n_left : BLOCK_ROWS_MAX;
             compute_tile(g, &at);
         }
     }
@@ -318,12 +306,13 @@ void kernel_gemm(const t5_gemm *g, const t5_gemm_part *part)
     if (gemm_amx(g, part)) return;
 #endif
     const int32_t n_rows = part->row_end - part->row_begin;
-    place at = {.n_tiles = (n_rows + TILE_ROWS_MAX - 1) / TILE_ROWS_MAX};
+    const int32_t tile_rows_max = g->w.storage == T5_STORE_INT4 ? BLOCK_ROWS_MAX : TILE_ROWS_MAX;
+    place at = {.n_tiles = (n_rows + tile_rows_max - 1) / tile_rows_max};
     for (at.i_panel = part->panel_begin; at.i_panel < part->panel_end; at.i_panel += at.n_panels) {
         at.n_panels = n_rows == 1 && part->panel_end - at.i_panel >= 2 ? 2 : 1;
         at.i_row = part->row_begin;
         for (at.i_tile = 0; at.i_tile < at.n_tiles; at.i_tile++, at.i_row += at.n_rows) {
-            at.n_rows = tile_rows(part->row_end - at.i_row);
+            at.n_rows = tile_rows(part->row_end - at.i_row, tile_rows_max);
             compute_tile(g, &at);
         }
     }

@@ -1,8 +1,10 @@
-/* cpu/gemm_amx.c: sums by the matrix unit of AMX, of bytes and of bfloat16, compiled once per instruction set; empty
- * where there is no such unit.
+/* cpu/gemm_amx.c: sums by the matrix unit of AMX, of bytes, of groups of int4 and of bfloat16, compiled once per
+ * instruction set; empty where there is no such unit.
  *
  * A tile register holds 16 rows of 64 bytes. One instruction adds to 16 x 16 sums the products of 16 rows of x, as they
  * lie, with 16 columns of a panel, as they lie too: 16 quads, each the panel's width after the one before.
+ *
+ * A group of int4 is half as deep: the tiles of rows are 32 bytes wide, those of weights have 8 quads.
  *
  * For bfloat16 it adds up the 16 even and the 16 odd products of its step apart, each rounded after every addition,
  * then both to the sum; subnormal numbers count as zero. A row's sums do not depend on the other 15. */
@@ -13,15 +15,14 @@
 #include <assert.h>
 
 #define TILE_ROWS 16
-#define TILE_COLUMNS 16
 #define TILE_BYTES ((size_t)AMX_QUADS * T5_QUAD) /* of a row */
-#define TILE_SUMS ((size_t)TILE_COLUMNS * sizeof(int32_t))
+#define TILE_SUMS ((size_t)AMX_COLUMNS * sizeof(int32_t))
 #define PANEL_STRIDE ((size_t)PANEL * T5_QUAD)
 static_assert(T5_ROWS_STEP == TILE_ROWS, "tiles are loaded whole");
 static_assert(T5_ROW16_STEP * sizeof(uint16_t) == TILE_BYTES, "rows of bfloat16 are whole tiles");
-static_assert(PANEL == 4 * TILE_COLUMNS, "four tiles are a panel");
+static_assert(PANEL == 4 * AMX_COLUMNS, "four tiles are a panel");
 
-void amx_begin(void)
+void amx_begin(int32_t step_quads)
 {
     struct {
         uint8_t palette, start_row, reserved[14];
@@ -29,8 +30,9 @@ void amx_begin(void)
         uint8_t rows[16];
     } config = {.palette = 1};
     for (int32_t i = 0; i < 8; i++) {
-        config.row_bytes[i] = TILE_BYTES;
-        config.rows[i] = TILE_ROWS;
+        const bool is_x = i == 4 || i == 5, is_w = i == 6 || i == 7; /* where steps are short */
+        config.row_bytes[i] = (uint16_t)(is_x ? (size_t)step_quads * T5_QUAD : TILE_BYTES);
+        config.rows[i] = (uint8_t)(is_w ? step_quads : TILE_ROWS);
     }
     _tile_loadconfig(&config);
 }
@@ -136,6 +138,42 @@ void amx_sum_bf16(const t5_amx_tile *t, int32_t n_rows)
     } else {
         sum_high(t, true, 0);
         sum_high(t, true, 1);
+    }
+}
+
+/* One group of 16 columns. Numbers of tiles are part of the instruction. */
+#define SUM_GROUP(tile_sums, tile_x, tile_w, x, x_stride, w, sums) \
+    do { \
+        _tile_zero(tile_sums); \
+        _tile_loadd(tile_x, x, x_stride); \
+        _tile_loadd(tile_w, w, PANEL_STRIDE); \
+        _tile_dpbssd(tile_sums, tile_x, tile_w); \
+        _tile_stored(tile_sums, sums, TILE_SUMS); \
+    } while (0)
+
+/* The sums in float32 of 16 columns stay in registers. Groups go through two sets of tiles in turns. */
+void amx_add_groups(const t5_amx_groups *t)
+{
+    _Alignas(64) int32_t sums[TILE_ROWS][AMX_COLUMNS];
+    __asm__ volatile("" ::: "memory"); /* the loads of tiles don't say that they read what was written */
+    for (size_t column = 0; column < PANEL; column += AMX_COLUMNS) {
+        const uint8_t *x = t->x, *w = t->w + column * T5_QUAD, *scales = t->scales + column * sizeof(uint16_t);
+        v_f32 out[TILE_ROWS];
+        T5_UNROLL for (int32_t r = 0; r < TILE_ROWS; r++) out[r] = v_load(t->out + r * PANEL + column);
+        for (int32_t g = 0; g < t->n_groups; g++) {
+            if (g % 2 == 0) {
+                SUM_GROUP(0, 4, 6, x, t->x_stride, w, sums);
+            } else {
+                SUM_GROUP(1, 5, 7, x, t->x_stride, w, sums);
+            }
+            const v_f32 scale = v_load_bf16((const uint16_t *)(const void *)scales);
+            T5_UNROLL for (int32_t r = 0; r < TILE_ROWS; r++) out[r] =
+                v_fma(_mm512_cvtepi32_ps(_mm512_load_si512(sums[r])), scale, out[r]);
+            x += T5_INT4_GROUP;
+            w += PANEL * T5_INT4_GROUP;
+            scales += T5_INT4_GROUP_BYTES(PANEL);
+        }
+        T5_UNROLL for (int32_t r = 0; r < TILE_ROWS; r++) v_store(t->out + r * PANEL + column, out[r]);
     }
 }
 

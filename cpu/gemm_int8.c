@@ -148,35 +148,14 @@ void tile_int8(const t5_tile8 *t, int32_t n_rows, int32_t n_panels)
         tile_body(t, 1, 2);
         return;
     }
-    switch (n_rows) {
-    case 1:
-        tile_body(t, 1, 1);
-        break;
-    case 2:
-        tile_body(t, 2, 1);
-        break;
-    case 3:
-        tile_body(t, 3, 1);
-        break;
-#if TILE_ROWS_MAX == 6
-    case 4:
-        tile_body(t, 4, 1);
-        break;
-    case 5:
-        tile_body(t, 5, 1);
-        break;
-    case 6:
-        tile_body(t, 6, 1);
-        break;
-#endif
-    }
+    TILE_SWITCH(n_rows, tile_body, t, 1)
 }
 
 #if defined(__AMX_INT8__)
 
 void tile_int8_amx(const t5_tile8 *t, int32_t n_rows)
 {
-    _Alignas(64) int32_t sums[AMX_ROWS_MAX * PANEL];
+    _Alignas(64) int32_t sums[BLOCK_ROWS_MAX * PANEL];
     const t5_amx_tile bytes = {.x = t->x,
                                .x_stride = t->x_stride,
                                .w = t->w,

@@ -24,10 +24,10 @@ typedef struct {
 
 /* Rows in 8 bits: x = (q - 128) * scale of the row; for int4 weights q is a signed byte, x = q * scale. */
 typedef struct {
-    const uint8_t *q;          /* [n_rows][stride] */
-    size_t stride;             /* d_in rounded up to T5_QUAD; for int4 to T5_INT4_GROUP */
-    const float *scales;       /* [n_rows] */
-    const int32_t *group_sums; /* int4: [n_rows][groups of d_in] */
+    const uint8_t *q;            /* [n_rows][stride] */
+    size_t stride;               /* d_in rounded up to T5_QUAD; for int4 to T5_INT4_GROUP */
+    const float *scales;         /* [n_rows] */
+    const int32_t *group_starts; /* int4: [n_rows][groups of d_in] what the sums of a group begin with */
 } t5_rows8;
 
 /* Rows in bfloat16. */
@@ -92,8 +92,9 @@ typedef struct {
     /* q[i] = 128 + round(x[i] / scale) with scale = max |x| / 127, 128 up to the next T5_QUAD. Returns the scale: NaN
      * when a value is not finite, so that the products are NaN. */
     float (*quantize_row)(const float *x, int32_t d, uint8_t *q);
-    /* Makes that row one for int4 weights: takes the 128 off, fills the last group with zeros, adds up each group. */
-    void (*center_row)(uint8_t *q, int32_t d, int32_t *sums);
+    /* Makes that row one for int4 weights: takes the 128 off, fills the last group with zeros, gives each group's
+     * start. */
+    void (*center_row)(uint8_t *q, int32_t d, int32_t *starts);
     /* Rounds x to bfloat16, ties to even, with zeros up to the next T5_ROW16_STEP. NULL: no products of pairs. */
     void (*round_row)(const float *x, int32_t d, uint16_t *y);
     void (*attend)(const t5_attend *a);
