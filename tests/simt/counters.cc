@@ -4,9 +4,9 @@
 #include "tests/simt/counters.h"
 #include "tests/simt/grid.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -51,20 +51,22 @@ void note(void *instruction, const void *p, unsigned n_bytes, bool is_store)
     if (space == simt::memory_space::stack || is_register(p)) return;
     unsigned thread = simt_self->warp * 32 + simt_self->lane;
     unsigned n = n_before[{thread, instruction}]++;
-    request fresh = {space, is_store, n_bytes, {}};
-    request &r =
-        open_requests.emplace(std::make_pair(simt_self->warp, std::make_pair(instruction, n)), fresh).first->second;
+    request &r = open_requests[{simt_self->warp, {instruction, n}}];
+    if (r.n_bytes == 0) r = {space, is_store, n_bytes, {}};
     r.lanes[simt_self->lane] = (uintptr_t)p;
 }
 
-/* Different units of `unit_bytes` that the request touches. */
-std::set<uintptr_t> touched(const request &r, unsigned unit_bytes)
+/* Different units of `unit_bytes` that the request touches. Valid until the next call. */
+const std::vector<uintptr_t> &touched(const request &r, unsigned unit_bytes)
 {
-    std::set<uintptr_t> units;
+    static std::vector<uintptr_t> &units = *new std::vector<uintptr_t>;
+    units.clear();
     for (uintptr_t p : r.lanes) {
-        for (unsigned b = 0; p != 0 && b < r.n_bytes; b++)
-            units.insert((p + b) / unit_bytes);
+        for (uintptr_t unit = p / unit_bytes; p != 0 && unit <= (p + r.n_bytes - 1) / unit_bytes; unit++)
+            units.push_back(unit);
     }
+    std::sort(units.begin(), units.end());
+    units.erase(std::unique(units.begin(), units.end()), units.end());
     return units;
 }
 
@@ -74,7 +76,7 @@ size_t divide_up(size_t n, size_t by)
 }
 
 /* Different words that the busiest of the 32 banks has to give, one a wavefront. */
-size_t count_wavefronts(const std::set<uintptr_t> &words)
+size_t count_wavefronts(const std::vector<uintptr_t> &words)
 {
     size_t depth[32] = {}, deepest = 0;
     for (uintptr_t word : words) {
@@ -87,11 +89,16 @@ size_t count_wavefronts(const std::set<uintptr_t> &words)
 void add(total *t, const request &r, bool is_shared)
 {
     size_t n_bytes = touched(r, 1).size();
-    std::set<uintptr_t> words = touched(r, 4);
     t->n_requests++;
     t->n_bytes += n_bytes;
-    t->n_units += is_shared ? count_wavefronts(words) : touched(r, 32).size();
-    t->n_units_ideal += is_shared ? divide_up(words.size(), 32) : divide_up(n_bytes, 32);
+    if (is_shared) {
+        const std::vector<uintptr_t> &words = touched(r, 4);
+        t->n_units += count_wavefronts(words);
+        t->n_units_ideal += divide_up(words.size(), 32);
+    } else {
+        t->n_units += touched(r, 32).size();
+        t->n_units_ideal += divide_up(n_bytes, 32);
+    }
 }
 
 double share(const total &t)
