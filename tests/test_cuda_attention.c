@@ -159,6 +159,13 @@ static void scene_advance(backend_pair *pair, scene *s, int32_t q_len)
     }
 }
 
+/* T5_TEST_SCALE below 1: a sanitizer looks on, to which one shape is like another that takes the same way. */
+static bool is_sanitizers(void)
+{
+    const char *scale = getenv("T5_TEST_SCALE");
+    return scale != NULL && atof(scale) < 1;
+}
+
 static void forget_since(backend_pair *pair, int n_kept)
 {
     for (int k = n_kept; k < pair->n_owned; k++)
@@ -218,11 +225,10 @@ static void self_matches(void **state)
 /* Heads of FLAN-T5-small and MADLAD, odd ones, and of T5-small, base and 3B, whose widths came before. */
 static const int32_t family_heads[][2] = {{6, 64}, {16, 128}, {3, 8}, {5, 12}, {1, 7}, {8, 64}, {12, 64}, {32, 128}};
 
-/* T5_TEST_SCALE below 1 is a sanitizer's: how many heads there are changes nothing that it looks for. */
+/* How many heads there are changes nothing that a sanitizer looks for. */
 static size_t n_families(void)
 {
-    const char *scale = getenv("T5_TEST_SCALE");
-    return scale != NULL && atof(scale) < 1 ? 5 : T5_COUNT(family_heads);
+    return is_sanitizers() ? 5 : T5_COUNT(family_heads);
 }
 
 /* Claim: the same where several blocks share a context. Method: contexts of two to four parts, which one row and a few
@@ -286,7 +292,7 @@ static void cross_matches(void **state)
     run_cross(*state, &mixed, 2, 8, 3);
     run_cross(*state, &mixed, 1, 12, 2);
     run_cross(*state, &mixed, 1, 7, 8);
-    for (int32_t q_len = 1; q_len <= 8; q_len++)
+    for (int32_t q_len = 1; q_len <= 8; q_len += is_sanitizers() ? 7 : 1)
         run_cross(*state, &full, 3, 8, q_len);
 }
 
@@ -357,6 +363,7 @@ static void company_changes_no_bit(void **state)
     for (size_t k = 0; k < T5_COUNT(q_lens); k++) {
         float *alone = first_row_among(pair, qkv, 1, q_lens[k]);
         for (size_t i = 0; i < T5_COUNT(rows) && rows[i] * q_lens[k] <= 64; i++) {
+            if (is_sanitizers() && i > 0 && i + 1 < T5_COUNT(rows)) continue;
             float *among = first_row_among(pair, qkv, rows[i], q_lens[k]);
             assert_memory_equal(among, alone, 2 * (size_t)q_lens[k] * inner * sizeof *alone);
             free(among);
