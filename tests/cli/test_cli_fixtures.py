@@ -65,18 +65,23 @@ class Folder:
         self.cases = json.loads((path / "expected.json").read_text())["cases"]
         self.problems = []
         self.n_checked = 0
-        self.keys = [self.source_keys(case) for case in self.cases]
+        self.keys = [self.source_keys(case, ids) for case, ids in zip(self.cases, self.tokenize())]
 
     def expect(self, condition, message):
         self.n_checked += 1
         if not condition:
             self.problems.append(f"{self.path.name} on {self.device}: {message}")
 
-    def source_keys(self, case):
-        """Under which keys a case can be asked for: by its text too, unless its stored ids were cut short."""
+    def tokenize(self):
         done = subprocess.run([self.program, "tokenize", "--json", "--model", str(self.path)], text=True,
-                              input=case["text"] + "\n", capture_output=True, check=True)
-        ids, stored = json.loads(done.stdout)["ids"], case["input_ids"]
+                              input="".join(case["text"] + "\n" for case in self.cases), capture_output=True, check=True)
+        ids = [json.loads(line)["ids"] for line in done.stdout.rstrip("\n").split("\n")]
+        assert len(ids) == len(self.cases), f"{len(ids)} of {len(self.cases)} texts tokenized"
+        return ids
+
+    def source_keys(self, case, ids):
+        """Under which keys a case can be asked for: by its text too, unless its stored ids were cut short."""
+        stored = case["input_ids"]
         is_cut = len(ids) > len(stored) and ids[:len(stored) - 1] == stored[:-1]
         self.expect(ids == stored or is_cut, f"{case['text'][:60]!r}: {ids} instead of {stored}")
         return ["input_ids"] if is_cut else ["text", "input_ids"]
