@@ -68,6 +68,7 @@ static void names_of_things(void **state)
     check("Hi [@user], [@user@example.social]: ([@a_b.c])! [#tag], [#Straße] [#日本語], [:smile:] [:+1a:]");
     check("Open [/usr/local/bin], [./a.txt] or [~/x] in [C:\\Users\\me\\a.txt].");
     check("请访问[https://example.org/a]。谢谢[@user]");
+    check("Open\u00A0[~/x] or\u3000[./a.txt],\u200B[~/x]\u200B\u2060[/usr/bin] \uFEFF[../a] \u200E[/a/b]");
 }
 
 /* Claim: plain text has none. Method: the texts that look most like it. */
@@ -79,6 +80,7 @@ static void plain_text_has_none(void **state)
     check("a < b and c > d, <3 you, x<y z>, {see below for more}, { , {");
     check("e.g. this, i.e. that, U.S. and z.B. Node.js, the end.It was. a@b @ 5 and/ or \\nu \\ x");
     check("Note: this: that. re:work a::b :) :-) ...");
+    check("é/a/b 日/a/b”/a/b");
 }
 
 /* Claim: two texts agree when each placeholder is there equally often. Method: one that does, and each way not to. */
@@ -116,10 +118,10 @@ static uint32_t next_random(uint32_t *seed)
  * Method: random texts of the characters that matter; the buffer has their very size, so that a sanitizer sees more. */
 static void any_text_is_safe(void **state)
 {
-    static const char *const parts[] = {"%",    "s",  "1$", "{",  "}",       "{{",   "}}", "$",  "(", ")",
-                                        "<",    ">",  "/",  "@",  "a.",      "org",  ":",  "//", "#", "&",
-                                        ";",    "=",  "\n", "\\", " ",       "é",    "日", "-",  "_", "~/",
-                                        "www.", "C:", "\"", "!",  "plural,", "🙂", "\r", "'"};
+    static const char *const parts[] = {"%",    "s",  "1$", "{",  "}",       "{{",   "}}", "$",  "(",     ")",
+                                        "<",    ">",  "/",  "@",  "a.",      "org",  ":",  "//", "#",     "&",
+                                        ";",    "=",  "\n", "\\", " ",       "é",    "日", "-",  "_",     "~/",
+                                        "www.", "C:", "\"", "!",  "plural,", "🙂", "\r", "'",  "\u200B"};
     uint32_t seed = 20260102;
     (void)state;
     for (int i = 0; i < RANDOM_TEXTS; i++) {

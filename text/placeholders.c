@@ -78,18 +78,32 @@ static bool has_letter(const view *v, size_t pos, size_t n)
     return false;
 }
 
+/* The character before `pos`; a space at the start. */
+static uint32_t code_before(const view *v, size_t pos)
+{
+    uint32_t code = ' ';
+    size_t start = pos;
+    while (start > 0 && pos - start < 4 && ((unsigned char)v->text[--start] & 0xC0) == 0x80) {
+    }
+    if (start < pos) t5_utf8_next(v->text + start, pos - start, &code);
+    return code;
+}
+
 /* True when a letter or a digit stands before `pos`, of an alphabet whose words are set apart by spaces. */
 static bool is_in_word(const view *v, size_t pos)
 {
-    uint32_t code;
-    size_t start = pos;
-    if (pos == 0) return false;
-    const unsigned char last = (unsigned char)v->text[pos - 1];
-    if (last < 0x80) return is_letter(last) || is_digit(last);
-    while (start > 0 && pos - start < 4 && ((unsigned char)v->text[--start] & 0xC0) == 0x80) {
-    }
-    t5_utf8_next(v->text + start, pos - start, &code);
+    const uint32_t code = code_before(v, pos);
+    if (code < 0x80) return is_letter((unsigned char)code) || is_digit((unsigned char)code);
     return code < NO_SPACE_ALPHABET && u_isalnum((UChar32)code);
+}
+
+/* True when what stands before `pos` cannot be part of a path: nothing, white space, what nobody sees, like a zero
+ * width space, or a sign that opens something. */
+static bool is_at_border(const view *v, size_t pos)
+{
+    const uint32_t code = code_before(v, pos);
+    if (code < 0x80) return code <= ' ' || is_one_of("([{\"'=:,", (unsigned char)code);
+    return t5_utf8_is_space(code) || (U_GET_GC_MASK((UChar32)code) & U_GC_CF_MASK) != 0;
 }
 
 /* Length up to and with the bracket that closes the one at `pos`; 0: none in this line, or too far away. */
@@ -351,8 +365,7 @@ static size_t match_word(const view *v, size_t pos)
  */
 static size_t match_path(const view *v, size_t pos)
 {
-    const unsigned char before = pos > 0 ? (unsigned char)v->text[pos - 1] : ' ';
-    if (before > ' ' && !is_one_of("([{\"'=:,", before)) return 0;
+    if (!is_at_border(v, pos)) return 0;
     size_t p = pos + run_of_set(v, pos, ".~");
     const bool is_relative = p > pos;
     if (p - pos > 2 || at(v, p) != '/') return 0;
