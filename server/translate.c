@@ -60,7 +60,7 @@ static json_t *list_alternatives(const t5_journey *journey, int32_t i_text)
     const t5_translated *result = t5_journey_get(journey, i_text);
     json_t *list = json_array();
     for (int32_t i = 0; i < result->n_alternatives; i++)
-        json_array_append_new(list, json_string(result->alternatives[i]));
+        json_array_append_new(list, json_stringn(result->alternatives[i].text, result->alternatives[i].n_bytes));
     return list;
 }
 

@@ -25,6 +25,7 @@
 #define ANSWERS_MAX 4
 #define DEADLINE_MS (INT64_MAX / 4) /* of every request, and so of every sequence */
 #define BROKEN "!"                  /* what follows ends in half a character */
+#define NUL '|'                     /* within an answer: a NUL, which has a token as every byte */
 #define LOOP "ja ja ja ja ja ja ja ja ja ja ja ja ja ja ja ja"
 
 /* ---- the script ---- */
@@ -64,6 +65,7 @@ static const struct {
     {"Come out.", false, {BROKEN LOOP}},
     {"Come out.", true, {BROKEN LOOP, BROKEN "Kommen", BROKEN "Komm", LOOP}},
     {"Good.", false, {"Gut."}},
+    {"Well done.", false, {"Gut", "Gut|so", "Gut|ja", "Gut|so"}},
     {"%s.example.com", false, {"Beispiel."}},
     {"$host.example.com", false, {"Gastgeber."}},
     {"\\nExample.com", false, {"Beispiel."}},
@@ -116,24 +118,37 @@ static const char *const *answers_of(const t5_sequence *seq)
     return answers;
 }
 
+/* Appends the tokens of an answer. */
+static void spell(const char *text, int32_t ids_max, t5_output *out)
+{
+    t5_error err = {0};
+    const t5_tokenizer *tokenizer = t5_translator_tokenizer(stage.translator);
+    const bool is_broken = text[0] == BROKEN[0];
+    for (const char *part = text + is_broken, *end = part; end != NULL; part = end + 1) {
+        int32_t n = 0;
+        end = strchr(part, NUL);
+        const size_t n_bytes = end != NULL ? (size_t)(end - part) : strlen(part);
+        assert_int_equal(
+            t5_tokenizer_encode(tokenizer, part, n_bytes, out->ids + out->n_ids, ids_max - out->n_ids, &n, &err),
+            T5_OK);
+        out->n_ids += n;
+        if (end != NULL) out->ids[out->n_ids++] = t5_tokenizer_find(tokenizer, "<0x00>");
+    }
+    if (is_broken) out->ids[out->n_ids++] = t5_tokenizer_find(tokenizer, "<0xE4>");
+}
+
 /* As many answers as there are, and as are wanted, in the engine's layout: one block. */
 static void answer(t5_sequence *seq)
 {
     enum { IDS_MAX = 256 };
     const char *const *answers = answers_of(seq);
-    const t5_tokenizer *tokenizer = t5_translator_tokenizer(stage.translator);
     const int32_t n_wanted = seq->decoding.num_return_sequences;
-    t5_error err = {0};
     t5_output *outputs = calloc(1, ANSWERS_MAX * (sizeof *outputs + IDS_MAX * sizeof(int32_t)));
     assert_non_null(outputs);
     int32_t *ids = (int32_t *)(outputs + ANSWERS_MAX);
     for (int32_t i = 0; i < n_wanted && i < ANSWERS_MAX && answers[i] != NULL; i++, ids += IDS_MAX) {
-        const bool is_broken = answers[i][0] == BROKEN[0];
         outputs[i].ids = ids;
-        assert_int_equal(t5_tokenizer_encode(tokenizer, answers[i] + is_broken, strlen(answers[i] + is_broken), ids,
-                                             IDS_MAX, &outputs[i].n_ids, &err),
-                         T5_OK);
-        if (is_broken) ids[outputs[i].n_ids++] = t5_tokenizer_find(tokenizer, "<0xE4>");
+        spell(answers[i], IDS_MAX, &outputs[i]);
         seq->n_outputs = i + 1;
     }
     seq->outputs = outputs;
@@ -373,9 +388,33 @@ static void alternatives_keep_placeholders(void **state)
         set_stage(-1, T5_OK, false);
         assert_int_equal(run(&r, &tr, &err), T5_OK);
         assert_int_equal(t5_translation_get(tr, 0)->n_alternatives, 1);
-        assert_string_equal(t5_translation_get(tr, 0)->alternatives[0], cases[i].alternative);
+        assert_string_equal(t5_translation_get(tr, 0)->alternatives[0].text, cases[i].alternative);
         t5_translation_destroy(tr);
     }
+}
+
+/* Claim: a NUL that the model spells is a character of an alternative like any other. Method: some that only differ
+ * behind it, from the translation and from each other, and two that do not. */
+static void alternatives_go_on_behind_a_nul(void **state)
+{
+    static const char *const wanted[] = {"Gut\0 so", "Gut\0 ja"};
+    const size_t wanted_bytes = 7;
+    (void)state;
+    t5_error err = {0};
+    t5_translation *_Atomic tr = NULL;
+    const t5_text text = make_text("Well done.");
+    t5_translation_request r = make_request(&text);
+    r.n_alternatives = 3;
+    set_stage(-1, T5_OK, false);
+    assert_int_equal(run(&r, &tr, &err), T5_OK);
+    const t5_translated *result = t5_translation_get(tr, 0);
+    assert_string_equal(result->text, "Gut");
+    assert_int_equal(result->n_alternatives, 2);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(result->alternatives[i].n_bytes, wanted_bytes);
+        assert_memory_equal(result->alternatives[i].text, wanted[i], wanted_bytes);
+    }
+    t5_translation_destroy(tr);
 }
 
 /* Claim: a loop, a text out of proportion, broken characters and an echo are translated again, and the first better
@@ -556,12 +595,19 @@ static void checks(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lost_placeholders_come_back),  cmocka_unit_test(second_rounds_have_no_list),
-        cmocka_unit_test(sentences_without_parts_stay), cmocka_unit_test(alternatives_keep_placeholders),
-        cmocka_unit_test(flaws_are_searched_again),     cmocka_unit_test(pinned_requests_are_left_alone),
-        cmocka_unit_test(held_sentences_are_read),      cmocka_unit_test(second_round_may_be_refused),
-        cmocka_unit_test(one_group_at_a_time),          cmocka_unit_test(second_round_is_cancelled),
-        cmocka_unit_test(usage_counts_both_rounds),     cmocka_unit_test(checks),
+        cmocka_unit_test(lost_placeholders_come_back),
+        cmocka_unit_test(second_rounds_have_no_list),
+        cmocka_unit_test(sentences_without_parts_stay),
+        cmocka_unit_test(alternatives_keep_placeholders),
+        cmocka_unit_test(alternatives_go_on_behind_a_nul),
+        cmocka_unit_test(flaws_are_searched_again),
+        cmocka_unit_test(pinned_requests_are_left_alone),
+        cmocka_unit_test(held_sentences_are_read),
+        cmocka_unit_test(second_round_may_be_refused),
+        cmocka_unit_test(one_group_at_a_time),
+        cmocka_unit_test(second_round_is_cancelled),
+        cmocka_unit_test(usage_counts_both_rounds),
+        cmocka_unit_test(checks),
     };
     return cmocka_run_group_tests(tests, open_stage, close_stage);
 }

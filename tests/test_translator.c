@@ -298,10 +298,12 @@ static void alternatives_are_different(void **state)
             assert_true(result->n_alternatives <= (asked[i] > 0 ? asked[i] : 0));
             if (asked[i] > 0) assert_true(result->n_alternatives > 0);
             for (int32_t a = 0; a < result->n_alternatives; a++) {
-                assert_true(strlen(result->alternatives[a]) > 0);
-                assert_string_not_equal(result->alternatives[a], result->text);
+                const char *alternative = result->alternatives[a].text;
+                assert_true(strlen(alternative) > 0);
+                assert_int_equal(strlen(alternative), result->alternatives[a].n_bytes);
+                assert_string_not_equal(alternative, result->text);
                 for (int32_t b = 0; b < a; b++)
-                    assert_string_not_equal(result->alternatives[a], result->alternatives[b]);
+                    assert_string_not_equal(alternative, result->alternatives[b].text);
             }
         }
         t5_translation_destroy(tr);

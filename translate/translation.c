@@ -21,7 +21,6 @@ typedef struct {
     t5_text text;
     t5_plan plan;
     t5_translated result;
-    char **alternatives; /* result.alternatives */
     t5_text_reader reader;
     bool is_read; /* to its end */
 } text_state;
@@ -179,29 +178,34 @@ t5_status t5_translation_read(t5_translation *tr, t5_piece *out, t5_error *err)
 
 /* ---- finish ---- */
 
-static bool is_new(const text_state *s, const char *text)
+static bool says(const t5_alternative *a, const char *text, size_t n_bytes)
 {
-    if (text[0] == '\0' || strcmp(text, s->result.text) == 0) return false;
-    for (int32_t i = 0; i < s->result.n_alternatives; i++)
-        if (strcmp(text, s->alternatives[i]) == 0) return false;
+    return a->n_bytes == n_bytes && memcmp(a->text, text, n_bytes) == 0;
+}
+
+/* No alternative so far, and not the translation. */
+static bool is_new(const t5_translated *result, const t5_alternative *a)
+{
+    if (a->n_bytes == 0 || says(a, result->text, result->n_bytes)) return false;
+    for (int32_t i = 0; i < result->n_alternatives; i++)
+        if (says(a, result->alternatives[i].text, result->alternatives[i].n_bytes)) return false;
     return true;
 }
 
 /* The k-th alternative joins the k-th result of each sentence. */
 static t5_status join_alternatives(const t5_translation *tr, text_state *s, t5_error *err)
 {
-    s->alternatives = calloc((size_t)tr->n_results_wanted, sizeof *s->alternatives);
-    if (s->alternatives == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d alternatives", tr->n_results_wanted - 1);
-    s->result.alternatives = (const char *const *)s->alternatives;
+    t5_translated *result = &s->result;
+    result->alternatives = calloc((size_t)tr->n_results_wanted, sizeof *result->alternatives);
+    if (result->alternatives == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d alternatives", tr->n_results_wanted - 1);
     for (int32_t k = 1; k < tr->n_results_wanted; k++) {
-        char *joined = NULL;
-        size_t n_bytes = 0;
-        const t5_status status = t5_join(&s->text, &s->plan, &tr->units, k, &joined, &n_bytes, err);
+        t5_alternative joined = {0};
+        const t5_status status = t5_join(&s->text, &s->plan, &tr->units, k, &joined.text, &joined.n_bytes, err);
         if (status != T5_OK) return status;
-        if (is_new(s, joined))
-            s->alternatives[s->result.n_alternatives++] = joined;
+        if (is_new(result, &joined))
+            result->alternatives[result->n_alternatives++] = joined;
         else
-            free(joined);
+            free(joined.text);
     }
     return T5_OK;
 }
@@ -272,8 +276,8 @@ void t5_translation_destroy(t5_translation *tr)
     for (int32_t i = 0; tr->texts != NULL && i < tr->request.n_texts; i++) {
         text_state *s = &tr->texts[i];
         for (int32_t k = 0; k < s->result.n_alternatives; k++)
-            free(s->alternatives[k]);
-        free(s->alternatives);
+            free(s->result.alternatives[k].text);
+        free(s->result.alternatives);
         free((char *)s->result.text);
         t5_text_reader_deinit(&s->reader);
         t5_plan_deinit(&s->plan);

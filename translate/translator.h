@@ -105,14 +105,19 @@ typedef struct {
     int64_t n_source_tokens, n_target_tokens;
 } t5_usage;
 
+/* Valid UTF-8, NUL-terminated, and maybe with NUL inside. */
+typedef struct {
+    char *text;
+    size_t n_bytes;
+} t5_alternative;
+
 /* Result of one text; strings are malloc'ed by the translation and live until it is destroyed. */
 typedef struct {
     const char *text;
     size_t n_bytes;
-    const char *detected; /* public code when source was "auto", else NULL */
-    double confidence;    /* 0 to 100, with detected */
-    const char *const
-        *alternatives; /* unique, not empty, not equal to text; maybe fewer than asked; to the first NUL */
+    const char *detected;         /* public code when source was "auto", else NULL */
+    double confidence;            /* 0 to 100, with detected */
+    t5_alternative *alternatives; /* unique, not empty, not equal to text; maybe fewer than asked */
     int32_t n_alternatives;
     bool is_truncated; /* a sentence hit max_new_tokens */
 } t5_translated;
