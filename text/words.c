@@ -1,11 +1,14 @@
 /* text/words.c: see words.h. */
 #include "text/words.h"
 #include "base/utf8.h"
+#include "text/placeholders.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unicode/uchar.h>
 #include <unicode/uscript.h>
+
+#define PLACEHOLDER 0xFFFCu /* what counts as the character before one's end: a sign */
 
 typedef enum { SPACE, LETTER, ALONE, EXTENDS, SIGN } char_class;
 
@@ -71,6 +74,14 @@ t5_status t5_words_find(const char *text, size_t n_bytes, t5_words *out, t5_erro
     *out = (t5_words){.text = text};
     for (size_t pos = 0, length; pos < n_bytes; pos += length) {
         uint32_t code;
+        length = t5_placeholder_at(text, n_bytes, pos);
+        if (length > 0) {
+            const t5_status status = push(out, (t5_word){(uint32_t)pos, (uint32_t)(pos + length), false}, err);
+            if (status != T5_OK) return status;
+            before = PLACEHOLDER;
+            is_joined = false;
+            continue;
+        }
         length = t5_utf8_next(text + pos, n_bytes - pos, &code);
         const char_class class = class_of(code), last = class_of(before);
         const bool joins_on =

@@ -6,7 +6,8 @@
 
 T5_C_BEGIN
 
-/* Bytes begin to end - 1 of the text. Between words there is white space, or nothing. */
+/* Bytes begin to end - 1 of the text. Between words there is white space, or nothing; within one only where it is a
+ * placeholder. */
 typedef struct {
     uint32_t begin, end;
     bool is_sign; /* punctuation or a symbol: no letter, no digit */
@@ -19,7 +20,8 @@ typedef struct {
 } t5_words;
 
 /* Letters and digits that stand together are a word; a character of a script without spaces is one by itself; so is a
- * run of the same sign. Valid UTF-8 below 4 GiB. Release with t5_words_deinit(), also after an error. */
+ * run of the same sign, and a placeholder (placeholders.h), whatever is in it. Valid UTF-8 below 4 GiB. Release with
+ * t5_words_deinit(), also after an error. */
 t5_status t5_words_find(const char *text, size_t n_bytes, t5_words *out, t5_error *err);
 void t5_words_deinit(t5_words *w); /* accepts a zeroed one */
 /* Index of the first word that ends behind a byte; n_items when none does. */
