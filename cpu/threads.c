@@ -18,7 +18,8 @@
  * costs anything before the caller had to sleep.
  *
  * When no core is idle, the kernel may also wake a worker on the caller's core, where each stops the other. So a worker
- * that finds itself there leaves, by forbidding itself that core for a moment. */
+ * that finds itself there leaves, by forbidding itself that core for a moment. (The kernel then takes the cores of that
+ * moment for its wish: cores that the process is given later it does not use. The pool does not grow either.) */
 #include "cpu/threads.h"
 
 #include "base/assert.h"
@@ -93,10 +94,8 @@ static void note_wait(worker *w, int64_t since_ns)
     const bool was_stopped = usage.ru_nivcsw != w->n_stopped; /* else the task was a long one */
     w->n_stopped = usage.ru_nivcsw;
     if (!was_stopped) return;
-    if (w->rest_ns == 0)
-        w->rest_ns = REST_NS_MIN;
-    else if (w->rest_ns < REST_NS_MAX)
-        w->rest_ns *= REST_GROWTH;
+    const int64_t longer_ns = w->rest_ns == 0 ? REST_NS_MIN : w->rest_ns * REST_GROWTH;
+    w->rest_ns = longer_ns < REST_NS_MAX ? longer_ns : REST_NS_MAX;
     if (now_ns - w->shared_until_ns > QUIET_NS) w->n_doublings = 0;
     w->shared_until_ns = now_ns + (SHARED_NS << w->n_doublings);
     w->burst_end_ns = now_ns;
