@@ -405,12 +405,12 @@ class Models(unittest.TestCase):
             limits = ["--queue-depth=1", "--max-running-rows=32", "--max-new-tokens=500", "--kv-memory=512M"]
             with Server(PROGRAM, "--metrics", "--lazy-models", *limits, *models(BUNDLED, late)) as server:
                 self.assertEqual(server.raw(translate_request("Hello.", "en", "de")).status, 200)
+                failed = server.raw(translate_request("Hallo.", "nl", "en"))
                 socks = []
                 for gauge in ("t5serve_sequences_running 1", "t5serve_queue_depth 1"):
                     socks.append(server.connect())
                     socks[-1].sendall(work)
                     self.wait_for(lambda g=gauge: f"\n{g}\n" in server.get("/metrics").body.decode())
-                failed = server.raw(translate_request("Hallo.", "nl", "en"))
                 full = server.raw(work)
                 self.assertEqual((failed.status, full.status), (503, 503))
                 self.assertIn("could not be opened", failed.error)
