@@ -2,6 +2,7 @@
 #include "translate/catalog.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/timed_cond.h"
 #include "translate/catalog_internal.h"
@@ -100,7 +101,9 @@ static t5_status open_model(t5_catalog *c, const char *dir, bool is_lazy, t5_err
     t5_catalog_model *m = &c->models[c->n_models++]; /* closed with the others, whatever happens */
     m->dir = strdup(dir);
     if (m->dir == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "the name of a folder");
+    const int64_t begin_ms = t5_clock_ms();
     if (!is_lazy) T5_TRY(t5_catalog_open_translator(c, dir, &m->translator, err));
+    m->opening_ms = t5_clock_ms() - begin_ms;
     T5_TRY(describe(c, m, err));
     m->n_opened = m->translator != NULL;
     log_model(m);

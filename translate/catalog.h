@@ -16,7 +16,7 @@ typedef struct {
     bool has_pivot;             /* what no model translates goes through English */
     bool is_lazy;               /* a model is opened when the first request needs it */
     int64_t idle_unload_ms;     /* one that had no request for so long is closed, until the next one; 0: never */
-    int32_t n_open_max; /* when more are open, those without a request are closed, longest idle first; 0: never */
+    int32_t n_open_max; /* more are open only while they are busy; the longest idle is closed first; 0: no limit */
     int32_t n_threads;  /* for what may not hold up the threads of devices and callers */
 } t5_catalog_options;
 

@@ -15,9 +15,12 @@ typedef struct {
     /* Guarded by the catalog's mutex. */
     t5_translator *translator; /* NULL unless it is open */
     int32_t n_leases;
-    t5_lease *waiting;     /* first of those who wait until it is open */
-    int64_t idle_since_ms; /* when the last lease ended */
-    int64_t retry_ms;      /* after a failure: when it may be opened again */
+    t5_lease *waiting;         /* first of those who wait until it is open */
+    int64_t idle_since_ms;     /* when the last lease ended */
+    int64_t opening_ms;        /* how long it took to open it, last time */
+    int64_t closed_ms;         /* when it was closed, last time */
+    int64_t retry_ms;          /* after a failure: when it may be opened again */
+    bool has_failed_with_room; /* it could not be opened although there was room, nor since */
     int64_t n_opened, n_failed;
     t5_model_stats past; /* counters of the times when it was open before */
 } t5_catalog_model;
@@ -34,9 +37,10 @@ struct t5_catalog {
     bool has_loader;        /* models open and close while the catalog is in use */
     pthread_t loader;
     pthread_mutex_t mutex;
-    pthread_cond_t wake; /* of the loader: a model is wanted, or has no lease any more */
-    bool is_stopping;    /* guarded by the mutex */
-    bool is_opening;     /* guarded by the mutex: the loader is at it */
+    pthread_cond_t wake;                /* of the loader: a model is wanted, or has no lease any more */
+    bool is_stopping;                   /* guarded by the mutex */
+    bool is_opening;                    /* guarded by the mutex: the loader is at it */
+    const t5_catalog_model *asked_last; /* guarded by the mutex; NULL: none was */
 };
 
 /* translator->model_dir and all else that opening a model takes. */

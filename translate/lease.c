@@ -48,12 +48,13 @@ static t5_status take(t5_catalog *c, t5_catalog_model *m, int64_t deadline_ms, t
                       t5_error *err)
 {
     *out_waits = false;
+    if (m->translator == NULL && t5_clock_ms() < m->retry_ms) return fail_closed(m, err);
+    c->asked_last = m;
     if (m->translator != NULL) {
         l->translator = m->translator;
         m->n_leases++;
         return T5_OK;
     }
-    if (t5_clock_ms() < m->retry_ms) return fail_closed(m, err);
     *out_waits = true;
     link_waiting(m, l);
     t5_workers_push_at(c->workers, &l->work, deadline_ms != 0 ? deadline_ms : INT64_MAX);

@@ -12,6 +12,22 @@
 #include <signal.h>
 
 #define RETRY_MS 5000 /* after a failure; until then who asks is refused at once */
+#define GRACE_MS 1000 /* at least; see grace_ms() */
+
+/* How long a model that is too much is left in peace first: one that is asked again and again is idle for a moment
+ * after each request. And twice as long as it took to open, so that opening is not most of what is done. */
+static int64_t grace_ms(const t5_catalog_model *m)
+{
+    return 2 * m->opening_ms > GRACE_MS ? 2 * m->opening_ms : GRACE_MS;
+}
+
+static int32_t count_open(const t5_catalog *c)
+{
+    int32_t n_open = 0;
+    for (int32_t i = 0; i < c->n_models; i++)
+        n_open += c->models[i].translator != NULL;
+    return n_open;
+}
 
 /* ---- open ---- */
 
@@ -34,6 +50,7 @@ static void open_model(t5_catalog *c, t5_catalog_model *m)
     t5_error err = {0};
     t5_translator *translator = NULL;
     const int64_t begin_ms = t5_clock_ms();
+    const bool has_room = count_open(c) < c->n_open_max;
     c->is_opening = true;
     pthread_mutex_unlock(&c->mutex);
     const t5_status status = t5_catalog_open_translator(c, m->dir, &translator, &err);
@@ -43,9 +60,15 @@ static void open_model(t5_catalog *c, t5_catalog_model *m)
     c->is_opening = false;
     m->translator = translator;
     m->idle_since_ms = t5_clock_ms();
-    if (status == T5_OK) m->n_opened++;
-    if (status != T5_OK) m->n_failed++;
-    if (status != T5_OK) m->retry_ms = t5_clock_ms() + RETRY_MS;
+    if (status == T5_OK) {
+        m->n_opened++;
+        m->opening_ms = m->idle_since_ms - begin_ms;
+        m->has_failed_with_room = false;
+    } else {
+        m->n_failed++;
+        m->retry_ms = m->idle_since_ms + RETRY_MS;
+        if (has_room) m->has_failed_with_room = true;
+    }
     t5_leases_answer(c, m);
 }
 
@@ -71,6 +94,7 @@ static void close_model(t5_catalog *c, t5_catalog_model *m)
     T5_ASSERT(m->n_leases == 0 && m->waiting == NULL);
     keep_counters(m);
     m->translator = NULL;
+    m->closed_ms = begin_ms;
     pthread_mutex_unlock(&c->mutex);
     t5_translator_close(translator);
     malloc_trim(0); /* else the C library keeps what a large model leaves behind */
@@ -87,11 +111,39 @@ static t5_catalog_model *find_wanted(t5_catalog *c)
     return NULL;
 }
 
-/* A model that has been idle for long, or NULL and when the next one will have been; INT64_MAX: none. */
+/* Of the open models that have no lease the one that was used least recently; never the one that was asked last. */
+static t5_catalog_model *find_spare(t5_catalog *c)
+{
+    t5_catalog_model *spare = NULL;
+    for (int32_t i = 0; i < c->n_models; i++) {
+        t5_catalog_model *m = &c->models[i];
+        if (m->translator == NULL || m->n_leases > 0 || m == c->asked_last) continue;
+        if (spare == NULL || m->idle_since_ms < spare->idle_since_ms) spare = m;
+    }
+    return spare;
+}
+
+/* Who has to be closed before `wanted` is opened; NULL: nobody has to, or `wanted` is opened beyond the limit. So it is
+ * when all are in use: nobody is kept waiting for them, since a request that holds one model may need another. So it is
+ * for a model that could not be opened although there was room: it would only cost others. And, with one model too many
+ * at most, for one that was closed a moment ago: else two that are asked in turn would close each other each time. */
+static t5_catalog_model *find_in_the_way(t5_catalog *c, const t5_catalog_model *wanted)
+{
+    const int32_t n_open = count_open(c);
+    if (c->n_open_max == 0 || n_open < c->n_open_max || wanted->has_failed_with_room) return NULL;
+    const bool was_closed_too_early = t5_clock_ms() < wanted->closed_ms + grace_ms(wanted);
+    return was_closed_too_early && n_open == c->n_open_max ? NULL : find_spare(c);
+}
+
+/* A model that has been idle for long, or for a while when there are too many, or NULL and when the next one will have
+ * been; INT64_MAX: none. */
 static t5_catalog_model *find_idle(t5_catalog *c, int64_t *out_next_ms)
 {
     const int64_t now_ms = t5_clock_ms();
-    *out_next_ms = INT64_MAX;
+    const bool are_too_many = c->n_open_max > 0 && count_open(c) > c->n_open_max;
+    t5_catalog_model *spare = are_too_many ? find_spare(c) : NULL;
+    *out_next_ms = spare != NULL ? spare->idle_since_ms + grace_ms(spare) : INT64_MAX;
+    if (*out_next_ms <= now_ms) return spare;
     for (int32_t i = 0; i < c->n_models && c->idle_unload_ms > 0; i++) {
         t5_catalog_model *m = &c->models[i];
         const int64_t due_ms = m->idle_since_ms + c->idle_unload_ms;
@@ -102,22 +154,6 @@ static t5_catalog_model *find_idle(t5_catalog *c, int64_t *out_next_ms)
     return NULL;
 }
 
-/* When there are too many, with the one that is opened next: the model that has been idle for longest, or NULL when all
- * are in use. Those are left alone, and who waits is not kept waiting for them: a request that holds one model may need
- * another. */
-static t5_catalog_model *find_spare(t5_catalog *c, bool opens_one)
-{
-    int32_t n_open = opens_one ? 1 : 0;
-    t5_catalog_model *spare = NULL;
-    for (int32_t i = 0; i < c->n_models; i++) {
-        t5_catalog_model *m = &c->models[i];
-        if (m->translator == NULL) continue;
-        n_open++;
-        if (m->n_leases == 0 && (spare == NULL || m->idle_since_ms < spare->idle_since_ms)) spare = m;
-    }
-    return c->n_open_max > 0 && n_open > c->n_open_max ? spare : NULL;
-}
-
 static void *run(void *arg)
 {
     t5_catalog *c = arg;
@@ -125,9 +161,9 @@ static void *run(void *arg)
     while (!c->is_stopping) {
         int64_t next_ms = INT64_MAX;
         t5_catalog_model *wanted = find_wanted(c), *idle = find_idle(c, &next_ms);
-        t5_catalog_model *spare = find_spare(c, wanted != NULL);
-        if (spare != NULL)
-            close_model(c, spare);
+        t5_catalog_model *in_the_way = wanted != NULL ? find_in_the_way(c, wanted) : NULL;
+        if (in_the_way != NULL)
+            close_model(c, in_the_way);
         else if (wanted != NULL)
             open_model(c, wanted);
         else if (idle != NULL)
