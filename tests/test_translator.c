@@ -310,6 +310,40 @@ static void alternatives_are_different(void **state)
     }
 }
 
+/* Claim: alternatives which the cache has no room for are fewer, whatever other option is named; beams that are named,
+ * or the model's own, stay. Method: a small cache and a sentence which it has room for 10 times, with 31 alternatives:
+ * searched, punished and sampled; then with beams, up to more than there is room for. */
+static void alternatives_fit(void **state)
+{
+    (void)state;
+    enum { N_FIT = 10, N_TOKENS = 100 };
+    const t5_engine_options engine = {.kv_tokens = (N_FIT + 1) * 112}; /* whole blocks; the source is in one of them */
+    t5_translator *t = open_model(BUNDLED_DIR, &engine, 0);
+    const t5_text text = make_text("Where is my brother?", "en", "de");
+    static const int32_t beams[] = {1, 1, 1, 7, N_FIT};
+    for (size_t i = 0; i < T5_COUNT(beams); i++) {
+        t5_error err = {0};
+        t5_translation *tr = NULL;
+        t5_translation_request r = make_request(t, &text, 1);
+        r.decoding.max_new_tokens = N_TOKENS;
+        r.decoding.num_beams = beams[i];
+        r.is_pinned = true;
+        if (i == 1) r.decoding.repetition_penalty = 1.1;
+        r.decoding.do_sample = i == 2;
+        r.decoding.temperature = 10; /* samples differ */
+        r.n_alternatives = T5_BEAMS_MAX - 1;
+        if (run(t, &r, &tr, &err) != T5_OK) fail_msg("%zu: %s", i, err.text);
+        assert_in_range(t5_translation_get(tr, 0)->n_alternatives, 1, N_FIT - 1);
+        t5_translation_destroy(tr);
+    }
+    t5_translation_request r = make_request(t, &text, 1);
+    r.decoding.max_new_tokens = N_TOKENS;
+    r.decoding.num_beams = T5_BEAMS_MAX;
+    r.n_alternatives = T5_BEAMS_MAX - 1;
+    assert_refused(t, &r, T5_ERR_ARG, "32 beams");
+    t5_translator_close(t);
+}
+
 /* Claim: a sentence of any length is cut and translated whole. Method: 20 kB of words without an end; the engine gets
  * many sequences, none too long, and the reply has the parts. */
 static void long_text_is_cut(void **state)
@@ -650,21 +684,14 @@ static void folders(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(white_space_is_kept),
-        cmocka_unit_test(nothing_to_translate),
-        cmocka_unit_test(languages_are_checked),
-        cmocka_unit_test(codes_and_detection),
-        cmocka_unit_test(detection_knows_targets),
-        cmocka_unit_test(alternatives_are_different),
-        cmocka_unit_test(long_text_is_cut),
-        cmocka_unit_test(wide_sentence_is_cut),
-        cmocka_unit_test(bad_requests_are_refused),
-        cmocka_unit_test(requests_can_be_given_up),
-        cmocka_unit_test(output_limit),
-        cmocka_unit_test(threads_share_the_engine),
-        cmocka_unit_test(madlad_as_the_reference),
-        cmocka_unit_test(prompt_is_too_long),
-        cmocka_unit_test(folders),
+        cmocka_unit_test(white_space_is_kept),      cmocka_unit_test(nothing_to_translate),
+        cmocka_unit_test(languages_are_checked),    cmocka_unit_test(codes_and_detection),
+        cmocka_unit_test(detection_knows_targets),  cmocka_unit_test(alternatives_are_different),
+        cmocka_unit_test(alternatives_fit),         cmocka_unit_test(long_text_is_cut),
+        cmocka_unit_test(wide_sentence_is_cut),     cmocka_unit_test(bad_requests_are_refused),
+        cmocka_unit_test(requests_can_be_given_up), cmocka_unit_test(output_limit),
+        cmocka_unit_test(threads_share_the_engine), cmocka_unit_test(madlad_as_the_reference),
+        cmocka_unit_test(prompt_is_too_long),       cmocka_unit_test(folders),
     };
     return cmocka_run_group_tests(tests, open_bundled, close_bundled);
 }

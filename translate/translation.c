@@ -39,6 +39,13 @@ struct t5_translation {
 
 /* ---- start ---- */
 
+/* Results of a sentence: the translation and the alternatives. */
+static int32_t n_results_of(const t5_translation_request *r)
+{
+    const int32_t n = 1 + (r->n_alternatives > 0 ? r->n_alternatives : 0);
+    return n < T5_BEAMS_MAX ? n : T5_BEAMS_MAX;
+}
+
 /* Enough results for the alternatives: more beams when there are too few, more samples when sampling. */
 static void ask_for_results(t5_decoding *d, int32_t n_results)
 {
@@ -60,17 +67,15 @@ static int32_t max_new_tokens_of(const t5_translation_request *r, int32_t n_ids)
     return wanted < d->max_new_tokens ? wanted : d->max_new_tokens;
 }
 
-/* Beams and samples that nobody named but alternatives need are as many as the cache has room for, with so long a
- * sentence: fewer alternatives are no error. The model's own number of beams stays. */
+/* Beams and samples that only alternatives need are as many as the cache has room for, with so long a sentence: fewer
+ * alternatives are no error. Beams that the client or the model asks for stay. */
 static void fit_rows(const t5_translator *t, const t5_translation_request *r, int32_t n_ids, t5_decoding *d)
 {
-    if (r->is_pinned || r->n_alternatives <= 0) return;
+    if (r->n_alternatives <= 0) return;
     int32_t n_max = t5_engine_rows_max(t->engine, n_ids, 0, d->max_new_tokens);
-    if (n_max < 1) n_max = 1;
-    if (!d->do_sample && d->num_beams > n_max)
-        d->num_beams = n_max > t->profile.defaults.num_beams ? n_max : t->profile.defaults.num_beams;
-    const int32_t n_rows = d->do_sample ? n_max : d->num_beams;
-    if (d->num_return_sequences > n_rows) d->num_return_sequences = n_rows;
+    if (n_max < r->decoding.num_beams) n_max = r->decoding.num_beams;
+    if (d->num_beams > n_max) d->num_beams = n_max;
+    if (d->num_return_sequences > n_max) d->num_return_sequences = n_max;
 }
 
 void t5_translation_fill(const t5_translator *t, const t5_translation_request *r, const t5_pair *pair, int32_t *ids,
@@ -80,6 +85,7 @@ void t5_translation_fill(const t5_translator *t, const t5_translation_request *r
     out->n_input_ids = n_ids;
     out->decoding = r->decoding;
     out->decoding.max_new_tokens = max_new_tokens_of(r, n_ids);
+    ask_for_results(&out->decoding, n_results_of(r));
     fit_rows(t, r, n_ids, &out->decoding);
     out->vocab_live = t->vocab_live;
     out->shortlist = t5_translator_shortlist(t, pair);
@@ -138,14 +144,14 @@ t5_status t5_translation_start(t5_translator *t, const t5_translation_request *r
     tr->translator = t;
     tr->request = *request;
     tr->request.texts = NULL;
-    tr->n_results_wanted = 1 + (request->n_alternatives > 0 ? request->n_alternatives : 0);
-    if (tr->n_results_wanted > T5_BEAMS_MAX) tr->n_results_wanted = T5_BEAMS_MAX;
-    ask_for_results(&tr->request.decoding, tr->n_results_wanted);
+    tr->n_results_wanted = n_results_of(request);
     const t5_retry_context context = {.translator = t, .request = &tr->request, .units = &tr->units};
     t5_second_round_init(&tr->second_round, &context);
     t5_units_init(&tr->units, t->tokenizer, t->sentence_tokens_max, t->sentences_max);
     if (!request->has_max_new_tokens) tr->request.decoding.max_new_tokens = t->engine_options.tgt_len_max - 1;
-    T5_TRY(t5_decoding_check(&tr->request.decoding, t->hparams.vocab_size, err));
+    t5_decoding decoding = tr->request.decoding;
+    ask_for_results(&decoding, tr->n_results_wanted);
+    T5_TRY(t5_decoding_check(&decoding, t->hparams.vocab_size, err));
     T5_TRY(plan_texts(tr, request->texts, err));
     *out = tr; /* before on_done, which may come at once */
     T5_TRY(submit(tr, err));

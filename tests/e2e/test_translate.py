@@ -209,6 +209,8 @@ class Translate(unittest.TestCase):
             both = server.translate([text, "How are you?"], alternatives=31).json()
             self.assertEqual(both["alternatives"][0], many.json()["alternatives"])
             self.assertEqual(len(both["alternatives"][1]), len(server.translate("How are you?", alternatives=31).json()["alternatives"]))
+            for options in ({"length_penalty": 1.1}, {"do_sample": True, "temperature": 0.9}):
+                self.assertEqual(server.translate(text, alternatives=31, **options).status, 200, options)
             named = server.translate(text, alternatives=31, num_beams=32)
             self.assertEqual(named.status, 400)
             self.assertRegex(named.error, r"32 beams .* need \d+ positions of the key-value cache, .* shorter text")
