@@ -262,9 +262,9 @@ t5_status t5_engine_check_room(t5_engine *e, int64_t deadline_ms, t5_error *err)
     return status;
 }
 
-int32_t t5_engine_rows_max(const t5_engine *e, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens)
+int32_t t5_engine_rows_fair(const t5_engine *e, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens)
 {
-    return t5_batch_rows_max(e->workers[0].batch, n_input_ids, n_prompt_ids, n_new_tokens);
+    return t5_batch_rows_fair(e->workers[0].batch, n_input_ids, n_prompt_ids, n_new_tokens);
 }
 
 void t5_engine_stats_get(t5_engine *e, t5_engine_stats *out)

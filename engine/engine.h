@@ -100,8 +100,8 @@ void t5_sequence_deinit(t5_sequence *seq); /* frees the results */
  * refuse a request before it is prepared in vain. Under overload most requests end here. Any thread. */
 t5_status t5_engine_check_room(t5_engine *e, int64_t deadline_ms, t5_error *err);
 
-/* See t5_batch_rows_max(). */
-int32_t t5_engine_rows_max(const t5_engine *e, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens);
+/* See t5_batch_rows_fair(). */
+int32_t t5_engine_rows_fair(const t5_engine *e, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens);
 
 /* A snapshot of counters since start and gauges of now. Any thread. */
 typedef struct {

@@ -59,8 +59,9 @@ t5_status t5_batch_warm_up(t5_batch *b, t5_error *err);
 /* Checks a request against the limits: lengths, ids inside the vocabulary, options. T5_ERR_ARG names what is wrong.
  * Does not change the batch: any thread. */
 t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *request, t5_error *err);
-/* Rows of a sequence that an empty batch has room for, each of up to n_new_tokens behind a prompt. Any thread. */
-int32_t t5_batch_rows_max(const t5_batch *b, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens);
+/* Rows that one sequence may take and leave room to others: what half of an empty batch, of its rows and of the cache,
+ * has room for, each of up to n_new_tokens behind a prompt. Maybe 0 or less. Any thread. */
+int32_t t5_batch_rows_fair(const t5_batch *b, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens);
 /* True when t5_batch_admit() would not answer T5_ERR_BUSY. Changes nothing; cheap. */
 bool t5_batch_fits(const t5_batch *b, const t5_batch_request *request);
 /* Takes a slot, rows and blocks. T5_ERR_BUSY when they do not fit right now, or when the encoder pass that is being

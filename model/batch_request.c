@@ -21,12 +21,13 @@ static int32_t n_blocks_of(const t5_batch_request *r)
     return t5_kv_blocks_for(r->n_input_ids) + n_rows_of(r) * t5_kv_blocks_for(len_max_of(r) - 1);
 }
 
-int32_t t5_batch_rows_max(const t5_batch *b, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens)
+int32_t t5_batch_rows_fair(const t5_batch *b, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens)
 {
-    const int32_t n_blocks = b->cache.n_blocks - t5_kv_blocks_for(n_input_ids);
+    const int32_t n_blocks = b->cache.n_blocks / 2 - t5_kv_blocks_for(n_input_ids);
     const int32_t n_blocks_of_row = t5_kv_blocks_for(n_prompt_ids + n_new_tokens);
     const int32_t n = n_blocks > 0 && n_blocks_of_row > 0 ? n_blocks / n_blocks_of_row : 0;
-    return n < b->limits.n_rows_max ? n : b->limits.n_rows_max;
+    const int32_t n_rows = b->limits.n_rows_max / 2;
+    return n < n_rows ? n : n_rows;
 }
 
 static t5_status check_ids(const char *what, const int32_t *ids, int32_t n, int32_t vocab_size, t5_error *err)

@@ -277,12 +277,12 @@ int32_t t5_batch_take_stable(t5_batch *b, int32_t slot, const int32_t **out_ids)
     return n;
 }
 
-int32_t t5_batch_rows_max(const t5_batch *b, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens)
+int32_t t5_batch_rows_fair(const t5_batch *b, int32_t n_input_ids, int32_t n_prompt_ids, int32_t n_new_tokens)
 {
     (void)n_input_ids;
     (void)n_prompt_ids;
     (void)n_new_tokens;
-    return b->limits.n_rows_max;
+    return b->limits.n_rows_max / 2;
 }
 
 t5_status t5_batch_cut(t5_batch *b, int32_t slot, t5_error *err)

@@ -67,12 +67,12 @@ static int32_t max_new_tokens_of(const t5_translation_request *r, int32_t n_ids)
     return wanted < d->max_new_tokens ? wanted : d->max_new_tokens;
 }
 
-/* Beams and samples that only alternatives need are as many as the cache has room for, with so long a sentence: fewer
+/* Beams and samples that only alternatives need are as many as leave room to others, with so long a sentence: fewer
  * alternatives are no error. Beams that the client or the model asks for stay. */
 static void fit_rows(const t5_translator *t, const t5_translation_request *r, int32_t n_ids, t5_decoding *d)
 {
     if (r->n_alternatives <= 0) return;
-    int32_t n_max = t5_engine_rows_max(t->engine, n_ids, 0, d->max_new_tokens);
+    int32_t n_max = t5_engine_rows_fair(t->engine, n_ids, 0, d->max_new_tokens);
     if (n_max < r->decoding.num_beams) n_max = r->decoding.num_beams;
     if (d->num_beams > n_max) d->num_beams = n_max;
     if (d->num_return_sequences > n_max) d->num_return_sequences = n_max;
