@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "translate/live.h"
+#include "translate/stop_watch.h"
 #include "translate/translator_internal.h"
 
 #include <stdlib.h>
@@ -16,9 +17,7 @@ typedef struct {
     bool is_read; /* to its end */
     t5_generated *results;
     int32_t n_results;
-    const t5_stops *stops;
-    t5_detokenizer watched; /* the device thread's: the text as far as it is certain */
-    t5_told_text watched_text;
+    t5_stop_watch watch; /* the device thread's; zeroed when there are no stops */
 } input_state;
 
 struct t5_generation {
@@ -79,31 +78,22 @@ static int32_t max_new_tokens_of(const t5_generation *g, const t5_generation_req
     return r->has_max_new_tokens || room < 1 || wanted < room ? wanted : room;
 }
 
-/* More of the text of an input is certain. One that cannot be watched for want of memory is decoded to its end. */
-static bool has_stopped(input_state *s, const int32_t *ids, int32_t n_ids)
-{
-    t5_error ignored = {0};
-    t5_buffer piece = {0};
-    size_t n_bytes = 0;
-    t5_status status = t5_detokenizer_add(&s->watched, ids, n_ids, false, &piece, &ignored);
-    if (status == T5_OK)
-        status = t5_stops_tell(s->stops, &s->watched_text, piece.bytes, piece.n_bytes, &n_bytes, &ignored);
-    if (status == T5_OK) t5_told_text_drop(&s->watched_text, n_bytes);
-    t5_buffer_deinit(&piece);
-    return s->watched_text.is_stopped;
-}
-
 /* On a device's thread. */
 static bool is_enough(t5_live_sequence *live, const int32_t *ids, int32_t n_ids)
 {
-    return has_stopped((input_state *)live, ids, n_ids);
+    return t5_stop_watch_add(&((input_state *)live)->watch, ids, n_ids);
 }
 
+/* What an output begins with may hold a stop, or the beginning of one. */
 static void watch_for_stops(const t5_generation *g, input_state *s)
 {
-    s->stops = &g->stops;
-    t5_detokenizer_init(&s->watched, g->translator->tokenizer);
-    if (g->n_prompt_ids > 0) has_stopped(s, g->prompt_ids, g->n_prompt_ids);
+    t5_stop_watch_init(&s->watch, &g->stops, g->translator->tokenizer);
+    if (g->n_prompt_ids > 0) t5_stop_watch_add(&s->watch, g->prompt_ids, g->n_prompt_ids);
+}
+
+static bool may_stop(const t5_generation_request *r)
+{
+    return r->stops.n > 0 && r->decoding.num_return_sequences == 1;
 }
 
 static t5_status fill_inputs(t5_generation *g, const t5_generation_request *r, t5_error *err)
@@ -124,7 +114,7 @@ static t5_status fill_inputs(t5_generation *g, const t5_generation_request *r, t
         s->live.seq.wants_logprobs = true; /* a greedy result has a score too */
         s->live.seq.wants_alignment = r->wants_alignment;
         s->live.seq.deadline_ms = r->deadline_ms;
-        watch_for_stops(g, s);
+        if (may_stop(r)) watch_for_stops(g, s);
     }
     return T5_OK;
 }
@@ -135,9 +125,10 @@ static t5_status submit(t5_generation *g, const t5_generation_request *r, t5_err
     if (seqs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d inputs", g->n_inputs);
     for (int32_t i = 0; i < g->n_inputs; i++)
         seqs[i] = &g->inputs[i].live;
-    const bool may_stop = r->stops.n > 0 && r->decoding.num_return_sequences == 1;
-    g->live = (t5_live){
-        .on_progress = r->on_progress, .on_done = r->on_done, .ctx = r->ctx, .is_enough = may_stop ? is_enough : NULL};
+    g->live = (t5_live){.on_progress = r->on_progress,
+                        .on_done = r->on_done,
+                        .ctx = r->ctx,
+                        .is_enough = may_stop(r) ? is_enough : NULL};
     const t5_status status = t5_live_submit(&g->live, g->translator->engine, seqs, g->n_inputs, err);
     free(seqs);
     return status;
@@ -262,8 +253,7 @@ void t5_generation_destroy(t5_generation *g)
             free(s->results[k].text);
         free(s->results);
         t5_live_reader_deinit(&s->reader);
-        t5_detokenizer_deinit(&s->watched);
-        t5_buffer_deinit(&s->watched_text.held);
+        t5_stop_watch_deinit(&s->watch);
         t5_sequence_deinit(&s->live.seq);
         free(s->ids);
     }
