@@ -147,6 +147,37 @@ static void texts_add_up(void **state)
     }
 }
 
+/* Claim: what a token costs does not grow with the text, be it bytes or spaces. Method: long runs of a character of two
+ * bytes, of broken bytes and of spaces, behind a piece or not; the window stays short, the text the same. */
+static void windows_stay_short(void **state)
+{
+    static const char *const runs[][3] = {{"▁a", "<0xC3>", "<0xA9>"},
+                                          {"<0xC3>", "<0xA9>", "<0xC3>"},
+                                          {"▁a", "<0xFF>", "<0xA9>"},
+                                          {"▁a", "▁", "▁"},
+                                          {"▁a", "<0xA9>", "▁"}};
+    (void)state;
+    for (size_t f = 0; f < T5_COUNT(folders); f++) {
+        int32_t vocab_size = 0, ids[IDS_MAX];
+        t5_tokenizer *t = open_folder(folders[f], &vocab_size);
+        for (size_t r = 0; r < T5_COUNT(runs); r++) {
+            t5_detokenizer d;
+            t5_buffer out = {0};
+            t5_error err = {0};
+            t5_detokenizer_init(&d, t);
+            for (int32_t i = 0; i < IDS_MAX; i++) {
+                ids[i] = t5_tokenizer_find(t, runs[r][i == 0 ? 0 : 2 - i % 2]);
+                assert_int_equal(t5_detokenizer_add(&d, &ids[i], 1, false, &out, &err), T5_OK);
+                if (d.n_window > 4) fail_msg("%s, run %zu, id %d: a window of %d", folders[f], r, i, d.n_window);
+            }
+            expect_same(t, ids, IDS_MAX, 7);
+            t5_buffer_deinit(&out);
+            t5_detokenizer_deinit(&d);
+        }
+        t5_tokenizer_close(t);
+    }
+}
+
 /* Claim: a character is given with its last byte, not before, and one that never ends is not given as it stands.
  * Method: an emoji byte by byte in ByT5, then its first three bytes and the end. */
 static void characters_stay_whole(void **state)
@@ -178,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_ids_add_up),
         cmocka_unit_test(texts_add_up),
+        cmocka_unit_test(windows_stay_short),
         cmocka_unit_test(characters_stay_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

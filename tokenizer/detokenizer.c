@@ -52,29 +52,40 @@ static int32_t count_unfinished(const t5_detokenizer *d)
     return 0;
 }
 
-/* A new window that makes what follows read the same: none after whole byte tokens of a model that has nothing else,
- * else the last piece, when it is text by itself and so no piece after it is the first. */
-static t5_status shrink_window(t5_detokenizer *d, t5_error *err)
+/* Makes `id` the whole window when it is text by itself, so that no piece after it is the first, and no byte after it
+ * can join it. A byte that is not the first of its character, or of none, counts: it is a replacement character. */
+static t5_status keep_alone(t5_detokenizer *d, int32_t id, bool *out_is_kept, t5_error *err)
 {
     uint8_t byte = 0;
+    char *text = NULL;
+    size_t n_bytes = 0;
+    *out_is_kept = false;
+    if (t5_tokenizer_token(d->tokenizer, id, &byte) == T5_TOKEN_BYTE && length_of(byte) > 1) return T5_OK;
+    const t5_status status = t5_tokenizer_decode(d->tokenizer, &id, 1, &text, &n_bytes, err);
+    if (status != T5_OK) return status;
+    free(text);
+    if (n_bytes == 0) return T5_OK;
+    d->window[0] = id;
+    d->n_window = 1;
+    d->n_given = n_bytes;
+    *out_is_kept = true;
+    return T5_OK;
+}
+
+/* A new window that makes what follows read the same, when all of the old one was given out: none of a model that has
+ * only bytes, else one token that is text: the last, or the first when the last is a space. */
+static t5_status shrink_window(t5_detokenizer *d, t5_error *err)
+{
+    bool is_kept = false;
     if (d->n_window == 0) return T5_OK;
     if (t5_tokenizer_is_bytes(d->tokenizer)) {
         d->n_window = 0;
         d->n_given = 0;
         return T5_OK;
     }
-    const int32_t last = d->window[d->n_window - 1];
-    if (t5_tokenizer_token(d->tokenizer, last, &byte) != T5_TOKEN_TEXT) return T5_OK;
-    char *text = NULL;
-    size_t n_bytes = 0;
-    const t5_status status = t5_tokenizer_decode(d->tokenizer, &last, 1, &text, &n_bytes, err);
-    if (status != T5_OK) return status;
-    free(text);
-    if (n_bytes == 0) return T5_OK;
-    d->window[0] = last;
-    d->n_window = 1;
-    d->n_given = n_bytes;
-    return T5_OK;
+    const t5_status status = keep_alone(d, d->window[d->n_window - 1], &is_kept, err);
+    if (status != T5_OK || is_kept) return status;
+    return keep_alone(d, d->window[0], &is_kept, err);
 }
 
 t5_status t5_detokenizer_add(t5_detokenizer *d, const int32_t *ids, int32_t n_ids, bool is_last, t5_buffer *out,

@@ -3,7 +3,8 @@
  * characters.
  *
  * What follows can change: a character whose bytes have not all come; the space of a first piece, which is dropped. So
- * it keeps a window of ids: the last piece that is text of its own, and what came after it. One thread at a time. */
+ * it keeps a window of ids: one that is text of its own, and what came after it and is not certain. One thread at a
+ * time. */
 #pragma once
 #include "base/buffer.h"
 #include "tokenizer/tokenizer.h"
