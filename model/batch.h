@@ -76,7 +76,9 @@ t5_status t5_batch_step(t5_batch *b, t5_error *err);
  * its result. Call after each step; a device that runs behind the host tells a step late. */
 int32_t t5_batch_take_stable(t5_batch *b, int32_t slot, const int32_t **out_ids);
 /* Nobody wants more tokens of a slot that runs: it ends with the next step that it has, as max_new_tokens would end it.
- * What was stable stays. Results, their scores and alignments are those of a search that was as long. */
+ * What was stable stays. Results, their scores and alignments are those of a search that was as long; but one with
+ * early_stopping "never" and a length_penalty above 0 hoped, up to the cut, for what it could reach with
+ * max_new_tokens, and so may have gone on where a shorter one would have ended. */
 t5_status t5_batch_cut(t5_batch *b, int32_t slot, t5_error *err);
 bool t5_batch_is_done(const t5_batch *b, int32_t slot);
 /* T5_OK when a slot that is done has results; T5_ERR_FORMAT when the model gave it no numbers. */
