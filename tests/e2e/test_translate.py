@@ -198,9 +198,9 @@ class Translate(unittest.TestCase):
     def test_alternatives_of_a_long_sentence(self):
         """Claim: more alternatives than the cache has room for are fewer alternatives, the same best translation, and no error;
         beams that were asked for by name are refused with what to do. Method: 31 alternatives of a sentence of 1 000
-        characters and of a small one beside it, with default settings."""
+        characters and of a small one beside it, with default settings but for a patient deadline."""
         text = "I have seen the old house " + "and the small dog and the big cat in the garden " * 20 + "."
-        with Server(PROGRAM) as server:
+        with Server(PROGRAM, "--request-timeout-ms=300000") as server:
             few = server.translate(text, alternatives=3)
             many = server.translate(text, alternatives=31)
             self.assertEqual((few.status, many.status), (200, 200), many.body)
