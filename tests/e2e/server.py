@@ -78,8 +78,8 @@ class Server:
         self.log.close()
 
     def log_text(self):
-        self.log.seek(0)
-        return self.log.read()
+        """Not by seek(), which would move the place where the server writes."""
+        return os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0).decode(errors="replace")
 
     def connect(self):
         return socket.create_connection((self.host, self.port), timeout=REPLY_S)

@@ -154,10 +154,12 @@ class Reload(unittest.TestCase):
             threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
             for thread in threads:
                 thread.start()
-            for i in range(50):
-                self.write({"char_limit": 1000 + i, "log_level": "info"})
-                self.hang_up(server, " reloaded ")
-            is_over.set()
+            try:
+                for i in range(50):
+                    self.write({"char_limit": 1000 + i, "log_level": "info"})
+                    self.hang_up(server, " reloaded ")
+            finally:
+                is_over.set()
             for thread in threads:
                 thread.join()
         print(f"{n_replies[0]} requests over 50 reloads, {len(wrong)} wrong")
