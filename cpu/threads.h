@@ -2,8 +2,8 @@
  *
  * Made for calls of a few microseconds, hundreds of them per decode step: workers look out for work for a short while
  * before they sleep, and a call never waits for a worker that is still asleep, only for tasks that were begun. A worker
- * whose core another process wants too takes its share of it and no more, and does not work on the caller's core, so
- * that a busy neighbour never makes many threads slower than one. One thread at a time may call run; tasks must not. */
+ * whose core another process wants too takes about its share of it, and does not work on the caller's core, so that a
+ * busy neighbour does not make many threads slower than one. One thread at a time may call run; tasks must not. */
 #pragma once
 #include "base/error.h"
 #include "base/limits.h"
