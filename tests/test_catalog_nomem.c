@@ -1,6 +1,6 @@
 /* tests/test_catalog_nomem.c: every allocation of our own code fails once, in turn, while a catalog of two models reads
- * what is small of them, and while texts go through one of them and through both. The linker sends malloc, calloc and
- * realloc of the program (not of the libraries) through the functions below. */
+ * what is small of them, and while texts go through one of them and through both. */
+#include "failing_alloc.h"
 #include "translate/journey.h"
 
 #include <limits.h>
@@ -15,36 +15,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-static atomic_int n_until_failure = -1; /* allocations until one fails; negative: none does */
-
-/* The linker's names for the wrapper and the wrapped. */
-void *__wrap_malloc(size_t n_bytes);
-void *__wrap_calloc(size_t n, size_t n_bytes);
-void *__wrap_realloc(void *p, size_t n_bytes);
-void *__real_malloc(size_t n_bytes);
-void *__real_calloc(size_t n, size_t n_bytes);
-void *__real_realloc(void *p, size_t n_bytes);
-
-static bool fails_now(void)
-{
-    return atomic_fetch_sub(&n_until_failure, 1) == 0;
-}
-
-void *__wrap_malloc(size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_malloc(n_bytes);
-}
-
-void *__wrap_calloc(size_t n, size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_calloc(n, n_bytes);
-}
-
-void *__wrap_realloc(void *p, size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_realloc(p, n_bytes);
-}
 
 /* ---- two folders ---- */
 
@@ -161,10 +131,9 @@ static void each_allocation_of_a_journey_fails(void **state)
     int n_failed = 0;
     for (int n = 0;; n++) {
         t5_error_clear(&err);
-        atomic_store(&n_until_failure, n);
+        failing_alloc_begin(n);
         const t5_status status = travel(c, got, sizeof got, &err);
-        const bool was_reached = atomic_load(&n_until_failure) < 0;
-        atomic_store(&n_until_failure, -1);
+        const bool was_reached = failing_alloc_end();
         if (!was_reached) break;
         if (status == T5_OK) assert_string_equal(got, expected);
         if (status != T5_OK && status != T5_ERR_NOMEM) fail_msg("allocation %d: %s", n, err.text);
@@ -182,10 +151,9 @@ static void each_allocation_of_a_start_fails(void **state)
     for (int n = 0;; n++) {
         t5_catalog *c = NULL;
         t5_error err = {0};
-        atomic_store(&n_until_failure, n);
+        failing_alloc_begin(n);
         const t5_status status = open_catalog(true, &c, &err);
-        const bool was_reached = atomic_load(&n_until_failure) < 0;
-        atomic_store(&n_until_failure, -1);
+        const bool was_reached = failing_alloc_end();
         t5_catalog_close(c);
         if (!was_reached) break;
         if (status != T5_OK && status != T5_ERR_NOMEM) fail_msg("allocation %d: %s", n, err.text);

@@ -1,5 +1,5 @@
-/* tests/test_stop_watch.c: stops are seen while tokens come, and none that never came is, whatever allocation fails.
- * The linker sends malloc, calloc and realloc of the program through the functions below. */
+/* tests/test_stop_watch.c: stops are seen while tokens come, and none that never came is, whatever allocation fails. */
+#include "failing_alloc.h"
 #include "translate/stop_watch.h"
 
 #include <setjmp.h>
@@ -10,36 +10,6 @@
 
 #include <cmocka.h>
 
-static int n_until_failure = -1; /* allocations until one fails; negative: none does */
-
-/* The linker's names for the wrapper and the wrapped. */
-void *__wrap_malloc(size_t n_bytes);
-void *__wrap_calloc(size_t n, size_t n_bytes);
-void *__wrap_realloc(void *p, size_t n_bytes);
-void *__real_malloc(size_t n_bytes);
-void *__real_calloc(size_t n, size_t n_bytes);
-void *__real_realloc(void *p, size_t n_bytes);
-
-static bool fails_now(void)
-{
-    return n_until_failure >= 0 && n_until_failure-- == 0;
-}
-
-void *__wrap_malloc(size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_malloc(n_bytes);
-}
-
-void *__wrap_calloc(size_t n, size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_calloc(n, n_bytes);
-}
-
-void *__wrap_realloc(void *p, size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_realloc(p, n_bytes);
-}
-
 /* Feeds the letters one by one, with the n-th allocation failing. True when the watch says that it has stopped. */
 static bool watch(const t5_tokenizer *t, const char *text, const char *stop, int n, bool *out_is_reached)
 {
@@ -48,15 +18,14 @@ static bool watch(const t5_tokenizer *t, const char *text, const char *stop, int
     bool is_stopped = false;
     strcpy(stops.texts[0], stop);
     t5_stop_watch_init(&w, &stops, t);
-    n_until_failure = n;
+    failing_alloc_begin(n);
     for (const char *c = text; *c != '\0'; c++) {
         const char letter[] = {*c, '\0'};
         const int32_t id = t5_tokenizer_find(t, letter);
         assert_true(id >= 0);
         is_stopped = t5_stop_watch_add(&w, &id, 1);
     }
-    *out_is_reached = n_until_failure < 0;
-    n_until_failure = -1;
+    *out_is_reached = failing_alloc_end();
     t5_stop_watch_deinit(&w);
     return is_stopped;
 }

@@ -1,6 +1,6 @@
 /* tests/test_translator_nomem.c: every allocation of our own code fails once, in turn, while a model folder is opened
- * and a request is translated. The linker sends malloc, calloc and realloc of the program (not of the libraries)
- * through the functions below. */
+ * and a request is translated. */
+#include "failing_alloc.h"
 #include "translate/translator.h"
 
 #include <pthread.h>
@@ -13,36 +13,6 @@
 #include <cmocka.h>
 
 #define MODEL_DIR T5_SOURCE_DIR "/tests/fixtures/madlad"
-
-static atomic_int n_until_failure = -1; /* allocations until one fails; negative: none does */
-
-/* The linker's names for the wrapper and the wrapped. */
-void *__wrap_malloc(size_t n_bytes);
-void *__wrap_calloc(size_t n, size_t n_bytes);
-void *__wrap_realloc(void *p, size_t n_bytes);
-void *__real_malloc(size_t n_bytes);
-void *__real_calloc(size_t n, size_t n_bytes);
-void *__real_realloc(void *p, size_t n_bytes);
-
-static bool fails_now(void)
-{
-    return atomic_fetch_sub(&n_until_failure, 1) == 0;
-}
-
-void *__wrap_malloc(size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_malloc(n_bytes);
-}
-
-void *__wrap_calloc(size_t n, size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_calloc(n, n_bytes);
-}
-
-void *__wrap_realloc(void *p, size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_realloc(p, n_bytes);
-}
 
 typedef struct {
     pthread_mutex_t mutex;
@@ -117,17 +87,15 @@ static void each_allocation_fails_once(void **state)
     (void)state;
     char expected[4096], got[4096];
     t5_error err = {0};
-    atomic_store(&n_until_failure, -1);
     if (open_and_translate(expected, sizeof expected, &err) != T5_OK) fail_msg("%s", err.text);
     assert_true(strlen(expected) > 0);
 
     int n_failed = 0;
     for (int n = 0;; n++) {
         t5_error_clear(&err);
-        atomic_store(&n_until_failure, n);
+        failing_alloc_begin(n);
         const t5_status status = open_and_translate(got, sizeof got, &err);
-        const bool was_reached = atomic_load(&n_until_failure) < 0;
-        atomic_store(&n_until_failure, -1);
+        const bool was_reached = failing_alloc_end();
         if (!was_reached) break;
         if (status == T5_OK) {
             assert_string_equal(got, expected);

@@ -1,4 +1,5 @@
 /* tests/test_weights_nomem.c: memory runs out while a model folder is read. */
+#include "failing_alloc.h"
 #include "model/decoding.h"
 #include "model/hparams.h"
 #include "model/weights.h"
@@ -12,37 +13,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-
-static int n_until_failure = -1; /* allocations that still succeed; negative: all do */
-
-static bool fails_now(void)
-{
-    if (n_until_failure < 0) return false;
-    return n_until_failure-- == 0;
-}
-
-/* The linker puts these in the place of the allocator (-Wl,--wrap). */
-void *__real_malloc(size_t n_bytes);
-void *__real_calloc(size_t n, size_t n_bytes);
-void *__real_realloc(void *p, size_t n_bytes);
-void *__wrap_malloc(size_t n_bytes);
-void *__wrap_calloc(size_t n, size_t n_bytes);
-void *__wrap_realloc(void *p, size_t n_bytes);
-
-void *__wrap_malloc(size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_malloc(n_bytes);
-}
-
-void *__wrap_calloc(size_t n, size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_calloc(n, n_bytes);
-}
-
-void *__wrap_realloc(void *p, size_t n_bytes)
-{
-    return fails_now() ? NULL : __real_realloc(p, n_bytes);
-}
 
 static t5_status read_folder(const char *dir, t5_error *err)
 {
@@ -73,10 +43,9 @@ static void every_allocation_may_fail(void **state)
         snprintf(dir, sizeof dir, "%s/tests/fixtures/%s", T5_SOURCE_DIR, folders[i]);
         int n = 0;
         for (;; n++) {
-            n_until_failure = n;
+            failing_alloc_begin(n);
             t5_status status = read_folder(dir, &err);
-            bool was_reached = n_until_failure < 0;
-            n_until_failure = -1;
+            bool was_reached = failing_alloc_end();
             if (!was_reached) {
                 assert_int_equal(status, T5_OK);
                 break;
