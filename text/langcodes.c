@@ -3,6 +3,7 @@
 #include "text/langcodes.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -35,17 +36,15 @@ static const struct {
     const char *code, *internal;
 } internals[] = {{"zh-Hans", "zh"}, {"zh-Hant", "zt"}, {"pt-BR", "pb"}};
 
+static int compare_code(const void *code, const void *entry)
+{
+    return strcasecmp(code, ((const language *)entry)->code);
+}
+
 /* NULL: not in the table, which is sorted as strcasecmp() compares. */
 static const language *find_language(const char *code)
 {
-    size_t begin = 0, end = T5_COUNT(languages);
-    while (begin < end) {
-        const size_t middle = (begin + end) / 2;
-        const int order = strcasecmp(languages[middle].code, code);
-        if (order == 0) return &languages[middle];
-        *(order < 0 ? &begin : &end) = order < 0 ? middle + 1 : middle;
-    }
-    return NULL;
+    return bsearch(code, languages, T5_COUNT(languages), sizeof *languages, compare_code);
 }
 
 /* The public code of a whole lower-case code, or NULL. */
