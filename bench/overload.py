@@ -33,9 +33,7 @@ def parse():
     parser.add_argument("--capacity-seconds", type=float, default=15, help="of each measurement without overload")
     parser.add_argument("--deadline-ms", type=int, default=1000, help="request_timeout_ms of the server")
     parser.add_argument("--requests", type=int, default=100, help="different ones, each of which is asked alone first")
-    args = parser.parse_args()
-    args.tries = 1
-    return args
+    return parser.parse_args()
 
 
 def run(machine, args, seconds, loads, *flags):

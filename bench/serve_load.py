@@ -37,6 +37,7 @@ def add_server_options(parser):
     parser.add_argument("--source", default="en")
     parser.add_argument("--target", default="de")
     parser.add_argument("--model", type=Path, help="model folder (default: the bundled one)")
+    parser.set_defaults(tries=1)
 
 
 def parse():
@@ -45,7 +46,7 @@ def parse():
     parser.add_argument("--sentences", type=int, default=1200, help="of the engine's own round")
     parser.add_argument("--seconds", type=float, default=8, help="that each load is measured")
     parser.add_argument("--rounds", type=int, default=3, help="of engine and server in turns")
-    parser.add_argument("--tries", type=int, default=1, help="of each open load, the best counts: for a machine that is shared")
+    parser.add_argument("--tries", type=int, help="of each open load, the best counts: for a machine that is shared")
     parser.add_argument("--out", type=Path, default=SOURCE / "docs")
     parser.add_argument("--note", default="", help="what to say about the machine: \"shared with other work\"")
     return parser.parse_args()

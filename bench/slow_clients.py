@@ -36,9 +36,7 @@ def parse():
     parser.add_argument("--slow", type=int, default=1000, help="slow clients")
     parser.add_argument("--seconds", type=float, default=3, help="of each round")
     parser.add_argument("--rounds", type=int, default=8, help="of each kind")
-    args = parser.parse_args()
-    args.tries = 1
-    return args
+    return parser.parse_args()
 
 
 def connect(port, what):
