@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """CTranslate2 as a rival: a folder of its own format from a T5 folder, and a worker that speaks bench_decode's protocol.
 
-usage: ct2.py DIR SOURCES [--threads N] [--compute-type float32|int8]        as bench_decode.c; compare.py starts it
+usage: ct2.py DIR SOURCES [--threads N] [--compute-type float32|int8]        as bench_decode.c; `compare` starts it
 
 DIR is what write_ctranslate2 made. Tokens are called t0, t1, ... so that ids go in and come out; a model of any
 vocabulary will do.

@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Usage: test_compare.py BUILD_FOLDER SOURCE_FOLDER
+
+Claim: bench/compare measures both sides, pinned, and says so with its exit code when it could not: an engine that is
+missing or dies, outputs of another model, nothing measured. Method: the real bench_decode beside a CTranslate2 of our
+own, which gives the answers that it was told, others, or none.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+BUILD, SOURCE = map(Path, sys.argv[1:])
+SOURCES = ["13 5 27 1", "40 6 1", "7 8 9 10 11 1"] * 6
+RIVAL = """
+import json, os
+__version__ = "of the test"
+class Result:
+    def __init__(self, ids):
+        self.hypotheses = [[["<pad>", "</s>", "<unk>"][i] if i < 3 else f"t{i}" for i in ids]]
+class Translator:
+    def __init__(self, folder, **options):
+        if os.environ["RIVAL"] == "cannot load":
+            raise RuntimeError("no such model")
+    def translate_batch(self, sources, **options):
+        if os.environ["RIVAL"] == "dies":
+            os._exit(3)
+        assert os.sched_getaffinity(0) == {max(map(int, os.environ["CORES"].split()))}
+        answers = json.load(open(os.environ["ANSWERS"]))
+        lines = [" ".join(str(["<pad>", "</s>", "<unk>"].index(t) if t[0] == "<" else t[1:]) for t in s) for s in sources]
+        return [Result(answers[line] if os.environ["RIVAL"] == "right" else [5, 1]) for line in lines]
+"""
+
+
+def cell(load, ours=None, theirs=None, **more):
+    sides = {name: {"median": x, "min": x, "max": x} for name, x in (("ours", ours), ("theirs", theirs)) if x}
+    return {"shape": "bundled", "type": "int8", "threads": 1, "load": load, "unit": "M instr.", **sides, **more}
+
+
+class CompareTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.work, self.python = Path(folder.name, "work"), Path(folder.name, "python")
+        (self.work / "bundled-ct2").mkdir(parents=True)
+        (self.work / "bundled-ct2/model.bin").touch()
+        (self.work / "bundled.txt").write_text("".join(line + "\n" for line in SOURCES))
+        for name in ("converters", "specs"):
+            (self.python / "ctranslate2" / name).mkdir(parents=True)
+        for name, text in (("numpy", "float32 = float16 = uint16 = None"), ("ctranslate2/__init__", RIVAL),
+                           ("ctranslate2/converters/__init__", "utils = None"),
+                           ("ctranslate2/specs/__init__", "common_spec = transformer_spec = None")):
+            (self.python / f"{name}.py").write_text(text + "\n")
+
+    def compare(self, *arguments, rival="right", expect=0):
+        env = {**os.environ, "PYTHONPATH": str(self.python), "RIVAL": rival, "ANSWERS": str(self.work / "answers"),
+               "CORES": " ".join(map(str, os.sched_getaffinity(0)))}
+        done = subprocess.run([sys.executable, SOURCE / "bench/compare", "--build", BUILD, "--work", self.work,
+                               *arguments], capture_output=True, text=True, env=env, timeout=300)
+        self.assertEqual(done.returncode, expect, done.stderr)
+        return done.stdout, done.stderr
+
+    def measure(self, **options):
+        """A lone sentence, in float32."""
+        command = [BUILD / "bench/bench_decode", "--model", SOURCE / "models/t5-tatoeba", "--sources",
+                   self.work / "bundled.txt", "--compute-type", "float32"]
+        out = subprocess.run(command, input="16 1 1 0 64\n", stdout=subprocess.PIPE, text=True, check=True).stdout
+        answers = dict(zip(SOURCES, json.loads(out.splitlines()[1])["ids"]))
+        (self.work / "answers").write_text(json.dumps(answers))
+        return self.compare("--shapes", "bundled", "--types", "float32", "--threads", "1", "--rounds", "2", "--loads",
+                            "1 sentence, greedy", **options)
+
+    def test_both_sides(self):
+        table, _ = self.measure()
+        self.assertIn("| bundled | float32 | 1 | 1 sentence, greedy | ", table)
+        self.assertIn("| 16/16 |", table)
+        cells = [json.loads(line) for line in (self.work / "compare.jsonl").read_text().splitlines()]
+        self.assertEqual([c["load"] for c in cells], ["1 sentence, greedy", "load the model", "peak memory"])
+        for c in cells:
+            for side in ("ours", "theirs"):
+                self.assertLessEqual(c[side]["min"], c[side]["median"])
+                self.assertLessEqual(c[side]["median"], c[side]["max"])
+        self.assertEqual(table, self.compare("--table")[0])
+
+    def test_other_outputs(self):
+        table, errors = self.measure(rival="wrong", expect=1)
+        self.assertIn("OUTPUTS DIFFER", errors)
+        self.assertIn("| 0/16 |", table)
+
+    def test_engines_that_end(self):
+        for rival in ("dies", "cannot load"):
+            self.assertIn("theirs has ended", self.measure(rival=rival, expect=1)[1])
+        (self.work / "bundled.txt").write_text("13 99999999 1\n" * 18)  # no such id
+        self.assertIn("ours has ended", self.compare("--shapes", "bundled", "--loads", "1 sentence, greedy", expect=1)[1])
+
+    def test_missing_rival(self):
+        (self.python / "ctranslate2/__init__.py").write_text("raise ModuleNotFoundError('ctranslate2')\n")
+        self.assertIn("ModuleNotFoundError", self.compare("--shapes", "bundled", expect=1)[1])
+        (self.work / "bundled-ct2/model.bin").unlink()  # to be made
+        self.assertIn("ModuleNotFoundError", self.compare("--shapes", "bundled", expect=1)[1])
+
+    def test_old_rival_folder(self):
+        """A folder older than the weights is not used."""
+        os.utime(self.work / "bundled-ct2/model.bin", (0, 0))
+        self.assertIn("write_ctranslate2", self.compare("--shapes", "bundled", expect=1)[1])
+
+    def test_nothing_measured(self):
+        for text in ("", json.dumps(cell("1 sentence, greedy", 10, 20)) + "\n"):  # what is there does not count
+            (self.work / "compare.jsonl").write_text(text)
+            self.assertIn("nothing was measured", self.compare("--scaling", "--threads", "1", expect=1)[1])
+        self.compare("--table", "--out", self.work / "none", expect=1)
+        self.compare("--sides", "ours", expect=2)
+
+    def test_later_lines(self):
+        lines = [cell("32 sentences, greedy", 30, 60), cell("1 sentence, greedy", 10, 20),
+                 cell("32 sentences, greedy", 15), cell("1 sentence, greedy", 90, 20, isa="avx2"),
+                 cell("1 sentence, 4 beams", 7)]
+        (self.work / "compare.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        rows = [line for line in self.compare("--table")[0].splitlines() if "bundled" in line]
+        self.assertEqual(rows, [
+            "| bundled | int8 | 1 | 1 sentence, greedy | 10 M instr. | 20 M instr. | **0.50** |",
+            "| bundled | int8 | 1 | 1 sentence, 4 beams | 7 M instr. |  |  |",
+            "| bundled | int8 | 1 | 32 sentences, greedy | 15 M instr. | 60 M instr. | **0.25** |",
+            "| bundled | int8, avx2 | 1 | 1 sentence, greedy | 90 M instr. | 20 M instr. | **4.50** |"])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
