@@ -24,11 +24,11 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "cpu/quota.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -240,43 +240,12 @@ void t5_threads_run(t5_threads *threads, int32_t n_tasks, t5_task *task, void *c
     wait_for_tasks(threads);
 }
 
-/* Reads up to two integers of a file. Returns how many. */
-static int read_numbers(const char *path, long long out[2])
-{
-    FILE *file = fopen(path, "re");
-    if (file == NULL) return 0;
-    const int n = fscanf(file, "%lld %lld", &out[0], &out[1]);
-    fclose(file);
-    return n < 0 ? 0 : n;
-}
-
-/* Reads up to two integers of the file `name` in `folder`. Returns how many. */
-static int read_in(const char *folder, const char *name, long long out[2])
-{
-    char path[256];
-    const int n = snprintf(path, sizeof path, "%s/%s", folder, name);
-    return n < (int)sizeof path ? read_numbers(path, out) : 0;
-}
-
-int32_t t5_threads_quota(const char *cgroup)
-{
-    long long quota[2];
-    if (read_in(cgroup, "cpu.max", quota) != 2) { /* version 2: "200000 100000", or "max 100000" */
-        long long period[2];
-        if (read_in(cgroup, "cpu/cpu.cfs_quota_us", quota) != 1) return T5_THREADS_MAX;
-        if (read_in(cgroup, "cpu/cpu.cfs_period_us", period) != 1) return T5_THREADS_MAX;
-        quota[1] = period[0];
-    }
-    if (quota[0] <= 0 || quota[1] <= 0 || quota[0] / quota[1] >= T5_THREADS_MAX) return T5_THREADS_MAX;
-    return (int32_t)((quota[0] + quota[1] - 1) / quota[1]);
-}
-
 static int32_t cores_available(void)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    const int32_t n_quota = t5_threads_quota("/sys/fs/cgroup");
+    const int32_t n_quota = t5_quota_cores("/sys/fs/cgroup", "/proc/self/cgroup");
     const int32_t n = CPU_COUNT(&set) < n_quota ? CPU_COUNT(&set) : n_quota;
     return n < 1 ? 1 : n;
 }

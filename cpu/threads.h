@@ -17,13 +17,11 @@ typedef struct t5_threads t5_threads;
 typedef void t5_task(void *ctx, int32_t i_task, int32_t i_thread);
 
 /* n_threads, at most T5_THREADS_MAX, counts the caller: n_threads - 1 workers are started. 0: one per core that this
- * process, or its container, may use. */
+ * process may use, by its affinity and by the quota of its control groups: more threads than that would be stopped
+ * half-way through a step. */
 t5_status t5_threads_create(int32_t n_threads, t5_threads **out, t5_error *err);
 void t5_threads_destroy(t5_threads *threads); /* accepts NULL */
 int32_t t5_threads_count(const t5_threads *threads);
-/* Cores that the quota of a container is worth, rounded up, version 1 or 2 of control groups mounted at `cgroup`;
- * T5_THREADS_MAX when there is none. More threads than that would be stopped half-way through a step. */
-int32_t t5_threads_quota(const char *cgroup);
 /* Runs task(ctx, 0 .. n_tasks - 1) in any order and returns when all are done. */
 void t5_threads_run(t5_threads *threads, int32_t n_tasks, t5_task *task, void *ctx);
 

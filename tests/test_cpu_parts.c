@@ -1,7 +1,8 @@
-/* tests/test_cpu_parts.c: parts of the fast CPU backend that stand alone: the thread pool, and the vector versions of
- * what the search does over a vocabulary. */
+/* tests/test_cpu_parts.c: parts of the fast CPU backend that stand alone: the thread pool, the quota of control groups,
+ * and the vector versions of what the search does over a vocabulary. */
 #include "base/clock.h"
 #include "cpu/kernels.h"
+#include "cpu/quota.h"
 #include "cpu/threads.h"
 #include "cpu_rig.h"
 
@@ -276,41 +277,82 @@ static void write_file(const char *folder, const char *name, const char *text)
     fclose(file);
 }
 
-/* Claim: a container's quota bounds the threads, rounded up, in both versions of control groups; no quota, "max", -1
- * and nonsense are no bound. Method: files as the kernel writes them, in a folder of our own. */
+/* A folder of our own with groups in groups of both versions. */
+static const char *const group_folders[] = {"cpu", "cpu/a", "cpu/a/b", "a", "a/b"};
+
+static void make_groups(char *folder)
+{
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < T5_COUNT(group_folders); i++) {
+        char path[64];
+        snprintf(path, sizeof path, "%s/%s", folder, group_folders[i]);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+}
+
+static void remove_groups(const char *folder)
+{
+    for (size_t i = T5_COUNT(group_folders); i-- > 0;) {
+        char path[64];
+        snprintf(path, sizeof path, "%s/%s", folder, group_folders[i]);
+        assert_int_equal(rmdir(path), 0);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
+/* Claim: the smallest quota of a process's groups, and of those around them, bounds the threads, rounded up, in both
+ * versions of control groups; no quota, "max", -1 and nonsense are no bound. A path of groups that is not there, as in
+ * a container, leads to the top. Method: files as the kernel writes them, in a folder of our own. */
 static void quota_bounds_threads(void **state)
 {
     (void)state;
     static const struct {
-        const char *name, *text;
-        int32_t n_cores;
-    } cases[] = {{"cpu.max", "200000 100000\n", 2},
-                 {"cpu.max", "150000 100000\n", 2},
-                 {"cpu.max", "1000 100000\n", 1},
-                 {"cpu.max", "max 100000\n", 0},
-                 {"cpu.max", "", 0},
-                 {"cpu.max", "5 0\n", 0},
-                 {"cpu.max", "9000000000 1\n", 0},
-                 {"cpu/cpu.cfs_quota_us", "-1\n", 0},
-                 {"cpu/cpu.cfs_quota_us", "50000\n", 1},
-                 {"cpu/cpu.cfs_quota_us", "310000\n", 4}};
-    char folder[] = "/tmp/t5_quota_XXXXXX", path[64];
-    assert_non_null(mkdtemp(folder));
-    assert_int_equal(t5_threads_quota(folder), T5_THREADS_MAX);
-    snprintf(path, sizeof path, "%s/cpu", folder);
-    assert_int_equal(mkdir(path, 0700), 0);
+        const char *groups, *name, *text;
+        int32_t n_cores; /* 0: no bound */
+    } cases[] = {{"", "cpu.max", "200000 100000\n", 2},
+                 {"0::/\n", "cpu.max", "150000 100000\n", 2},
+                 {"0::/\n", "cpu.max", "1000 100000\n", 1},
+                 {"0::/\n", "cpu.max", "max 100000\n", 0},
+                 {"0::/\n", "cpu.max", "", 0},
+                 {"0::/\n", "cpu.max", "5 0\n", 0},
+                 {"0::/\n", "cpu.max", "9000000000 1\n", 0},
+                 {"0::/a/b\n", "a/b/cpu.max", "300000 100000\n", 3},
+                 {"0::/a/b\n", "a/cpu.max", "300000 100000\n", 3},
+                 {"0::/a/b\n", "cpu.max", "300000 100000\n", 3},
+                 {"0::/a\n", "a/b/cpu.max", "300000 100000\n", 0},
+                 {"0::/docker/0123\n", "cpu.max", "300000 100000\n", 3},
+                 {"0::/../a\n", "a/cpu.max", "300000 100000\n", 0},
+                 {"4:cpu:/\n", "cpu/cpu.cfs_quota_us", "-1\n", 0},
+                 {"", "cpu/cpu.cfs_quota_us", "50000\n", 1},
+                 {"4:cpu:/\n", "cpu/cpu.cfs_quota_us", "310000\n", 4},
+                 {"7:cpuset:/\n4:cpuacct,cpu:/a/b\n0::/\n", "cpu/a/cpu.cfs_quota_us", "310000\n", 4},
+                 {"4:cpu,cpuacct:/docker/0123\n0::/\n", "cpu/cpu.cfs_quota_us", "310000\n", 4},
+                 {"7:cpuset:/a\n4:cpuacct:/a\n0::\n:\n\n", "cpu/a/cpu.cfs_quota_us", "310000\n", 0}};
+    char folder[] = "/tmp/t5_quota_XXXXXX", groups[64], path[64];
+    make_groups(folder);
+    snprintf(groups, sizeof groups, "%s/groups", folder);
+    assert_int_equal(t5_quota_cores(folder, groups), T5_THREADS_MAX);
     write_file(folder, "cpu/cpu.cfs_period_us", "100000\n");
+    write_file(folder, "cpu/a/cpu.cfs_period_us", "100000\n");
     for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        write_file(folder, "groups", cases[i].groups);
         write_file(folder, cases[i].name, cases[i].text);
-        assert_int_equal(t5_threads_quota(folder), cases[i].n_cores == 0 ? T5_THREADS_MAX : cases[i].n_cores);
+        assert_int_equal(t5_quota_cores(folder, groups), cases[i].n_cores == 0 ? T5_THREADS_MAX : cases[i].n_cores);
         snprintf(path, sizeof path, "%s/%s", folder, cases[i].name);
         assert_int_equal(unlink(path), 0);
     }
-    snprintf(path, sizeof path, "%s/cpu/cpu.cfs_period_us", folder);
-    unlink(path);
-    snprintf(path, sizeof path, "%s/cpu", folder);
-    rmdir(path);
-    rmdir(folder);
+    write_file(folder, "groups", "0::/a/b\n"); /* the smallest of several */
+    write_file(folder, "a/b/cpu.max", "400000 100000\n");
+    write_file(folder, "a/cpu.max", "200000 100000\n");
+    write_file(folder, "cpu.max", "max 100000\n");
+    assert_int_equal(t5_quota_cores(folder, groups), 2);
+    static const char *const files[] = {"groups", "a/b/cpu.max", "a/cpu.max", "cpu.max", "cpu/cpu.cfs_period_us",
+                                        "cpu/a/cpu.cfs_period_us"};
+    for (size_t i = 0; i < T5_COUNT(files); i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        assert_int_equal(unlink(path), 0);
+    }
+    remove_groups(folder);
 }
 
 int main(void)
