@@ -346,8 +346,8 @@ static void quota_bounds_threads(void **state)
     write_file(folder, "a/cpu.max", "200000 100000\n");
     write_file(folder, "cpu.max", "max 100000\n");
     assert_int_equal(t5_quota_cores(folder, groups), 2);
-    static const char *const files[] = {"groups", "a/b/cpu.max", "a/cpu.max", "cpu.max", "cpu/cpu.cfs_period_us",
-                                        "cpu/a/cpu.cfs_period_us"};
+    static const char *const files[] = {"groups",  "a/b/cpu.max",           "a/cpu.max",
+                                        "cpu.max", "cpu/cpu.cfs_period_us", "cpu/a/cpu.cfs_period_us"};
     for (size_t i = 0; i < T5_COUNT(files); i++) {
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         assert_int_equal(unlink(path), 0);
