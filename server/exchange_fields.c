@@ -82,6 +82,8 @@ t5_status t5_exchange_fields(t5_exchange *x, const char *repeated, json_t **out,
     collector c = {.err = err};
     size_t n_bytes = 0;
     const char *body = t5_exchange_body(x, &n_bytes);
+    /* A GET asks in its query, whatever type its client gives to a body that is not there. */
+    if (n_bytes == 0 && strcmp(x->route->method, "GET") == 0) kind = T5_CONTENT_OTHER;
 
     *out_is_form = kind != T5_CONTENT_JSON;
     if (kind == T5_CONTENT_JSON) return t5_fields_from_json(body, n_bytes, out, err);

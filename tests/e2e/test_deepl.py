@@ -33,6 +33,10 @@ class DeepL(unittest.TestCase):
         head = f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(form)}\r\n\r\n"
         return self.server.raw(head.encode() + form)
 
+    def get_with_type(self, path):
+        """As clients do that call every request JSON, also one without a body."""
+        return self.server.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n".encode())
+
     def test_json(self):
         """Claim: one translation for each text, in order, with what the official clients read from it."""
         status, reply = self.translate(text=["How are you?", "", "Good morning."], source_lang="EN", target_lang="de")
@@ -121,6 +125,7 @@ class DeepL(unittest.TestCase):
         self.assertEqual("EN-US" in [t["language"] for t in targets], "en" in self.targets)
         self.assertTrue(all(t["supports_formality"] is False for t in targets))
         self.assertEqual(self.get_with_form("/v2/languages", b"type=target").json(), targets)
+        self.assertEqual(self.get_with_type("/v2/languages?type=target").json(), targets)
         reply = self.server.get("/v2/languages?type=both")
         self.assertEqual((reply.status, reply.json()["message"][:26]), (400, "Parameter 'type' is invali"))
 
