@@ -312,14 +312,14 @@ static void log_listening(const program *p)
 {
     char models[MODELS_TEXT_BYTES], quoted[2 * MODELS_TEXT_BYTES];
     t5_model_stats stats;
-    const int32_t n_models = t5_catalog_n_models(p->catalog), n_languages = p->server.rules.languages->n_codes;
-    describe_models(p, models);
+    const int32_t n_languages = p->server.rules.languages->n_codes;
+    t5_log_quote(quoted, sizeof quoted, describe_models(p, models));
     t5_catalog_stats(p->catalog, 0, &stats);
     if (n_languages == 0)
-        t5_log(T5_LOG_WARN, "no_languages model=%s text=\"%s\"", models,
+        t5_log(T5_LOG_WARN, "no_languages model=%s text=\"%s\"", quoted,
                "every translation will be refused; add a t5serve.json to the folder, see models/README.md");
-    t5_log(T5_LOG_INFO, "listening url=%s model=%s device=\"%s\" languages=%d version=%s", t5_http_url(p->http),
-           n_models > 1 ? t5_log_quote(quoted, sizeof quoted, models) : models, stats.device, n_languages, T5_VERSION);
+    t5_log(T5_LOG_INFO, "listening url=%s model=%s device=\"%s\" languages=%d version=%s", t5_http_url(p->http), quoted,
+           stats.device, n_languages, T5_VERSION);
 }
 
 static t5_status run(program *p, t5_error *err)

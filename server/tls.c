@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/log.h"
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,20 +95,23 @@ static t5_status check_pair(const char *cert_path, const char *key_path, const t
 static void warn_of_dates(const char *path, t5_tls *tls)
 {
     gnutls_x509_crt_t cert = NULL;
+    char quoted[PATH_MAX];
     if (gnutls_pcert_export_x509(&tls->chain[0], &cert) < 0) return;
     const time_t now = time(NULL), begin = gnutls_x509_crt_get_activation_time(cert);
     const time_t end = gnutls_x509_crt_get_expiration_time(cert);
     if (now < begin || now > end)
-        t5_log(T5_LOG_WARN, "tls_cert path=%s text=\"the certificate is %s\"", path,
-               now < begin ? "not valid yet" : "out of date");
+        t5_log(T5_LOG_WARN, "tls_cert path=%s text=\"the certificate is %s\"",
+               t5_log_quote(quoted, sizeof quoted, path), now < begin ? "not valid yet" : "out of date");
     gnutls_x509_crt_deinit(cert);
 }
 
 static void warn_of_mode(const char *path)
 {
     struct stat about;
+    char quoted[PATH_MAX];
     if (stat(path, &about) == 0 && (about.st_mode & S_IROTH) != 0)
-        t5_log(T5_LOG_WARN, "tls_key path=%s text=\"everybody on this machine may read the key\"", path);
+        t5_log(T5_LOG_WARN, "tls_key path=%s text=\"everybody on this machine may read the key\"",
+               t5_log_quote(quoted, sizeof quoted, path));
 }
 
 t5_status t5_tls_load(const char *cert_path, const char *key_path, t5_tls **out, t5_error *err)

@@ -45,6 +45,7 @@ static bool is_first(const t5_profile *p, int32_t i_pair)
 t5_status t5_translator_open_shortlists(t5_translator *t, const char *dir, t5_error *err)
 {
     const t5_profile *p = &t->profile;
+    char name[2 * sizeof p->name];
     for (int32_t i = 0; i < t->n_devices; i++) {
         if (t->backends[i]->ops->has_shortlists) continue;
         t5_log(T5_LOG_WARN,
@@ -59,7 +60,7 @@ t5_status t5_translator_open_shortlists(t5_translator *t, const char *dir, t5_er
         if (status != T5_OK) return status;
     }
     if (t->models[0]->n_shortlists == 0)
-        t5_log(T5_LOG_WARN, "shortlist model=%s text=\"%s\"", p->name,
+        t5_log(T5_LOG_WARN, "shortlist model=%s text=\"%s\"", t5_log_quote(name, sizeof name, p->name),
                "no target language has a shortlist.CODE.json, see t5 shortlist: the whole vocabulary is used");
     return T5_OK;
 }

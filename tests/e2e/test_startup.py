@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -97,6 +98,20 @@ class Startup(unittest.TestCase):
             self.assertRegex(server.log_text(), r"(?m)^.*warn.* no_languages .*t5serve\.json")
         with Server(PROGRAM) as server:
             self.assertNotIn("no_languages", server.log_text())
+
+    def test_names_in_the_log(self):
+        """Claim: a name with spaces is one value of its line. Method: the bundled model in a folder of such a name, as JSON."""
+        with tempfile.TemporaryDirectory() as top:
+            folder = pathlib.Path(top, 'my "new" model')
+            shutil.copytree(TOP / "models/t5-tatoeba", folder)
+            profile = json.loads((folder / "t5serve.json").read_text())
+            del profile["name"]
+            (folder / "t5serve.json").write_text(json.dumps(profile))
+            with Server(PROGRAM, "--model", str(folder), "--log-format", "json", "--shortlist") as server:
+                events = {event["event"]: event for event in map(json.loads, server.log_text().splitlines())}
+        for name in ("model", "listening", "shortlist"):
+            self.assertEqual(events[name].get("name", events[name].get("model")), folder.name, events[name])
+        self.assertEqual(events["listening"]["languages"], events["model"]["languages"])
 
     def test_hosts(self):
         """Claim: * listens on every address; a log line tells the real port."""
