@@ -1,11 +1,16 @@
 /* bench/bench_ops.c: the products of the CPU backend by shape, number of rows and storage: time, GFLOP/s and the rate
  * at which weights are read. Each shape cycles through enough matrices to leave the caches, as a model's layers do.
+ * First of all the rate at which as many threads read memory and do nothing else: what products of few rows can come
+ * to.
  *
  *   bench_ops [threads [compute type [isa]]] */
 #include "base/clock.h"
 #include "cpu/cpu.h"
+#include "cpu/threads.h"
 
 #include <math.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +69,48 @@ out:
     return status;
 }
 
+typedef struct {
+    const uint64_t *words;
+    size_t n_words; /* of a task */
+    _Atomic uint64_t sum;
+} reading;
+
+static void read_part(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    (void)i_thread;
+    reading *r = ctx;
+    const uint64_t *words = r->words + (size_t)i_task * r->n_words;
+    uint64_t sums[4] = {0};
+    for (size_t i = 0; i + T5_COUNT(sums) <= r->n_words; i += T5_COUNT(sums)) {
+        for (size_t s = 0; s < T5_COUNT(sums); s++)
+            sums[s] += words[i + s];
+    }
+    atomic_fetch_add(&r->sum, sums[0] + sums[1] + sums[2] + sums[3]);
+}
+
+static t5_status print_read_rate(int32_t n_threads, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_threads *threads = NULL;
+    double seconds = INFINITY;
+    uint64_t *words = malloc(WEIGHT_BYTES);
+    if (words == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%zu bytes", WEIGHT_BYTES);
+    memset(words, 1, WEIGHT_BYTES);
+    T5_TRY(t5_threads_create(n_threads, &threads, err));
+    n_threads = t5_threads_count(threads);
+    reading r = {.words = words, .n_words = WEIGHT_BYTES / sizeof *words / (size_t)n_threads};
+    for (int32_t i_pass = 0; i_pass < PASSES; i_pass++) {
+        const int64_t start_ns = t5_clock_ns();
+        t5_threads_run(threads, n_threads, read_part, &r);
+        seconds = fmin(seconds, (double)(t5_clock_ns() - start_ns) / 1e9);
+    }
+    printf("memory, read by %d threads: %.1f GB/s\n", n_threads, (double)WEIGHT_BYTES / seconds * 1e-9);
+out:
+    t5_threads_destroy(threads);
+    free(words);
+    return status;
+}
+
 static const struct {
     const char *name;
     t5_compute_type type;
@@ -79,6 +126,7 @@ int main(int argc, char **argv)
     static const int32_t shapes[][2] = {{512, 512}, {512, 2048}, {2048, 512}, {512, 32128}};
     static const int32_t rows[] = {1, 2, 4, 8, 16, 32, 64, 512};
     const size_t n_values = (size_t)512 * 32128;
+    const int32_t n_threads = argc > 1 ? atoi(argv[1]) : 1;
     t5_status status = T5_OK;
     t5_error error = {0};
     bench b = {0};
@@ -90,11 +138,13 @@ int main(int argc, char **argv)
         values[i] = (float)(i % 1013) / 1013.0f - 0.5f;
     for (size_t i = 0; i < (size_t)512 * 2048; i++)
         b.x[i] = (float)(i % 1009) / 1009.0f - 0.5f;
+    bool is_known = false;
+    T5_TRY(print_read_rate(n_threads, &error));
     for (size_t t = 0; t < T5_COUNT(storages); t++) {
         if (argc > 2 && strcmp(argv[2], storages[t].name) != 0) continue;
-        const t5_cpu_options options = {.n_threads = argc > 1 ? atoi(argv[1]) : 1,
-                                        .compute_type = storages[t].type,
-                                        .isa = argc > 3 ? argv[3] : NULL};
+        is_known = true;
+        const t5_cpu_options options = {
+            .n_threads = n_threads, .compute_type = storages[t].type, .isa = argc > 3 ? argv[3] : NULL};
         T5_TRY(t5_cpu_create(&options, &b.backend, &error));
         printf("%s\n%6s %6s %5s %9s %8s %8s\n", b.backend->device, "d_in", "d_out", "rows", "us", "GFLOP/s", "GB/s");
         for (size_t s = 0; s < T5_COUNT(shapes); s++) {
@@ -114,6 +164,7 @@ int main(int argc, char **argv)
         b.backend->ops->destroy(b.backend);
         b.backend = NULL;
     }
+    if (!is_known) status = T5_FAIL(&error, T5_ERR_ARG, "compute type %s", argv[2]);
 out:
     if (status != T5_OK) fprintf(stderr, "bench_ops: %s\n", error.text);
     free(values);
