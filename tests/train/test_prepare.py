@@ -2,8 +2,8 @@
 """Usage: test_prepare.py T5_PROGRAM SOURCE_FOLDER
 
 Claim: train/prepare.py leaves out what cannot be learnt from, never lets a sentence of valid or test into training,
-whatever pair of languages it came with, and writes the same bytes for the same input; train/quality.py measures what
-`t5 translate` says, and fails when asked to; each names what is wrong with what it was given. Method: runs both scripts
+whatever pair of languages it came with, and writes the same bytes for the same input; train/quality.py and
+bench/quality.py measure what `t5 translate` says, and fail when asked to; each names what is wrong with what it was given. Method: runs both scripts
 on made-up sentences and on the first lines of the bundled model's tests. Needs sentencepiece and sacrebleu, no torch.
 """
 import gzip
@@ -24,8 +24,8 @@ WORDS = {"en": "red blue old new small house tree dog cat river sees finds likes
          "fr": "rouge bleu vieux neuf petit maison arbre chien chat fleuve voit trouve aime vers sous le un".split()}
 
 
-def run(script, *arguments, expect=0):
-    command = [sys.executable, SOURCE / "train" / f"{script}.py", *arguments]
+def run(script, *arguments, expect=0, folder="train"):
+    command = [sys.executable, SOURCE / folder / f"{script}.py", *arguments]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300)
     assert done.returncode == expect, f"{command}: exit code {done.returncode}, not {expect}: {done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
@@ -177,6 +177,14 @@ class QualityTest(FolderTest):
     def test_a_limit_fails_the_run(self):
         self.quality("--lines", 3, "--num-beams", 1, "--directions", "en-de", "--limit", "0")
         self.assertIn("loses", self.quality("--lines", 3, "--num-beams", 1, "--limit", "-1", expect=1))
+
+    def test_smaller_weights(self):
+        for limit, code in (("100", 0), ("-100", 1)):  # BLEU of two lines may jump
+            said = run("quality", "--t5", T5, "--lines", 2, "--limit", limit, folder="bench", expect=code)
+            self.assertIn(f"allowed are {float(limit)}", said)
+        for weights in ("float32", "bfloat16", "int8", "int4"):
+            self.assertEqual(said.count(f"2 lines | greedy | {weights} |"), 6)
+            self.assertEqual(said.count(f"2 lines | 4 beams | {weights} |"), 6)
 
     def test_wrong_use_is_named(self):
         unknown = self.folder / "unknown"
