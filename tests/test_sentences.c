@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unicode/ubrk.h>
 #include <unicode/utext.h>
 
@@ -219,7 +220,50 @@ static void placeholders_are_set_apart(void **state)
     check_apart(is_brace, "Hello {name}, see %s now.", "[Hello] {name}, [see %s now.]");
     check_apart(is_brace, "Hello {name} :smile: is here.", "[Hello] {name} [:smile: is here.]");
     check_apart(is_brace, "I like :smile: {name} here.", "[I like :smile:] {name} [here.]");
+    check_apart(NULL, "{a} ( see (this) now", "{a} [( see (this) now]");
+    check_apart(NULL, "{a} ( { (see now", "{a} ( { ([see now]");
     check_apart(is_brace, "Dogs &amp; {x}, @user", "[Dogs &amp;] {x}, @user");
+}
+
+static int64_t cpu_ns(void)
+{
+    struct timespec now;
+    assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now), 0);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Processor time of setting apart what stands before n_marks marks and a word. */
+static int64_t time_apart(const char *mark, size_t n_marks)
+{
+    const size_t mark_bytes = strlen(mark), n_bytes = 3 + n_marks * mark_bytes + 2;
+    char *text = malloc(n_bytes);
+    t5_error err = {0};
+    assert_non_null(text);
+    memcpy(text, "{x}", 3);
+    for (size_t i = 0; i < n_marks; i++)
+        memcpy(text + 3 + i * mark_bytes, mark, mark_bytes);
+    memcpy(text + n_bytes - 2, " a", 2);
+    t5_sentences s = split(text, n_bytes, "en");
+    const int64_t start_ns = cpu_ns();
+    assert_int_equal(t5_sentences_set_apart(text, NULL, NULL, &s, &err), T5_OK);
+    const int64_t ns = cpu_ns() - start_ns;
+    check_whole(&s, n_bytes);
+    t5_sentences_deinit(&s);
+    free(text);
+    return ns;
+}
+
+/* Claim: marks behind a placeholder are read in linear time. Method: brackets without a partner, in one number and in
+ * sixteen times that; a square would take 256 times as long. */
+static void joints_are_cheap(void **state)
+{
+    static const char *const marks[] = {"(", "([{", "\"", ")", "\u00AB", ". (", "-"};
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(marks); i++) {
+        const int64_t few_ns = time_apart(marks[i], 1 << 15) + 300000, many_ns = time_apart(marks[i], 1 << 19);
+        if (many_ns > 100 * few_ns)
+            fail_msg("%s: %lld ns, then %lld", marks[i], (long long)few_ns, (long long)many_ns);
+    }
 }
 
 typedef struct {
@@ -402,6 +446,7 @@ int main(void)
         cmocka_unit_test(digits_begin_sentences),
         cmocka_unit_test(placeholders_are_whole),
         cmocka_unit_test(placeholders_are_set_apart),
+        cmocka_unit_test(joints_are_cheap),
         cmocka_unit_test(odd_characters_are_kept),
         cmocka_unit_test(long_sentences_are_cut),
         cmocka_unit_test(cuts_are_cheap),

@@ -367,15 +367,18 @@ static bool is_joint(uint32_t code)
     return u_ispunct((UChar32)code) || u_charType((UChar32)code) == U_MATH_SYMBOL;
 }
 
-/* An opening bracket or quotation mark, at the start of the text, whose other half is not in it. */
-static bool is_lone(uint32_t code, const char *text, size_t n_bytes)
+/* An opening bracket or quotation mark, at the start of the text, whose other half is not in it. Then none behind it has
+ * one either: `lone` remembers that, so that no text is searched twice in vain. */
+static bool is_lone(uint32_t code, const char *text, size_t n_bytes, bool lone[128])
 {
-    return code < 0x80 && memchr(text + 1, u_getBidiPairedBracket((UChar32)code), n_bytes - 1) == NULL;
+    if (code >= 0x80) return false;
+    if (!lone[code]) lone[code] = memchr(text + 1, u_getBidiPairedBracket((UChar32)code), n_bytes - 1) == NULL;
+    return lone[code];
 }
 
 size_t t5_leading_joints(const char *text, size_t n_bytes)
 {
-    bool is_after_space = false;
+    bool is_after_space = false, lone[128] = {0};
     size_t pos = 0, length;
     for (; pos < n_bytes; pos += length) {
         uint32_t code, next = 0;
@@ -387,7 +390,7 @@ size_t t5_leading_joints(const char *text, size_t n_bytes)
         }
         const bool is_quote = code == '"' || code == '\'';
         const bool opens =
-            is_opening(code) && (is_after_space || !is_quote) && !is_lone(code, text + pos, n_bytes - pos);
+            is_opening(code) && (is_after_space || !is_quote) && !is_lone(code, text + pos, n_bytes - pos, lone);
         const bool is_letter_next = u_isalpha((UChar32)next); /* "'s", "-like" belong to the word */
         if (!is_joint(code) || opens || (is_letter_next && (code == '\'' || code == 0x2019 || code == '-'))) break;
     }
