@@ -48,6 +48,7 @@ static void what_programs_fill_in(void **state)
         "[{}] [{0}] [{name}], [{ $name }] [{user.name}] [{x:.2f}] [{x!r}] [{n, plural, one {# file} other {# files}}]");
     check("[{{x}}] [{{ user.name | upper }}] [{{{raw}}}] [{% if x %}]yes[{% endif %}] [{# note #}]");
     check("[${x}] [${a.b()}] [$(name)] [$name], [#{x}]");
+    check("[%s]Learn more[%s], [%d]Items, %sour site[%s]");
     check("line[\\n]Next[\\t]");
 }
 

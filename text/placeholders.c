@@ -145,7 +145,8 @@ static size_t conversion(const view *v, size_t pos)
     p += run_of_set(v, p, "hlLqjzt");
     if (!is_one_of("diouxXeEfFgGcsp@", at(v, p))) return 0;
     const bool is_word = is_plain && is_letter(at(v, p + 1)) && is_letter(at(v, p + 2)) && is_letter(at(v, p + 3));
-    return is_word ? 0 : p + 1 - pos;
+    const bool is_capital_next = is_lower(at(v, p)) && !is_lower(at(v, p + 1)); /* "%sLearn more" is no word */
+    return is_word && !is_capital_next ? 0 : p + 1 - pos;
 }
 
 /* %s %1$s %5.2f %% %(name)s %{name} %<name>s %name% */
