@@ -147,6 +147,9 @@ static void other_than_language_is_copied(void **state)
     check("en", "🙂 👍🏽 !!! 12 + 3 = 15\n---\n", "🙂 👍🏽 !!! 12 + 3 = 15\n---\n");
     check("en", "I love it 🙂👍🏽", "[I love it] 🙂👍🏽");
     check("en", "🇩🇪 Hello.", "🇩🇪 [Hello.]");
+    check("en", "\uFEFFHello.\n\u202AHello.\u202C\n🏴\U000E0067\U000E007F Hello.\u200B",
+          "\uFEFF[Hello.]\n\u202A[Hello.]\u202C\n🏴\U000E0067\U000E007F [Hello.]\u200B");
+    check("en", "Hel\u00ADlo.\u200BHello", "[Hel\u00ADlo.\u200BHello]");
     check("en", "- one\n* two\n> > three\n• four\n-5 degrees\n*bold* word",
           "- [one]\n* [two]\n> > [three]\n• [four]\n[-5 degrees]\n[*bold* word]");
     check("en", "https://example.org/a?b=c.d\nme@example.org\nSee https://example.org now.",
@@ -261,8 +264,7 @@ static void joints_are_cheap(void **state)
     (void)state;
     for (size_t i = 0; i < T5_COUNT(marks); i++) {
         const int64_t few_ns = time_apart(marks[i], 1 << 15) + 300000, many_ns = time_apart(marks[i], 1 << 19);
-        if (many_ns > 100 * few_ns)
-            fail_msg("%s: %lld ns, then %lld", marks[i], (long long)few_ns, (long long)many_ns);
+        if (many_ns > 100 * few_ns) fail_msg("%s: %lld ns, then %lld", marks[i], (long long)few_ns, (long long)many_ns);
     }
 }
 

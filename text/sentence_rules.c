@@ -321,11 +321,13 @@ bool t5_has_letter(const char *text, size_t n_bytes)
     return false;
 }
 
-/* Pictures among the letters: emoji and the marks that join and colour them. */
+/* Pictures among the letters: emoji, the marks that colour them, and characters that nobody sees, which join emoji or
+ * stand alone: a byte order mark, marks of direction. */
 static bool is_pictograph(uint32_t code)
 {
     return (code >= 0x2190 && u_hasBinaryProperty((UChar32)code, UCHAR_EXTENDED_PICTOGRAPHIC)) || code == 0xFE0F ||
-           code == 0x200D || (code >= 0x1F1E6 && code <= 0x1F1FF) || (code >= 0x1F3FB && code <= 0x1F3FF);
+           (code >= 0x1F1E6 && code <= 0x1F1FF) || (code >= 0x1F3FB && code <= 0x1F3FF) ||
+           (code >= 0x80 && u_charType((UChar32)code) == U_FORMAT_CHAR);
 }
 
 static bool is_bullet(uint32_t code)
@@ -367,8 +369,8 @@ static bool is_joint(uint32_t code)
     return u_ispunct((UChar32)code) || u_charType((UChar32)code) == U_MATH_SYMBOL;
 }
 
-/* An opening bracket or quotation mark, at the start of the text, whose other half is not in it. Then none behind it has
- * one either: `lone` remembers that, so that no text is searched twice in vain. */
+/* An opening bracket or quotation mark, at the start of the text, whose other half is not in it. Then none behind it
+ * has one either: `lone` remembers that, so that no text is searched twice in vain. */
 static bool is_lone(uint32_t code, const char *text, size_t n_bytes, bool lone[128])
 {
     if (code >= 0x80) return false;
