@@ -122,6 +122,21 @@ static void only_served_come_back(void **state)
     assert_string_equal(found[0].code, "pt-BR");
 }
 
+/* Claim: what is no language is passed over, and nothing else. Method: placeholders that touch the words of scripts
+ * without spaces, or have words of their own, and white space that would fill all that is read. */
+static void placeholders_are_passed_over(void **state)
+{
+    char text[4096];
+    (void)state;
+    expect("{name}さん、こんにちは。", "ja", 90);
+    expect("@user你好世界", "zh-Hans", 40);
+    expect("<b>今日は</b>https://example.org/a。", "ja", 90);
+    expect("{n, plural, one {# file is here} other {# files are here}} sind heute im Haus", "de", 80);
+    memset(text, '\n', sizeof text);
+    memcpy(text + sizeof text - 32, "Das Wetter ist heute schön", 28);
+    expect(text, "de", 80);
+}
+
 /* Claim: any bytes are safe and long texts are cheap. Method: noise, NUL, a cut character, and 8 MB of letters. */
 static void odd_texts_are_safe(void **state)
 {
@@ -189,9 +204,10 @@ static void tatoeba_is_told(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sentences_are_told),    cmocka_unit_test(short_texts_are_told),
-        cmocka_unit_test(mixed_writing_is_told), cmocka_unit_test(only_served_come_back),
-        cmocka_unit_test(odd_texts_are_safe),    cmocka_unit_test(tatoeba_is_told),
+        cmocka_unit_test(sentences_are_told),           cmocka_unit_test(short_texts_are_told),
+        cmocka_unit_test(mixed_writing_is_told),        cmocka_unit_test(only_served_come_back),
+        cmocka_unit_test(odd_texts_are_safe),           cmocka_unit_test(tatoeba_is_told),
+        cmocka_unit_test(placeholders_are_passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

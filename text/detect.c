@@ -37,26 +37,24 @@ typedef struct {
     int32_t n_out;
 } detection;
 
-/* Copies the first words of the text without addresses and broken bytes. */
+/* Copies the first words of the text without placeholders and broken bytes, with a space for what is no word. */
 static size_t clean(const char *text, size_t n_bytes, char out[READ_BYTES_MAX])
 {
-    size_t n_out = 0, pos = 0;
+    size_t n_out = 0, length;
 
-    while (pos < n_bytes) {
-        size_t start = pos, n_word = 0;
-        while (pos < n_bytes && (unsigned char)text[pos] > ' ')
-            pos++;
-        bool is_address = t5_placeholder_at(text + start, pos - start, 0) > 0;
-        for (size_t i = start; i < pos && !is_address; i += n_word) {
-            uint32_t code;
-            n_word = t5_utf8_next(text + i, pos - i, &code);
-            if (n_out + n_word + 1 > READ_BYTES_MAX) return n_out;
-            if (!t5_utf8_is_valid(text + i, n_word)) continue;
-            memcpy(out + n_out, text + i, n_word);
-            n_out += n_word;
+    for (size_t pos = 0; pos < n_bytes; pos += length) {
+        uint32_t code;
+        const size_t n_held = t5_placeholder_at(text, n_bytes, pos);
+        length = n_held > 0 ? n_held : t5_utf8_next(text + pos, n_bytes - pos, &code);
+        const bool is_word = n_held == 0 && (unsigned char)text[pos] > ' ';
+        const size_t n_kept = is_word ? length : 1;
+        if (n_out + n_kept > READ_BYTES_MAX) break;
+        if (is_word && t5_utf8_is_valid(text + pos, length)) {
+            memcpy(out + n_out, text + pos, length);
+            n_out += length;
+        } else if (!is_word && n_out > 0 && out[n_out - 1] != ' ') {
+            out[n_out++] = ' ';
         }
-        if (pos < n_bytes && n_out + 1 < READ_BYTES_MAX) out[n_out++] = ' ';
-        pos += pos < n_bytes;
     }
     return n_out;
 }
