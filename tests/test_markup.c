@@ -242,6 +242,22 @@ static void strange_signs_are_kept(void **state)
     check_poor(RIG_SAME, "\u4F60\u597D&\u4E16\u754C", "\u4F60\u597D&amp;\u4E16\u754C");
 }
 
+/* Claim: a placeholder that a tag holds apart from a word is one, although the text without tags has none there, and
+ * the word is translated. What reads as one thing, or as none, is what it was. Method: as above. */
+static void tags_end_placeholders(void **state)
+{
+    (void)state;
+    check_poor(RIG_SAME, "%s<b>text</b>", "%s<b>TEXT</b>");
+    check_poor(RIG_SAME, "<b>%s</b>text", "<b>%s</b>TEXT");
+    check_poor(RIG_SAME, "see %s<a href=x>here</a>%s to go", "SEE %s<a href=x>HERE</a>%S TO GO");
+    check_poor(RIG_REVERSED, "you have %s<b>new</b> mail", "MAIL %s<b>NEW</b> HAVE YOU");
+    check_poor(RIG_SAME, ":smile:<!-- c -->hello %name%<i>house</i>", ":smile:<!-- c -->HELLO %name%<i>HOUSE</i>");
+    check_poor(RIG_SAME, "<i>line\\n</i>next", "<i>LINE\\n</i>NEXT");
+    check_poor(RIG_SAME, "#tag<b>Tom</b> see a.org<i>anic</i>", "<b>#TAGTOM</b> SEE a.org<i>ANIC</i>");
+    check_poor(RIG_SAME, "50%<b>off</b> and 50%d<b>isco</b>, %<b>s</b>",
+               "50%<b>OFF</b> AND 50%<b>DISCO</b>, <b>%S</b>");
+}
+
 /* Claim: the caller's lists are obeyed, and XML's outline is found. */
 static void options_are_obeyed(void **state)
 {
@@ -547,6 +563,7 @@ int main(void)
         cmocka_unit_test(tags_have_a_place_without_links),
         cmocka_unit_test(kept_words_have_one_partner),
         cmocka_unit_test(strange_signs_are_kept),
+        cmocka_unit_test(tags_end_placeholders),
         cmocka_unit_test(options_are_obeyed),
         cmocka_unit_test(entities_are_read),
         cmocka_unit_test(balanced_texts_stay_balanced),

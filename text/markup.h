@@ -81,8 +81,8 @@ typedef struct {
 } t5_alphabet;
 
 /* Makes marks of the signs that the model cannot say, as T5 cannot say "<" or an emoji: what it never saw cannot be
- * lost. A word with such a sign within, "AT&T", is one mark. Letters and placeholders are left alone. T5_ERR_ARG: too
- * many marks. */
+ * lost. A word with such a sign within, "AT&T", is one mark, and so is a placeholder that only a tag holds apart from a
+ * word. Letters and other placeholders are left alone. T5_ERR_ARG: too many marks. */
 t5_status t5_markup_keep(t5_markup *m, const t5_alphabet *alphabet, t5_error *err);
 
 /* Index of the first mark at or behind a byte of the source. */

@@ -20,6 +20,7 @@ typedef struct {
     t5_markup *to;
     const t5_alphabet *alphabet;
     int32_t i_mark; /* of `from`: those before it are copied */
+    int32_t i_tag;  /* the first behind the byte that held_at() was asked for last */
     int32_t marks_capacity;
     struct {
         uint32_t code;
@@ -161,6 +162,18 @@ static bool is_whole(const keeper *k, size_t pos, size_t end)
     return i == k->from->n_marks || k->from->marks[i].at >= end;
 }
 
+/* Length of the placeholder at `pos`, which only grows; 0: none. *out_is_cut: it is one because a tag ends it, the "%s"
+ * of "%s<b>text</b>"; without tags there is none. */
+static size_t held_at(keeper *k, size_t pos, bool *out_is_cut)
+{
+    const t5_markup *m = k->from;
+    while (k->i_tag < m->n_marks && m->marks[k->i_tag].at <= pos)
+        k->i_tag++;
+    const size_t n_held = t5_placeholder_at(m->plain, m->plain_bytes, pos);
+    *out_is_cut = n_held == 0 && k->i_tag < m->n_marks;
+    return *out_is_cut ? t5_placeholder_at(m->plain, m->marks[k->i_tag].at, pos) : n_held;
+}
+
 /* What stands together: plain[pos .. end) without white space and without placeholders. */
 typedef struct {
     size_t pos, end;
@@ -174,9 +187,9 @@ static chunk read_chunk(keeper *k, size_t pos)
     const t5_markup *m = k->from;
     chunk c = {.pos = pos, .core = pos, .core_end = pos};
     bool is_pending = false; /* a joining sign that cannot be said stands behind the core so far */
-    bool has_unspaced = false;
+    bool has_unspaced = false, is_cut;
     size_t length;
-    for (; pos < m->plain_bytes && t5_placeholder_at(m->plain, m->plain_bytes, pos) == 0; pos += length) {
+    for (; pos < m->plain_bytes && held_at(k, pos, &is_cut) == 0; pos += length) {
         uint32_t code;
         length = t5_utf8_next(m->plain + pos, m->plain_bytes - pos, &code);
         if (t5_utf8_is_space(code)) break;
@@ -245,9 +258,10 @@ static t5_status keep_all(keeper *k, t5_error *err)
     t5_status status = T5_OK;
     const t5_markup *m = k->from;
     for (size_t pos = 0; pos < m->plain_bytes;) {
-        const size_t n_held = t5_placeholder_at(m->plain, m->plain_bytes, pos);
+        bool is_cut;
+        const size_t n_held = held_at(k, pos, &is_cut);
         if (n_held > 0) {
-            T5_TRY(copy_text(k, pos, n_held, err));
+            T5_TRY(is_cut ? keep(k, pos, pos + n_held, err) : copy_text(k, pos, n_held, err));
             pos += n_held;
             continue;
         }
