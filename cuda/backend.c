@@ -1,7 +1,7 @@
 /* cuda/backend.c: the GPU as a backend: opens the device, owns the streams and all memory, and turns each operation of
  * model/backend.h into a kernel launch or two on one of them. Only sync and download wait for the GPU.
  *
- * Threads: one at a time, any one: t5_cuda_enter() makes the device current for a thread that comes anew. */
+ * Threads: one at a time, any one: t5_cuda_enter() makes the device current for a thread that last used another. */
 #include "base/assert.h"
 #include "cuda/cuda_backend.h"
 
@@ -11,12 +11,14 @@
 #define CAPABILITY_MAJOR_MIN 8     /* mma.m16n8k16, cp.async, bfloat16 */
 #define CAPABILITY_MAJOR_OVERLAP 9 /* programmatic dependent launch */
 
+/* The runtime's current device of this thread, shared by all backends; -1: not known to be any. */
+static _Thread_local int current_device = -1;
+
 t5_status t5_cuda_enter(t5_cuda_backend *cuda, t5_error *err)
 {
-    pthread_t self = pthread_self();
-    if (pthread_equal(cuda->thread, self)) return T5_OK;
+    if (current_device == cuda->device) return T5_OK;
     t5_status status = T5_CUDA(err, cudaSetDevice(cuda->device));
-    if (status == T5_OK) cuda->thread = self;
+    if (status == T5_OK) current_device = cuda->device;
     return status;
 }
 
@@ -280,7 +282,7 @@ static void open_lt(t5_cuda_backend *cuda)
 static t5_status take_resources(t5_cuda_backend *cuda, t5_error *err)
 {
     t5_status status = T5_OK;
-    T5_TRY(T5_CUDA(err, cudaSetDevice(cuda->device)));
+    T5_TRY(t5_cuda_enter(cuda, err));
     if (!cuda->is_deterministic) {
         T5_TRY(t5_cublas_open(&cuda->cublas, err));
         open_lt(cuda);
@@ -310,7 +312,6 @@ t5_status t5_cuda_create(const t5_cuda_options *options, t5_backend **out, t5_er
     cuda->device = options->device;
     cuda->type = options->type;
     cuda->is_deterministic = options->is_deterministic;
-    cuda->thread = pthread_self();
     cuda->lane = &cuda->lanes[T5_CUDA_DECODE];
     T5_TRY(find_device(options->device, &device, err));
     cuda->overlaps = device.major >= CAPABILITY_MAJOR_OVERLAP;

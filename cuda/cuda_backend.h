@@ -5,8 +5,6 @@
 #include "cuda/kernels.h"
 #include "model/backend.h"
 
-#include <pthread.h>
-
 T5_C_BEGIN
 
 /* Options that the plug-in's entry cannot carry. */
@@ -49,8 +47,7 @@ typedef struct {
     int device;
     t5_dtype type;
     bool is_deterministic;
-    bool overlaps;    /* kernels on our streams do, see cuda/stream.h */
-    pthread_t thread; /* whose current device is ours */
+    bool overlaps; /* kernels on our streams do, see cuda/stream.h */
     t5_cublas cublas;
     t5_cublas_lt cublas_lt;
     cublasLtHandle_t lt; /* NULL: cuBLAS does all */

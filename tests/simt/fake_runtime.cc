@@ -2,7 +2,7 @@
  * request (then nothing runs until something waits, which shows missing waits and host buffers that are freed too
  * early). Kernels that may overlap do, as far as the rules of the device allow. Fresh device memory is 0xff, NaN in
  * every float type; each allocation is a heap block, so that AddressSanitizer sees every overrun, use after free and
- * leak. Any call can be made to fail. */
+ * leak. There are two devices, neither of which sees the other's memory. Any call can be made to fail. */
 #include "tests/simt/fake_runtime.h"
 #include "tests/simt/simt.h"
 
@@ -29,11 +29,13 @@ struct CUgraphExec_st {
     std::vector<operation> operations;
 };
 struct CUstream_st {
+    int device;
     std::deque<operation> queue;
     std::deque<simt::grid *> chain; /* kernels one after the other that are under way */
     CUgraph_st *capture = nullptr;
 };
 struct CUevent_st {
+    int device;
     CUstream_st *stream = nullptr;
     bool is_done = true;
 };
@@ -44,7 +46,11 @@ namespace simt
 struct allocation {
     size_t n_bytes;
     bool is_pinned;
+    int device;
 };
+
+static const int N_DEVICES = 2;
+static thread_local int current_device; /* what is made belongs to it */
 
 typedef std::lock_guard<std::recursive_mutex> guard;
 static std::recursive_mutex mutex; /* guards everything below */
@@ -180,7 +186,7 @@ static cudaError_t allocate(void **out, size_t n_bytes, bool is_pinned)
     void *p = nullptr;
     if (posix_memalign(&p, 256, n_bytes > 0 ? n_bytes : 1) != 0) return cudaErrorMemoryAllocation;
     fill_with_nan((char *)p, n_bytes);
-    allocations[p] = {n_bytes, is_pinned};
+    allocations[p] = {n_bytes, is_pinned, current_device};
     (is_pinned ? totals.pinned_bytes : totals.device_bytes) += n_bytes;
     totals.n_allocations++;
     *out = p;
@@ -203,20 +209,31 @@ static cudaError_t deallocate(void *p, bool is_pinned)
     return error;
 }
 
-static bool is_pinned_memory(const void *p)
+/* The allocation that p points into, or NULL. */
+static const allocation *find_memory(const void *p)
 {
     auto next = allocations.upper_bound((void *)p);
-    if (next == allocations.begin()) return false;
+    if (next == allocations.begin()) return nullptr;
     --next;
-    return next->second.is_pinned && (const char *)p < (const char *)next->first + next->second.n_bytes;
+    return (const char *)p < (const char *)next->first + next->second.n_bytes ? &next->second : nullptr;
 }
 
-static bool is_known_memory(const void *p)
+static bool is_pinned_memory(const void *p)
 {
-    auto next = allocations.upper_bound((void *)p);
-    if (next == allocations.begin()) return false;
-    --next;
-    return (const char *)p < (const char *)next->first + next->second.n_bytes;
+    const allocation *found = find_memory(p);
+    return found != nullptr && found->is_pinned;
+}
+
+/* Of the device, or pinned: no copy or kernel on this stream reaches another device. */
+static bool is_reached(const void *p, cudaStream_t stream)
+{
+    const allocation *found = find_memory(p);
+    return found == nullptr || found->is_pinned || found->device == stream->device;
+}
+
+bool is_of_current_device(cudaStream_t stream)
+{
+    return stream->device == current_device;
 }
 
 } // namespace simt
@@ -275,20 +292,22 @@ simt_totals simt_totals_get(void)
 cudaError_t cudaGetDeviceCount(int *count)
 {
     COUNT_CALL();
-    *count = 1;
+    *count = N_DEVICES;
     return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device)
 {
     COUNT_CALL();
-    return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+    if (device < 0 || device >= N_DEVICES) return cudaErrorInvalidDevice;
+    current_device = device;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device)
 {
     COUNT_CALL();
-    if (device != 0) return cudaErrorInvalidDevice;
+    if (device < 0 || device >= N_DEVICES) return cudaErrorInvalidDevice;
     *out = cudaDeviceProp{};
     snprintf(out->name, sizeof out->name, "host fibers");
     out->major = config.is_serial ? 8 : 9;
@@ -331,6 +350,8 @@ const char *cudaGetErrorName(cudaError_t error)
         return "cudaErrorLaunchFailure";
     case cudaErrorNoDevice:
         return "cudaErrorNoDevice";
+    case cudaErrorInvalidResourceHandle:
+        return "cudaErrorInvalidResourceHandle";
     default:
         return "cudaError";
     }
@@ -369,8 +390,10 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes, cudaMemc
     guard lock(mutex);
     bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-    if (to_device && (!is_known_memory(dst) || is_pinned_memory(dst))) fail("copy to what is not device memory");
-    if (from_device && (!is_known_memory(src) || is_pinned_memory(src))) fail("copy from what is not device memory");
+    if (to_device && (find_memory(dst) == nullptr || is_pinned_memory(dst))) fail("copy to what is not device memory");
+    if (from_device && (find_memory(src) == nullptr || is_pinned_memory(src)))
+        fail("copy from what is not device memory");
+    if (!is_reached(dst, stream) || !is_reached(src, stream)) return cudaErrorInvalidValue;
     bool is_upload = kind == cudaMemcpyHostToDevice;
     if (is_upload) totals.uploaded_bytes += n_bytes;
     if (is_upload && !is_pinned_memory(src)) totals.pageable_bytes += n_bytes;
@@ -388,6 +411,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes, cudaMemc
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t n_bytes, cudaStream_t stream)
 {
     COUNT_CALL();
+    if (!is_reached(dst, stream)) return cudaErrorInvalidValue;
     enqueue(stream, [dst, value, n_bytes] { memset(dst, value, n_bytes); });
     return cudaSuccess;
 }
@@ -399,6 +423,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
     COUNT_CALL();
     guard lock(mutex);
     *out = new CUstream_st();
+    (*out)->device = current_device;
     streams.insert(*out);
     return cudaSuccess;
 }
@@ -433,6 +458,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
 {
     COUNT_CALL();
     *out = new CUevent_st();
+    (*out)->device = current_device;
     return cudaSuccess;
 }
 
@@ -446,6 +472,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     COUNT_CALL();
+    if (event->device != stream->device) return cudaErrorInvalidResourceHandle;
     event->stream = stream;
     event->is_done = false;
     enqueue(stream, [event] { event->is_done = true; });

@@ -17,5 +17,7 @@ void enqueue(cudaStream_t stream, std::function<void()> operation);
 /* The same for a kernel, which ends at the latest when something on the stream needs it to be done. */
 struct kernel_call;
 void enqueue_kernel(cudaStream_t stream, std::shared_ptr<const kernel_call> call);
+/* Kernels go to streams of the calling thread's current device alone. */
+bool is_of_current_device(cudaStream_t stream);
 
 } // namespace simt

@@ -279,6 +279,7 @@ cudaError_t simt_launch(const simt_launch_config &config, cudaStream_t stream, s
     bool is_grid_valid = grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.y <= 65535 && grid.z <= 65535;
     if (n_threads == 0 || n_threads > 1024 || !is_grid_valid) return cudaErrorInvalidConfiguration;
     if (config.shared_bytes > simt::SHARED_BYTES_OPT_IN) return cudaErrorInvalidConfiguration;
+    if (stream != nullptr && !simt::is_of_current_device(stream)) return cudaErrorInvalidResourceHandle;
     simt::enqueue_kernel(stream, std::make_shared<simt::kernel_call>(simt::kernel_call{config, std::move(body)}));
     return cudaSuccess;
 }
