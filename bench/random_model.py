@@ -2,7 +2,8 @@
 """Writes a T5 folder with random bfloat16 weights, for speed alone: config.json and model.safetensors, no tokenizer.
 
 usage: random_model.py SHAPE DIR        SHAPE: bundled, small, base, large, mt5-small, madlad-3b
-Needs the standard library only. The same million of random values is repeated; speed does not depend on them.
+Needs the standard library only. The same million of random values is repeated, from another place on in each weight:
+CTranslate2 keeps weights that are equal once, and would read less than those of a trained model.
 """
 import json
 import random
@@ -19,6 +20,7 @@ SHAPES = {
     "madlad-3b": dict(d_model=1024, d_ff=8192, d_kv=128, num_heads=16, num_layers=32, vocab_size=256000, gated=True),
 }
 N_VALUES = 1048573  # a prime, so that no two rows of a table are alike
+STRIDE = 7919  # values between the beginnings of two weights
 
 
 def tensors(c):
@@ -84,13 +86,14 @@ def write_model(shape, folder):
     patterns = {None: bfloat16([1.0] * 4096)}
     with open(folder / "model.safetensors", "wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
-        for _, size, std in tensors(c):
+        for i, (_, size, std) in enumerate(tensors(c)):
             if std not in patterns:
                 patterns[std] = bfloat16([x * std for x in standard])
             left, pattern = 2 * n_elements(size), patterns[std]
+            begin = 2 * i * STRIDE % len(pattern)
             while left > 0:
-                out.write(pattern[:left])
-                left -= len(pattern)
+                left -= out.write(pattern[begin:begin + left])
+                begin = 0
 
 
 if __name__ == "__main__":

@@ -127,5 +127,21 @@ class CompareTest(unittest.TestCase):
             "| bundled | int8, avx2 | 1 | 1 sentence, greedy | 90 M instr. | 20 M instr. | **4.50** |"])
 
 
+class RandomModelTest(unittest.TestCase):
+    def test_no_two_weights_are_alike(self):
+        """CTranslate2 keeps equal ones once, and would read less than a trained model makes it read."""
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([sys.executable, SOURCE / "bench/random_model.py", "bundled", folder], check=True)
+            data = Path(folder, "model.safetensors").read_bytes()
+        n_header = int.from_bytes(data[:8], "little")
+        ranges = [(8 + n_header + begin, 8 + n_header + end) for begin, end in
+                  (tensor["data_offsets"] for tensor in json.loads(data[8:8 + n_header]).values()
+                   if len(tensor["shape"]) == 2)]
+        weights = [data[begin:end] for begin, end in ranges]
+        self.assertEqual(len(weights), 4 * 6 + 2 * 10 + 2 + 1)
+        self.assertTrue(all(end <= len(data) for _, end in ranges))
+        self.assertEqual(len(set(weights)), len(weights))
+
+
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1])
