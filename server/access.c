@@ -269,12 +269,14 @@ void t5_access_check(t5_access *a, const char *key, const struct sockaddr *peer,
     const bool has_key = a->keys_path != NULL && key != NULL && key[0] != '\0';
     *out = (t5_access_verdict){.result = T5_ACCESS_GRANTED, .char_limit = -1};
     if (has_key && !look_up(a, key, &entry)) out->result = T5_ACCESS_WRONG_KEY;
-    const int64_t per_minute = entry.req_limit >= 0 ? entry.req_limit : a->req_limits[T5_ACCESS_MINUTE];
-    const bool needs_key = a->requires_key || (a->keys_path != NULL && per_minute == 0); /* as LibreTranslate has it */
+    const int64_t minute = a->req_limits[T5_ACCESS_MINUTE];
+    const bool is_for_keys = a->keys_path != NULL && minute == 0; /* as LibreTranslate has it */
+    const bool needs_key = a->requires_key || is_for_keys;
     if (!has_key && needs_key) out->result = T5_ACCESS_NO_KEY;
     if (out->result != T5_ACCESS_GRANTED) return;
 
     out->char_limit = entry.char_limit;
+    const int64_t per_minute = entry.req_limit >= 0 ? entry.req_limit : is_for_keys ? -1 : minute;
     if (has_key)
         account = account_of_key(entry.id);
     else if (find_client(a, peer, forwarded, &client))

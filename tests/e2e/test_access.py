@@ -68,6 +68,16 @@ class Access(unittest.TestCase):
             self.assertIn(int(reply.headers["retry-after"]), range(1, 61))
             self.assertEqual(self.ask(server).status, 200)
 
+    def test_nobody_without_a_key(self):
+        """Claim: req_limit 0 refuses who has no key, as LibreTranslate has it, and says nothing of keys: one without a limit of
+        its own has none, one with a limit keeps it."""
+        free, limited = self.add(), self.add("--req-limit", "1")
+        with Server(FAKE, "--api-keys", self.file, env={"LT_REQ_LIMIT": "0"}) as server:
+            reply = self.ask(server)
+            self.assertEqual((reply.status, reply.error), (400, "Please contact the server operator to get an API key"))
+            self.assertEqual([self.ask(server, q=["a", "b"], api_key=free).status for _ in range(2)], [200, 200])
+            self.assertEqual([self.ask(server, api_key=limited).status for _ in range(2)], [200, 429])
+
     def test_anonymous_limit(self):
         """Claim: each address has its own account, a text costs one, and only a trusted proxy may speak for others."""
         forwarded = ["X-Forwarded-For: 203.0.113.5"]
