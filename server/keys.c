@@ -226,29 +226,36 @@ static t5_status parse_name(const char *value, const char **out, t5_error *err)
     return T5_FAIL(err, T5_ERR_ARG, "--name: at most %d bytes of printable UTF-8", T5_KEY_NAME_BYTES - 1);
 }
 
-static t5_status parse_command(int argc, char **argv, command *c, t5_error *err)
+static t5_status set_flag(command *c, const char *flag, const char *value, t5_error *err)
 {
+    if (strcmp(flag, "--name") == 0) return parse_name(value, &c->name, err);
+    if (strcmp(flag, "--req-limit") == 0) return parse_limit(flag, value, &c->req_limit, err);
+    if (strcmp(flag, "--char-limit") == 0) return parse_limit(flag, value, &c->char_limit, err);
+    c->path = value;
+    return T5_OK;
+}
+
+/* "--flag value" or "--flag=value", and the id where the action takes one. */
+static t5_status parse_command(int argc, char **argv, bool takes_id, command *c, t5_error *err)
+{
+    static const char *const flags[] = {"--file", "--name", "--req-limit", "--char-limit"};
     *c = (command){.name = "", .req_limit = -1, .char_limit = -1};
     t5_status status = T5_OK;
     for (int i = 2; i < argc && status == T5_OK; i++) {
-        const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (flag[0] != '-') {
-            if (c->id != NULL) return T5_FAIL(err, T5_ERR_ARG, "unexpected argument '%.40s'\n%s", flag, usage);
-            c->id = flag;
+        const char *word = argv[i], *flag = NULL, *value = NULL;
+        const size_t n = strcspn(word, "=");
+        if (word[0] != '-') {
+            if (!takes_id || c->id != NULL)
+                return T5_FAIL(err, T5_ERR_ARG, "unexpected argument '%.40s'\n%s", word, usage);
+            c->id = word;
             continue;
         }
-        if (value == NULL) return T5_FAIL(err, T5_ERR_ARG, "flag %.40s: needs a value", flag);
-        i++;
-        if (strcmp(flag, "--file") == 0)
-            c->path = value;
-        else if (strcmp(flag, "--name") == 0)
-            status = parse_name(value, &c->name, err);
-        else if (strcmp(flag, "--req-limit") == 0)
-            status = parse_limit(flag, value, &c->req_limit, err);
-        else if (strcmp(flag, "--char-limit") == 0)
-            status = parse_limit(flag, value, &c->char_limit, err);
-        else
-            status = T5_FAIL(err, T5_ERR_ARG, "unknown flag %.40s; see t5serve keys --help", flag);
+        for (size_t k = 0; k < T5_COUNT(flags); k++)
+            if (strlen(flags[k]) == n && memcmp(flags[k], word, n) == 0) flag = flags[k];
+        if (flag == NULL) return T5_FAIL(err, T5_ERR_ARG, "unknown flag %.40s; see t5serve keys --help", word);
+        value = word[n] == '=' ? word + n + 1 : i + 1 < argc ? argv[++i] : NULL;
+        if (value == NULL) return T5_FAIL(err, T5_ERR_ARG, "flag %s: needs a value", flag);
+        status = set_flag(c, flag, value, err);
     }
     if (status == T5_OK && c->path == NULL) status = T5_FAIL(err, T5_ERR_ARG, "--file is missing");
     return status;
@@ -274,7 +281,9 @@ t5_status t5_keys_command(int argc, char **argv, FILE *out, t5_error *err)
     t5_keys keys = {0};
     command c;
     char key[T5_KEY_BYTES] = "";
-    const bool wants_help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+    bool wants_help = false;
+    for (int i = 1; i < argc; i++)
+        wants_help = wants_help || strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
     if (wants_help) {
         fputs(usage, out);
         return T5_OK;
@@ -283,7 +292,7 @@ t5_status t5_keys_command(int argc, char **argv, FILE *out, t5_error *err)
     const bool is_add = strcmp(action, "add") == 0, is_remove = strcmp(action, "remove") == 0;
     if (!is_add && !is_remove && strcmp(action, "list") != 0)
         return T5_FAIL(err, T5_ERR_ARG, "keys '%.40s': add, list or remove; see t5serve keys --help", action);
-    T5_TRY(parse_command(argc, argv, &c, err));
+    T5_TRY(parse_command(argc, argv, is_remove, &c, err));
     const bool is_new = is_add && access(c.path, F_OK) != 0;
     if (!is_new) T5_TRY(t5_keys_load(c.path, &keys, err));
     if (is_add) T5_TRY(t5_keys_add(&keys, c.name, c.req_limit, c.char_limit, key, err));

@@ -138,7 +138,18 @@ class Access(unittest.TestCase):
         self.assertEqual(keys("frobnicate", "--file", self.file).returncode, 2)
         for words in ((), ("frobnicate",), ("--file", self.file)):
             self.assertIn("add, list or remove", keys(*words).stderr)
-        self.assertIn("keys add", keys("--help").stdout)
+        for words in (("--help",), ("add", "--help"), ("list", "--file", self.file, "-h")):
+            done = keys(*words)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+            self.assertIn("usage: t5serve keys add", done.stdout)
+        done = keys("add", "--file=" + self.file, "--name=second=2", "--req-limit=7")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(keys("list", "--file=" + self.file).stdout, r"(?m) 7 +-1  second=2$")
+        for words, wanted in ((("weblate",), "unexpected argument 'weblate'"), (("--file",), "--file: needs a value"), (("--fil=x",), "unknown flag --fil"),
+                              (("--req-limit=many",), "--req-limit: 'many' is not a number")):
+            done = keys("add", "--file", self.file, *words)
+            self.assertEqual(done.returncode, 2, words)
+            self.assertIn(wanted, done.stderr)
         self.assertIn("keys add", subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, check=True).stdout)
 
 
