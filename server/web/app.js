@@ -38,11 +38,11 @@ function fill(select, entries, wanted) {
   select.disabled = entries.length === 0;
 }
 
-/* The targets that the chosen source has; all of them while the language is to be detected. */
+/* The targets that the chosen source has; those of any while the language is to be detected. A language is its own too. */
 function fillTargets(wanted) {
   const source = languages.find((language) => language.code === ui.source.value);
-  const codes = source ? source.targets.filter((code) => code !== source.code)
-                       : [...new Set(languages.flatMap((language) => language.targets))];
+  const codes = [...new Set((source ? [source] : languages).flatMap(
+    (language) => language.targets.filter((code) => code !== language.code)))];
   fill(ui.target, codes.map((code) => [code, nameOf(code)]), wanted || ui.target.value);
 }
 

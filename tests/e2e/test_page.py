@@ -18,6 +18,7 @@ from server import Server
 PROGRAM = sys.argv.pop(1)
 SHOTS = pathlib.Path(sys.argv.pop(1)) if len(sys.argv) > 1 and os.path.isdir(sys.argv[1]) else None
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ONE_WAY = [{"code": "en", "name": "English", "targets": ["en", "de"]}, {"code": "de", "name": "German", "targets": ["de"]}]
 WIDE, PHONE = {"width": 1000, "height": 640}, {"width": 375, "height": 740}
 
 
@@ -97,11 +98,17 @@ class Page(unittest.TestCase):
                 self.assertNotIn(key, self.page.locator("#curl").text_content())
         self.requests = []
 
+    def test_targets_of_a_detected_language(self):
+        """Claim: while the language is to be detected the targets are those that some other language has: no text can be
+        translated into a language that only leads elsewhere. Method: a server that can only one way."""
+        self.page.route("**/languages", lambda route: route.fulfill(json=ONE_WAY))
+        self.open("?source=auto")
+        expect(self.page.locator("#target option")).to_have_text(["German"])
+
     def test_swap(self):
         """Claim: swapping exchanges languages and texts where the model can, and says so where it cannot. Method: a server that
         can only one way."""
-        one_way = [{"code": "en", "name": "English", "targets": ["en", "de"]}, {"code": "de", "name": "German", "targets": ["de"]}]
-        self.page.route("**/languages", lambda route: route.fulfill(json=one_way))
+        self.page.route("**/languages", lambda route: route.fulfill(json=ONE_WAY))
         self.open("?source=en&target=de&q=Hello")
         expect(self.page.locator("#translation")).not_to_have_text("")
         self.page.locator("#swap").click()
