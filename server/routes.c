@@ -166,6 +166,9 @@ static t5_status check_wanted(const t5_server *s, t5_error *err)
 {
     char code[T5_LANGCODE_BYTES];
     const t5_languages *l = s->rules.languages;
+    if (s->wanted_languages[0] != '\0' && l->n_codes == 0)
+        return T5_FAIL(err, T5_ERR_ARG, "languages: no model translates from one of '%.200s' into another",
+                       s->wanted_languages);
     for (const char *begin = s->wanted_languages, *rest; (rest = t5_langcode_next(begin, code)) != NULL; begin = rest)
         if (t5_langcode_match(code, l->codes, l->n_codes) == NULL)
             return T5_FAIL(err, T5_ERR_ARG, "languages: '%s' is no language of the model",

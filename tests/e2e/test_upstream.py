@@ -222,10 +222,14 @@ class Upstream(unittest.TestCase):
                 self.assertEqual(reply.status, status, given)
                 self.assertEqual(reply.headers.get("www-authenticate"), "Bearer" if status == 401 else None)
 
-    def test_unknown_language_setting(self):
-        done = subprocess.run([PROGRAM, "--port", "0", "--languages", "en,de,xx"], capture_output=True, text=True, check=False, timeout=60)
-        self.assertEqual(done.returncode, 2)
-        self.assertIn("languages: 'xx' is no language of the model", done.stderr)
+    def test_languages_that_cannot_be(self):
+        """Claim: the code that no model knows is named; where no pair is left, no code that a model knows is called unknown."""
+        for languages, words in (("en,de,xx", "languages: 'xx' is no language of the model"),
+                                 ("en,xx", "languages: no model translates from one of 'en,xx' into another"),
+                                 ("en", "languages: no model translates from one of 'en' into another")):
+            done = subprocess.run([PROGRAM, "--port", "0", "--languages", languages], capture_output=True, text=True, check=False, timeout=60)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(words, done.stderr)
 
 
 if __name__ == "__main__":
