@@ -1,11 +1,12 @@
 /* server/main.c: t5serve. Settings, model, HTTP; then waits for a signal, finishes what was accepted, and leaves.
  *
  * Signals are blocked in every thread and taken by this one, so that nothing runs inside a handler: SIGHUP reads the
- * settings again, the first SIGTERM or SIGINT drains, a second one gives up what still runs. Exit codes: 0 after a
- * drain, 1 for a failure, 2 for a setting that makes no sense. */
+ * settings again, the first SIGTERM or SIGINT drains, a second one gives up what still runs; while models are opened
+ * early_stop.h looks after them. Exit codes: 0 after a drain, 1 for a failure, 2 for a setting that makes no sense. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "server/early_stop.h"
 #include "server/head.h"
 #include "server/json_memory.h"
 #include "server/keys.h"
@@ -93,6 +94,18 @@ static t5_status open_catalog(program *p, t5_error *err)
         dirs[options.n_dirs++] = dir;
     T5_TRY(t5_catalog_open(&options, &p->catalog, err));
 out:
+    return status;
+}
+
+/* Nobody who wants to stop waits for that. */
+static t5_status open_catalog_unless_stopped(program *p, t5_error *err)
+{
+    t5_early_stop *early = NULL;
+    sigset_t stops = p->signals;
+    sigdelset(&stops, SIGHUP);
+    t5_status status = t5_early_stop_create(&stops, &early, err);
+    if (status == T5_OK) status = open_catalog(p, err);
+    t5_early_stop_destroy(early);
     return status;
 }
 
@@ -341,7 +354,7 @@ static t5_status run(program *p, t5_error *err)
         t5_log(T5_LOG_WARN, "config text=%s", t5_log_quote(quoted, sizeof quoted, p->config.warning));
 
     T5_TRY(load_tls(&p->config, err)); /* a mistake shows before a large model is read */
-    T5_TRY(open_catalog(p, err));
+    T5_TRY(open_catalog_unless_stopped(p, err));
     T5_TRY(start_http(p, err));
     log_listening(p);
     status = serve(p, err);

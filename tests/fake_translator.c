@@ -8,7 +8,8 @@
  *   fail=pair      the same, for a detected language without this target
  *   lost           the device fails
  *   stuck          the engine seems to work on something for ever
- * Cancelled ones are counted in the engine's statistics. One thread ends what is due. */
+ * A model folder called sleep=MS takes as long to open. Cancelled ones are counted in the engine's statistics. One
+ * thread ends what is due. */
 #include "base/clock.h"
 #include "translate/generation.h"
 
@@ -62,6 +63,11 @@ static void drip(void)
         if (tr->drip_ms > 0 && tr->request.on_progress != NULL) tr->request.on_progress(tr->request.ctx);
 }
 
+static void pause_ms(int64_t ms)
+{
+    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+}
+
 static void *run(void *arg)
 {
     (void)arg;
@@ -75,7 +81,7 @@ static void *run(void *arg)
             atomic_store(&tr->is_done, true);
             tr->request.on_done(tr->request.ctx);
         }
-        if (tr == NULL) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        if (tr == NULL) pause_ms(1);
     }
     return NULL;
 }
@@ -88,7 +94,8 @@ void t5_translator_options_init(t5_translator_options *o)
 t5_status t5_translator_open(const t5_translator_options *options, t5_translator **out, t5_error *err)
 {
     static const t5_pair pairs[] = {{"en", "de", ""}, {"en", "fr", ""}, {"en", "zh-Hant", ""}};
-    (void)options;
+    long long open_ms = 0;
+    if (sscanf(options->model_dir, "sleep=%lld", &open_ms) == 1) pause_ms(open_ms);
     memcpy(fake.pairs, pairs, sizeof pairs);
     snprintf(fake.profile.name, sizeof fake.profile.name, "fake");
     fake.profile.pairs = fake.pairs;

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Requests and processes that end in other ways than by an answer: clients that leave or dawdle, deadlines, SIGTERM.
 Method: the fake translator, whose texts say how long they take. Usage: test_lifetime.py T5SERVE_FAKE"""
+import os
 import re
 import signal
 import socket
 import struct
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -25,6 +28,12 @@ def wait_until(condition, seconds=20):
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.01)
+
+
+def blocks(pid, number):
+    """The process takes this signal when it has the time for it."""
+    with open(f"/proc/{pid}/status") as file:
+        return int(re.search(r"SigBlk:\s+(\w+)", file.read()).group(1), 16) >> (number - 1) & 1
 
 
 def start_slow(server, ms):
@@ -139,6 +148,25 @@ class Lifetime(unittest.TestCase):
                 self.assertEqual(reply.json(), {"translatedText": "de:sleep=800"})
                 self.assertEqual(reply.headers["connection"].lower(), "close")
             self.assertEqual(server.process.wait(10), 0)
+
+    def test_signals_while_a_model_is_opened(self):
+        """Claim: SIGTERM and SIGINT end a start at once, with 0, however long the models still take; SIGHUP does not. Method: a
+        model that takes a minute, one that takes a second."""
+        def start(ms, log):
+            process = subprocess.Popen([PROGRAM, "--port", "0", "--model", f"sleep={ms}"], stderr=log)
+            wait_until(lambda: blocks(process.pid, signal.SIGTERM))
+            return process
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            process = start(60000, subprocess.DEVNULL)
+            process.send_signal(number)
+            self.assertEqual(process.wait(20), 0)
+        with tempfile.TemporaryFile("w+") as log:
+            process = start(1000, log)
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda: " reloaded " in os.pread(log.fileno(), 65536, 0).decode())
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(20), 0)
 
     def test_new_work_is_refused_while_draining(self):
         """Claim: a request on an open connection gets 503 while draining. Method: as it says."""
