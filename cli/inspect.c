@@ -51,13 +51,14 @@ static const char *act_name(const t5_hparams *hp)
     return names[hp->act];
 }
 
-static json_t *sizes_json(const t5_hparams *hp)
+static json_t *sizes_json(const t5_hparams *hp, const t5_weights *weights)
 {
+    const bool is_tied = hp->is_tied || t5_weights_find(weights, "lm_head.weight") == NULL;
     return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:b, s:b, s:i, s:i, s:b}", "d_model", hp->d_model,
                      "d_kv", hp->d_kv, "d_ff", hp->d_ff, "n_heads", hp->n_heads, "n_enc_layers", hp->n_enc_layers,
                      "n_dec_layers", hp->n_dec_layers, "vocab_size", hp->vocab_size, "activation", act_name(hp),
-                     "is_gated", hp->is_gated, "is_tied", hp->is_tied, "rel_buckets", hp->rel_buckets,
-                     "rel_distance_max", hp->rel_distance_max, "has_layer_bias", hp->has_layer_bias);
+                     "is_gated", hp->is_gated, "is_tied", is_tied, "rel_buckets", hp->rel_buckets, "rel_distance_max",
+                     hp->rel_distance_max, "has_layer_bias", hp->has_layer_bias);
 }
 
 /* float32 keys and values; a backend may store less. */
@@ -129,8 +130,8 @@ static json_t *report_json(const folder *f)
         "{s:s, s:s, s:s, s:s, s:s, s:o*, s:I, s:i, s:o, s:{s:i, s:i, s:i}, s:{s:s, s:i}, s:o, s:o, s:o, s:o}", "name",
         f->profile.name, "family", family_name(f), "model_type", f->hp.family, "format", summary.format, "dtype",
         t5_dtype_name(summary.dtype), "quantization", quantization_json(&summary), "n_params",
-        (json_int_t)summary.n_params, "n_tensors", summary.n_tensors, "sizes", sizes_json(&f->hp), "special_ids", "pad",
-        f->hp.pad_id, "eos", f->hp.eos_id, "start", f->hp.start_id, "tokenizer", "kind",
+        (json_int_t)summary.n_params, "n_tensors", summary.n_tensors, "sizes", sizes_json(&f->hp, f->weights),
+        "special_ids", "pad", f->hp.pad_id, "eos", f->hp.eos_id, "start", f->hp.start_id, "tokenizer", "kind",
         t5_tokenizer_kind(f->tokenizer), "n_pieces", t5_tokenizer_vocab_live(f->tokenizer), "memory",
         memory_json(&f->hp, &summary), "languages", languages_json(&f->profile), "pairs", pairs_json(&f->profile),
         "decoding", decoding_json(&f->profile.defaults));

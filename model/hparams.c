@@ -22,12 +22,13 @@ typedef struct {
     bool is_tied;
     bool has_layer_bias;
     bool starts_with_pad; /* decoder_start_token_id defaults to pad_token_id instead of 0 */
+    bool scales_in_5;     /* transformers 5 may scale its decoder output */
 } family_row;
 
 static const family_row families[] = {
-    {"t5", "relu", true, false, true},
-    {"mt5", "gated-gelu", false, false, false},
-    {"umt5", "gated-gelu", true, true, false},
+    {"t5", "relu", true, false, true, true},
+    {"mt5", "gated-gelu", false, false, false, false},
+    {"umt5", "gated-gelu", true, true, false, true},
 };
 
 typedef struct {
@@ -201,13 +202,23 @@ out:
     return status;
 }
 
+static bool is_of_transformers_5(const config_file *file)
+{
+    const char *version = json_string_value(get(file, "transformers_version"));
+    return version != NULL && strtol(version, NULL, 10) >= 5;
+}
+
+/* transformers 5 writes that every model is tied; it goes by whether the file has a head. `t5 quantize`, which may add
+ * the head of a tied model, writes what is true. */
 static t5_status read_head(const config_file *file, const family_row *family, t5_hparams *hp, t5_error *err)
 {
     t5_status status = T5_OK;
+    const bool is_of_5 = is_of_transformers_5(file);
     hp->is_tied = family->is_tied;
     T5_TRY(read_bool(file, "tie_word_embeddings", &hp->is_tied, err));
-    hp->scales_decoder_out = hp->is_tied;
+    hp->scales_decoder_out = hp->is_tied && (family->scales_in_5 || !is_of_5);
     T5_TRY(read_bool(file, "scale_decoder_outputs", &hp->scales_decoder_out, err));
+    if (is_of_5 && get(file, "quantization_config") == NULL) hp->is_tied = false;
 out:
     return status;
 }

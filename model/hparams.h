@@ -20,7 +20,7 @@ typedef struct {
     float norm_eps;
     t5_act act;
     bool is_gated;           /* ffn = act(wi_0 x) * (wi_1 x) instead of act(wi x) */
-    bool is_tied;            /* the head is shared.weight */
+    bool is_tied;            /* the head is shared.weight; else lm_head.weight, where the file has one */
     bool scales_decoder_out; /* decoder output times d_model^-0.5 before the head */
     bool has_layer_bias;     /* UMT5: a relative-bias table in every layer instead of the first only */
     int32_t pad_id, eos_id, start_id;

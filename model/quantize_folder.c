@@ -440,8 +440,10 @@ out:
     return status;
 }
 
-/* transformers refuses a folder whose quant_method it does not know, instead of taking integers for weights. */
-static t5_status write_config(const t5_quantize_args *args, t5_error *err)
+/* Last of all, since a folder without it is no model. transformers refuses a folder whose quant_method it does not
+ * know, instead of taking integers for weights. A head that is not the table is said to be one: transformers 5 says of
+ * every model that it has none. */
+static t5_status write_config(const t5_quantize_args *args, const t5_hparams *hp, bool has_head, t5_error *err)
 {
     char path[PATH_MAX];
     json_t *config = NULL;
@@ -452,7 +454,10 @@ static t5_status write_config(const t5_quantize_args *args, t5_error *err)
     json_t *how = json_pack("{s:s, s:i, s:i}", "quant_method", "t5serve", "bits", args->type == T5_I8 ? 8 : 4, "panel",
                             args->panel);
     if (args->type == T5_I4) json_object_set_new(how, "group_size", json_integer(T5_INT4_GROUP));
-    const bool is_set = json_object_set_new(config, "quantization_config", how) == 0;
+    bool is_set = json_object_set_new(config, "quantization_config", how) == 0;
+    if (has_head)
+        is_set = is_set && json_object_set_new(config, "tie_word_embeddings", json_false()) == 0 &&
+                 json_object_set_new(config, "scale_decoder_outputs", json_boolean(hp->scales_decoder_out)) == 0;
     text = is_set ? json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
     if (text == NULL) {
         status = T5_FAIL(err, T5_ERR_NOMEM, "%s: a copy of it", path);
@@ -492,7 +497,7 @@ t5_status t5_quantize_folder(const t5_quantize_args *args, t5_quantize_report *o
     T5_TRY(make_empty_dir(args->out_dir, err));
     T5_TRY(write_weights(&p, err));
     T5_TRY(copy_files(args, err));
-    T5_TRY(write_config(args, err)); /* last: without it a folder is no model */
+    T5_TRY(write_config(args, &model->hp, model->head_tensor.data != notes->table, err));
     *out = p.report;
 out:
     plan_deinit(&p);

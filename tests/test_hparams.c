@@ -111,6 +111,33 @@ static void head_follows_newer_key(void **state)
     assert_true(!hp.is_tied && hp.scales_decoder_out);
 }
 
+/* Claim: transformers 5 says of every model that it is tied: the file decides then, and mT5 is never scaled. What
+ * `t5 quantize` says is true of either. */
+static void files_of_transformers_5_decide(void **state)
+{
+    (void)state;
+#define TIED_BY(version) "\"tie_word_embeddings\":true,\"transformers_version\":" version "," SIZES
+#define QUANTIZED ",\"quantization_config\":{\"quant_method\":\"t5serve\",\"bits\":8}"
+    static const struct {
+        const char *text;
+        bool is_tied, scales;
+    } rows[] = {
+        {"{\"model_type\":\"t5\"," TIED_BY("\"4.57.6\"") "}", true, true},
+        {"{\"model_type\":\"t5\"," TIED_BY("\"5.24.0\"") "}", false, true},
+        {"{\"model_type\":\"t5\",\"scale_decoder_outputs\":false," TIED_BY("\"5.0.0rc1\"") "}", false, false},
+        {"{\"model_type\":\"umt5\"," TIED_BY("\"10.0\"") "}", false, true},
+        {"{\"model_type\":\"mt5\"," TIED_BY("\"4.57.6\"") "}", true, true},
+        {"{\"model_type\":\"mt5\"," TIED_BY("\"5.24.0\"") "}", false, false},
+        {"{\"model_type\":\"t5\"," TIED_BY("\"5.24.0\"") QUANTIZED "}", true, true},
+        {"{\"model_type\":\"mt5\"," TIED_BY("\"5.24.0\"") QUANTIZED "}", true, false},
+        {"{\"model_type\":\"t5\"," TIED_BY("5") "}", true, true},
+    };
+    for (size_t i = 0; i < T5_COUNT(rows); i++) {
+        const t5_hparams hp = parse_good(rows[i].text);
+        if (hp.is_tied != rows[i].is_tied || hp.scales_decoder_out != rows[i].scales) fail_msg("%s", rows[i].text);
+    }
+}
+
 /* Claim: feed_forward_proj, dense_act_fn and is_gated_act mean what they mean in T5Config. */
 static void activations_are_transformers(void **state)
 {
@@ -234,9 +261,13 @@ static void other_files_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fixtures_are_read),       cmocka_unit_test(defaults_are_the_familys),
-        cmocka_unit_test(head_follows_newer_key),  cmocka_unit_test(activations_are_transformers),
-        cmocka_unit_test(absurd_values_are_named), cmocka_unit_test(other_files_are_refused),
+        cmocka_unit_test(fixtures_are_read),
+        cmocka_unit_test(defaults_are_the_familys),
+        cmocka_unit_test(head_follows_newer_key),
+        cmocka_unit_test(files_of_transformers_5_decide),
+        cmocka_unit_test(activations_are_transformers),
+        cmocka_unit_test(absurd_values_are_named),
+        cmocka_unit_test(other_files_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
