@@ -92,6 +92,7 @@ function showDetected(detected) {
 
 function showReply(reply) {
   ui.translation.textContent = reply.translatedText;
+  ui.translation.classList.remove('stale');
   ui.translation.lang = ui.target.value;
   showAlternatives(reply.alternatives || []);
   showDetected(reply.detectedLanguage);
@@ -130,7 +131,7 @@ async function translate() {
       method: 'POST', headers: { 'content-type': 'application/json' }, signal: own.signal,
       body: JSON.stringify(requestBody(ui.key.value)),
     });
-    const reply = await response.json();
+    const reply = await response.json().catch((problem) => { if (response.ok) throw problem; return {}; });
     if (own.signal.aborted) return;
     if (!response.ok) throw new Error(reply.error || `status ${response.status}`);
     showReply(reply);
@@ -140,7 +141,6 @@ async function translate() {
     showState(error instanceof TypeError ? 'The server cannot be reached.' : error.message, true);
   }
   if (running === own) running = null;
-  ui.translation.classList.remove('stale');
 }
 
 function translateSoon() {

@@ -240,6 +240,22 @@ class Page(unittest.TestCase):
         expect(self.page.locator("#state")).to_have_text("the queue is full")
         self.problems = [text for text in self.problems if "503" not in text]
 
+    def test_error_of_a_proxy(self):
+        """Claim: what answers without JSON, a proxy in between, is told by its status; the translation before stays pale, as it is
+        not that of the text, and goes with the text. Method: an answer, then a page of HTML with status 502."""
+        answers = [{"json": {"translatedText": "eins", "alternatives": []}}, {"status": 502, "body": "<html>Bad Gateway</html>"}]
+        self.page.route("**/translate", lambda route: route.fulfill(**answers.pop(0)))
+        self.open("?source=en&target=de&q=one")
+        translation = self.page.locator("#translation")
+        expect(translation).to_have_text("eins")
+        self.page.locator("#text").fill("two")
+        expect(self.page.locator("#state")).to_have_text("status 502")
+        expect(translation).to_have_class("stale")
+        self.page.locator("#clear").click()
+        expect(translation).to_have_text("")
+        expect(translation).not_to_have_class("stale")
+        self.problems = [text for text in self.problems if "502" not in text]
+
     def test_file_copy_and_curl(self):
         """Claim: a text file can be opened, the translation copied, and the command shown is what the page sends."""
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
