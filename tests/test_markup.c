@@ -235,6 +235,7 @@ static void strange_signs_are_kept(void **state)
     check_poor(RIG_SAME, "call (x&y), now", "CALL (x&amp;y), NOW");
     check_poor(RIG_SAME, "hello {{ name }} there", "HELLO {{ NAME }} THERE");
     check_poor(RIG_REVERSED, "good \U0001F600\U0001F44D\U0001F3FD day", "DAY GOOD \U0001F600\U0001F44D\U0001F3FD");
+    check_poor(RIG_REVERSED, "see \u2764\uFE0F now, e\u0301.", "E\u0301, NOW SEE \u2764\uFE0F.");
     check_poor(RIG_REVERSED, "don\u2019t go", "GO DON\u2019T");
     check_poor(RIG_SAME, "\u201Cgo home\u201D he said", "\u201CGO HOME\u201D HE SAID");
     check_poor(RIG_REVERSED, "<b>a &amp; b</b> c", "C <b>B A &amp;</b>");

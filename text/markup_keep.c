@@ -196,7 +196,8 @@ static chunk read_chunk(keeper *k, size_t pos)
         const bool is_strange_here = is_strange(k, m->plain + pos, length, code);
         c.has_strange |= is_strange_here;
         is_pending |= is_strange_here && code < 0x80 && strchr(joining, (int)code) != NULL;
-        if (!is_word(code)) continue;
+        const bool is_of_core = c.core_end > c.core && c.core_end == pos;
+        if (!is_word(code) || (is_shapeless(code) && !is_of_core)) continue; /* what colours a sign is no word */
         has_unspaced |= is_unspaced(code);
         if (c.core_end == c.core) c.core = pos;
         if (c.core_end > c.core) c.is_strange |= is_pending;
