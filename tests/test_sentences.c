@@ -268,6 +268,25 @@ static void joints_are_cheap(void **state)
     }
 }
 
+static bool is_not_said(const char *part, size_t n_bytes, void *ctx)
+{
+    (void)ctx;
+    return n_bytes > 0 && ((unsigned char)part[0] >= 0x80 || part[n_bytes - 1] < 0);
+}
+
+/* Claim: pictures that a model cannot say are set apart within sentences too, whole. Method: as above. */
+static void pictures_are_set_apart(void **state)
+{
+    (void)state;
+    check_apart(is_not_said, "It is red 😀. It is big 👍🏽!", "[It is red] 😀. [It is big] 👍🏽!");
+    check_apart(is_not_said, "I go 👩‍👩‍👧🇩🇪 home", "[I go] 👩‍👩‍👧🇩🇪 [home]");
+    check_apart(is_not_said, "1️⃣ Hello 2️⃣ you", "1️⃣ [Hello] 2️⃣ [you]");
+    check_apart(is_not_said, "I ❤️ you%s 1 and #", "[I] ❤️ [you%s 1 and #]");
+    check_apart(is_not_said, "Hel\u200Blo © Ärger → now", "[Hel\u200Blo © Ärger → now]");
+    check_apart(is_brace, "It is 😀 here", "[It is 😀 here]");
+    check_apart(NULL, "It is 😀 here {a}", "[It is 😀 here] {a}");
+}
+
 typedef struct {
     size_t codes_max, n_calls, n_bytes;
 } limit;
@@ -449,6 +468,7 @@ int main(void)
         cmocka_unit_test(placeholders_are_whole),
         cmocka_unit_test(placeholders_are_set_apart),
         cmocka_unit_test(joints_are_cheap),
+        cmocka_unit_test(pictures_are_set_apart),
         cmocka_unit_test(odd_characters_are_kept),
         cmocka_unit_test(long_sentences_are_cut),
         cmocka_unit_test(cuts_are_cheap),

@@ -321,13 +321,38 @@ bool t5_has_letter(const char *text, size_t n_bytes)
     return false;
 }
 
+static bool is_emoji(uint32_t code)
+{
+    return (code >= 0x2190 && u_hasBinaryProperty((UChar32)code, UCHAR_EXTENDED_PICTOGRAPHIC)) ||
+           (code >= 0x1F1E6 && code <= 0x1F1FF);
+}
+
 /* Pictures among the letters: emoji, the marks that colour them, and characters that nobody sees, which join emoji or
  * stand alone: a byte order mark, marks of direction. */
 static bool is_pictograph(uint32_t code)
 {
-    return (code >= 0x2190 && u_hasBinaryProperty((UChar32)code, UCHAR_EXTENDED_PICTOGRAPHIC)) || code == 0xFE0F ||
-           (code >= 0x1F1E6 && code <= 0x1F1FF) || (code >= 0x1F3FB && code <= 0x1F3FF) ||
+    return is_emoji(code) || code == 0xFE0F || (code >= 0x1F3FB && code <= 0x1F3FF) ||
            (code >= 0x80 && u_charType((UChar32)code) == U_FORMAT_CHAR);
+}
+
+/* A digit or sign of a telephone in its frame. */
+static size_t keycap_bytes(const char *text, size_t n_bytes)
+{
+    static const char frame[] = "\uFE0F\u20E3";
+    const bool is_key = (text[0] >= '0' && text[0] <= '9') || text[0] == '#' || text[0] == '*';
+    return is_key && n_bytes >= sizeof frame && memcmp(text + 1, frame, sizeof frame - 1) == 0 ? sizeof frame : 0;
+}
+
+size_t t5_picture_bytes(const char *text, size_t n_bytes)
+{
+    uint32_t code;
+    size_t pos = keycap_bytes(text, n_bytes);
+    if (pos > 0) return pos;
+    for (size_t length; pos < n_bytes; pos += length) {
+        length = t5_utf8_next(text + pos, n_bytes - pos, &code);
+        if (pos == 0 ? !is_emoji(code) : !is_pictograph(code)) break;
+    }
+    return pos;
 }
 
 static bool is_bullet(uint32_t code)

@@ -1,23 +1,26 @@
-/* text/sentences_apart.c: takes placeholders out of sentences. What is left of a sentence is translated in parts: worse
- * than as a whole, but nothing can happen to the placeholder. Marks between a part and the placeholder are copied with
- * it, since a model drops or doubles them where a sentence does not begin or end. */
+/* text/sentences_apart.c: takes placeholders and pictures out of sentences. What is left of a sentence is translated in
+ * parts: worse than as a whole, but nothing can happen to the placeholder. Marks between a part and the placeholder are
+ * copied with it, since a model drops or doubles them where a sentence does not begin or end. */
 #include "text/placeholders.h"
 #include "text/sentence_push.h"
 #include "text/sentence_rules.h"
 
 typedef struct {
     const char *text;
-    bool (*is_apart)(const char *placeholder, size_t n_bytes, void *ctx);
+    bool (*is_apart)(const char *thing, size_t n_bytes, void *ctx);
     void *ctx;
     t5_sentences *out;
 } parter;
 
-/* The next placeholder of a sentence that is to stand apart. */
+/* The next placeholder or picture of a sentence that is to stand apart. */
 static bool next_apart(const parter *p, const char *sentence, size_t n_bytes, size_t from, t5_placeholder *out)
 {
-    while (t5_placeholder_next(sentence, n_bytes, from, out)) {
-        if (p->is_apart == NULL || p->is_apart(sentence + out->offset, out->n_bytes, p->ctx)) return true;
-        from = out->offset + out->n_bytes;
+    for (size_t pos = from, length; pos < n_bytes; pos += length) {
+        length = t5_placeholder_at(sentence, n_bytes, pos);
+        if (length == 0 && p->is_apart != NULL) length = t5_picture_bytes(sentence + pos, n_bytes - pos);
+        *out = (t5_placeholder){.offset = pos, .n_bytes = length};
+        if (length > 0 && (p->is_apart == NULL || p->is_apart(sentence + pos, length, p->ctx))) return true;
+        if (length == 0) length = 1;
     }
     return false;
 }
@@ -77,7 +80,7 @@ out:
     return status;
 }
 
-t5_status t5_sentences_set_apart(const char *text, bool (*is_apart)(const char *placeholder, size_t n_bytes, void *ctx),
+t5_status t5_sentences_set_apart(const char *text, bool (*is_apart)(const char *thing, size_t n_bytes, void *ctx),
                                  void *ctx, t5_sentences *sentences, t5_error *err)
 {
     t5_status status = T5_OK;

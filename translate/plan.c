@@ -4,6 +4,7 @@
 
 #include "base/utf8.h"
 #include "text/placeholders.h"
+#include "text/sentence_rules.h"
 #include "translate/marked.h"
 
 #include <stdlib.h>
@@ -53,13 +54,16 @@ static t5_status cut_sentences(const t5_text *text, t5_units *units, t5_plan *pl
     return fit.status != T5_OK ? fit.status : status;
 }
 
-/* True for a placeholder that the model cannot say: T5 has no braces. */
-static bool is_unspeakable(const char *placeholder, size_t n_bytes, void *ctx)
+/* True for a placeholder that the model cannot say, as T5 has no braces, and for a picture that it would have to spell
+ * in bytes. */
+static bool is_unspeakable(const char *thing, size_t n_bytes, void *ctx)
 {
     fit_ctx *fit = ctx;
-    bool is_kept = true;
-    if (fit->status == T5_OK) fit->status = t5_units_can_say(fit->units, placeholder, n_bytes, &is_kept, fit->err);
-    return !is_kept;
+    bool is_kept = true, is_spelled = false;
+    if (fit->status == T5_OK) fit->status = t5_units_can_say(fit->units, thing, n_bytes, &is_kept, fit->err);
+    if (fit->status == T5_OK && t5_picture_bytes(thing, n_bytes) > 0)
+        fit->status = t5_units_must_spell(fit->units, thing, n_bytes, &is_spelled, fit->err);
+    return !is_kept || is_spelled;
 }
 
 static t5_status set_apart(const t5_text *text, t5_units *units, t5_plan *plan, t5_error *err)

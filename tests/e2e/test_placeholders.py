@@ -52,6 +52,20 @@ class Placeholders(unittest.TestCase):
         reply = self.server.post("/v2/translate", deepl)
         self.assertEqual([t["text"] for t in reply.json()["translations"]], whole)
 
+    def test_pictures(self):
+        """Claim: emoji, which the model would have to spell, come back in their order, each whole, in text and in HTML."""
+        pictures = re.compile("(?:[\u2190-\u2bff\U0001f000-\U0001faff\U000e0000-\U000e007f\u200d\ufe0f]|[0-9]\ufe0f\u20e3)+")
+        texts = ["The house is red \U0001f600. The dog is big \U0001f44d\U0001f3fd!", "I love \u2764\ufe0f you",
+                 "1\ufe0f\u20e3 Hello. 2\ufe0f\u20e3 I am here \U0001f3f4\U000e0067\U000e0062\U000e007f now.",
+                 "Hello \U0001f469\u200d\U0001f469\u200d\U0001f467 friend \U0001f1e9\U0001f1ea and %s"]
+        self.assertTrue(all(pictures.findall(t) for t in texts))
+        for text_format in ("text", "html"):
+            for alternatives in (0, 2):
+                for text in texts:
+                    reply = self.reply(text, format=text_format, alternatives=alternatives)
+                    for made in [reply["translatedText"], *reply.get("alternatives", [])]:
+                        self.assertEqual(pictures.findall(made), pictures.findall(text), made)
+
     def test_alternatives(self):
         """Claim: no alternative lacks a placeholder."""
         for text in TEXTS[:-1]:
