@@ -243,6 +243,18 @@ static void strange_signs_are_kept(void **state)
     check_poor(RIG_SAME, "\u4F60\u597D&\u4E16\u754C", "\u4F60\u597D&amp;\u4E16\u754C");
 }
 
+/* Claim: what is text in the source is no markup in front of a translation. Method: signs that begin a tag or an entity
+ * before ASCII alone, and a stand-in that moves an ASCII word there. */
+static void text_does_not_become_markup(void **state)
+{
+    (void)state;
+    check_poor(RIG_REVERSED, "<\u00E9 b", "&lt;B \u00E9");
+    check_poor(RIG_REVERSED, "</\u00E9 b> c", "&lt;C B&gt; \u00E9/");
+    check_poor(RIG_REVERSED, "&\u00E9 lt", "&amp;LT \u00E9");
+    check_poor(RIG_REVERSED, "<<i>\u00E9</i> b", "&lt;B <i>\u00E9</i>");
+    check_poor(RIG_REVERSED, "<p>&lt;\u00E9 b</p>&<p>\u00E9", "<p>&lt;B \u00E9</p>&<p>\u00E9");
+}
+
 /* Claim: a placeholder that a tag holds apart from a word is one, although the text without tags has none there, and
  * the word is translated. What reads as one thing, or as none, is what it was. Method: as above. */
 static void tags_end_placeholders(void **state)
@@ -564,6 +576,7 @@ int main(void)
         cmocka_unit_test(tags_have_a_place_without_links),
         cmocka_unit_test(kept_words_have_one_partner),
         cmocka_unit_test(strange_signs_are_kept),
+        cmocka_unit_test(text_does_not_become_markup),
         cmocka_unit_test(tags_end_placeholders),
         cmocka_unit_test(options_are_obeyed),
         cmocka_unit_test(entities_are_read),

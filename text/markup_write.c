@@ -38,10 +38,21 @@ static const char *escape_of(char c)
     return c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : NULL;
 }
 
+/* A "<" or "&" that was written last is text of the source, since tags and entities have an end. It stays text in front
+ * of a translation. */
+static t5_status escape_last(t5_markup_writer *w, t5_error *err)
+{
+    const char last = w->out->n_bytes > 0 ? w->out->bytes[w->out->n_bytes - 1] : '\0';
+    if (last != '<' && last != '&') return T5_OK;
+    w->out->n_bytes--;
+    return write(w, escape_of(last), strlen(escape_of(last)), err);
+}
+
 static t5_status write_escaped(t5_markup_writer *w, const char *text, size_t n_bytes, t5_error *err)
 {
     t5_status status = T5_OK;
     size_t begin = 0;
+    if (n_bytes > 0) T5_TRY(escape_last(w, err));
     for (size_t i = 0; i < n_bytes; i++) {
         const char *escape = escape_of(text[i]);
         if (escape == NULL) continue;
