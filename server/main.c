@@ -133,6 +133,18 @@ static size_t connection_bytes_of(const t5_config *c)
     return share < CONNECTION_BYTES_SMALL ? CONNECTION_BYTES_SMALL : share;
 }
 
+/* Who may ask, and where. */
+static t5_status load_access(program *p, t5_error *err)
+{
+    const t5_config *c = &p->config;
+    const t5_access_options access = {.keys_path = c->api_keys,
+                                      .requires_key = c->require_api_key,
+                                      .req_limits = {c->req_limit, c->hourly_req_limit, c->daily_req_limit},
+                                      .trusted_proxies = c->trusted_proxies};
+    const t5_status status = t5_head_prefix(c->url_prefix, p->path_prefix, err);
+    return status == T5_OK ? t5_access_create(&access, &p->server.access, err) : status;
+}
+
 static t5_status start_http(program *p, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -143,7 +155,6 @@ static t5_status start_http(program *p, t5_error *err)
     p->server.has_keys = c->api_keys[0] != '\0';
     p->server.requires_key = c->require_api_key;
     p->server.version = T5_VERSION;
-    T5_TRY(t5_head_prefix(c->url_prefix, p->path_prefix, err));
     p->server.path_prefix = p->path_prefix;
     p->server.key_link = c->get_api_key_link;
     p->server.metrics_token = c->metrics_auth_token;
@@ -151,11 +162,6 @@ static t5_status start_http(program *p, t5_error *err)
     p->server.page_target = c->frontend_language_target;
     p->server.page_timeout_ms = (int32_t)c->frontend_timeout;
     p->server.wanted_languages = c->languages;
-    const t5_access_options access = {.keys_path = c->api_keys,
-                                      .requires_key = c->require_api_key,
-                                      .req_limits = {c->req_limit, c->hourly_req_limit, c->daily_req_limit},
-                                      .trusted_proxies = c->trusted_proxies};
-    T5_TRY(t5_access_create(&access, &p->server.access, err));
     t5_reload_apply(c, &p->server);
     T5_TRY(t5_server_init(&p->server, err));
     T5_TRY(t5_systemd_take_socket(&listen_fd, err));
@@ -353,7 +359,8 @@ static t5_status run(program *p, t5_error *err)
     if (p->config.warning[0] != '\0')
         t5_log(T5_LOG_WARN, "config text=%s", t5_log_quote(quoted, sizeof quoted, p->config.warning));
 
-    T5_TRY(load_tls(&p->config, err)); /* a mistake shows before a large model is read */
+    T5_TRY(load_tls(&p->config, err)); /* mistakes show before a large model is read */
+    T5_TRY(load_access(p, err));
     T5_TRY(open_catalog_unless_stopped(p, err));
     T5_TRY(start_http(p, err));
     log_listening(p);

@@ -106,10 +106,12 @@ class Access(unittest.TestCase):
             self.assertEqual(self.ask(server, headers=["X-Forwarded-For: 203.0.113.6"]).status, 200)
 
     def test_settings_that_cannot_be(self):
-        """Claim: a missing or broken file of keys, and a need of keys without any, end the start by name."""
+        """Claim: a missing or broken file of keys, and a need of keys without any, end the start by name, and do not wait for the
+        models. Method: a model that takes two minutes to open."""
         for flags, wanted in ((["--api-keys", self.file], self.file), (["--require-api-key"], "require_api_key"),
-                              (["--trusted-proxies", "here"], "trusted_proxies")):
-            done = subprocess.run([FAKE, "--port", "0", *flags], capture_output=True, text=True, check=False, timeout=60)
+                              (["--trusted-proxies", "here"], "trusted_proxies"), (["--url-prefix", "a b"], "url_prefix")):
+            done = subprocess.run([FAKE, "--port", "0", "--model", "sleep=120000", *flags], capture_output=True, text=True,
+                                  check=False, timeout=60)
             self.assertNotEqual(done.returncode, 0)
             self.assertIn(wanted, done.stderr)
 
