@@ -147,6 +147,7 @@ static void other_than_language_is_copied(void **state)
     check("en", "🙂 👍🏽 !!! 12 + 3 = 15\n---\n", "🙂 👍🏽 !!! 12 + 3 = 15\n---\n");
     check("en", "I love it 🙂👍🏽", "[I love it] 🙂👍🏽");
     check("en", "🇩🇪 Hello.", "🇩🇪 [Hello.]");
+    check("en", "→ Hello.\n● Hello ✓\n▶ Hello", "→ [Hello.]\n● [Hello] ✓\n▶ [Hello]");
     check("en", "\uFEFFHello.\n\u202AHello.\u202C\n🏴\U000E0067\U000E007F Hello.\u200B",
           "\uFEFF[Hello.]\n\u202A[Hello.]\u202C\n🏴\U000E0067\U000E007F [Hello.]\u200B");
     check("en", "Hel\u00ADlo.\u200BHello", "[Hel\u00ADlo.\u200BHello]");
@@ -282,7 +283,8 @@ static void pictures_are_set_apart(void **state)
     check_apart(is_not_said, "I go 👩‍👩‍👧🇩🇪 home", "[I go] 👩‍👩‍👧🇩🇪 [home]");
     check_apart(is_not_said, "1️⃣ Hello 2️⃣ you", "1️⃣ [Hello] 2️⃣ [you]");
     check_apart(is_not_said, "I ❤️ you%s 1 and #", "[I] ❤️ [you%s 1 and #]");
-    check_apart(is_not_said, "Hel\u200Blo © Ärger → now", "[Hel\u200Blo © Ärger → now]");
+    check_apart(is_not_said, "I go → home ★★ and ✓ sleep", "[I go] → [home] ★★ [and] ✓ [sleep]");
+    check_apart(is_not_said, "Hel\u200Blo © Ärger™, 5㎏ is £3", "[Hel\u200Blo © Ärger™, 5㎏ is £3]");
     check_apart(is_brace, "It is 😀 here", "[It is 😀 here]");
     check_apart(NULL, "It is 😀 here {a}", "[It is 😀 here] {a}");
 }

@@ -321,17 +321,20 @@ bool t5_has_letter(const char *text, size_t n_bytes)
     return false;
 }
 
-static bool is_emoji(uint32_t code)
+/* Emoji, and symbols that are no part of words, from the arrows on: arrows, stars, check marks, shapes. */
+static bool is_picture(uint32_t code)
 {
-    return (code >= 0x2190 && u_hasBinaryProperty((UChar32)code, UCHAR_EXTENDED_PICTOGRAPHIC)) ||
+    if (code < 0x2190) return false;
+    const bool is_symbol = code < 0x2C00 && (U_GET_GC_MASK((UChar32)code) & (U_GC_SO_MASK | U_GC_SM_MASK)) != 0;
+    return is_symbol || u_hasBinaryProperty((UChar32)code, UCHAR_EXTENDED_PICTOGRAPHIC) ||
            (code >= 0x1F1E6 && code <= 0x1F1FF);
 }
 
-/* Pictures among the letters: emoji, the marks that colour them, and characters that nobody sees, which join emoji or
- * stand alone: a byte order mark, marks of direction. */
+/* Pictures among the letters, the marks that colour them, and characters that nobody sees, which join emoji or stand
+ * alone: a byte order mark, marks of direction. */
 static bool is_pictograph(uint32_t code)
 {
-    return is_emoji(code) || code == 0xFE0F || (code >= 0x1F3FB && code <= 0x1F3FF) ||
+    return is_picture(code) || code == 0xFE0F || (code >= 0x1F3FB && code <= 0x1F3FF) ||
            (code >= 0x80 && u_charType((UChar32)code) == U_FORMAT_CHAR);
 }
 
@@ -350,7 +353,7 @@ size_t t5_picture_bytes(const char *text, size_t n_bytes)
     if (pos > 0) return pos;
     for (size_t length; pos < n_bytes; pos += length) {
         length = t5_utf8_next(text + pos, n_bytes - pos, &code);
-        if (pos == 0 ? !is_emoji(code) : !is_pictograph(code)) break;
+        if (pos == 0 ? !is_picture(code) : !is_pictograph(code)) break;
     }
     return pos;
 }

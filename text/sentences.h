@@ -36,8 +36,8 @@ t5_status t5_sentences_split(const char *text, size_t n_bytes, const char *langu
  * A placeholder is never cut: one that does not fit is copied. */
 t5_status t5_sentences_cut(const char *text, bool (*fits)(const char *part, size_t n_bytes, void *ctx), void *ctx,
                            t5_sentences *sentences, t5_error *err);
-/* Makes those placeholders and pictures (emoji) of text spans that `is_apart` chooses spans of their own, which are
- * copied: what stands around them is translated in parts. `is_apart` NULL: all placeholders, no picture. */
+/* Makes those placeholders and pictures (emoji, arrows) of text spans that `is_apart` chooses spans of their own, which
+ * are copied: what stands around them is translated in parts. `is_apart` NULL: all placeholders, no picture. */
 t5_status t5_sentences_set_apart(const char *text, bool (*is_apart)(const char *thing, size_t n_bytes, void *ctx),
                                  void *ctx, t5_sentences *sentences, t5_error *err);
 void t5_sentences_deinit(t5_sentences *s); /* accepts a zeroed one */
