@@ -31,6 +31,7 @@ T5_INLINE v_quads v_load_i32(const int8_t *p)
 #endif
 
 typedef uint8_t v_bytes __attribute__((vector_size(V_LANES)));
+typedef int8_t v_signed_bytes __attribute__((vector_size(V_LANES)));
 typedef float v_floats __attribute__((vector_size(V_LANES * 4)));
 
 /* Each 32-bit lane of sum gains four products of w with the row's quad. With VNNI the quad is unsigned, else the signed
@@ -214,4 +215,26 @@ float kernel_quantize_row(const float *x, int32_t d, uint8_t *q)
     for (; i % T5_QUAD != 0; i++)
         q[i] = ZERO_POINT;
     return max / 127.0f + zero;
+}
+
+t5_rounding kernel_rounding(const float *x, const uint8_t *q, uint8_t flip, float scale, int32_t d)
+{
+    v_f32 norms = v_set1(0.0f), errors = v_set1(0.0f);
+    int32_t i = 0;
+    for (; i + V_LANES <= d; i += V_LANES) {
+        v_bytes bytes;
+        memcpy(&bytes, q + i, sizeof bytes);
+        const v_i32 integers = __builtin_convertvector((v_signed_bytes)(bytes ^ flip), v_i32);
+        const v_f32 rounded = (v_f32) __builtin_convertvector(integers, v_floats) * v_set1(scale);
+        const v_f32 error = v_load(x + i) - rounded;
+        norms = v_fma(rounded, rounded, norms);
+        errors = v_fma(error, error, errors);
+    }
+    float norm = v_sum(norms), error = v_sum(errors);
+    for (; i < d; i++) {
+        const float rounded = (float)(int8_t)(q[i] ^ flip) * scale;
+        norm += rounded * rounded;
+        error += (x[i] - rounded) * (x[i] - rounded);
+    }
+    return (t5_rounding){.norm = sqrtf(norm) * 1.0001f + 1e-20f, .error = sqrtf(error) * 1.0001f + 1e-20f};
 }

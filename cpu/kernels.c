@@ -68,6 +68,7 @@ const t5_kernels T5_ISA_NAME(t5_kernels) = {
     .gemm = kernel_gemm,
     .norm_row = kernel_norm_row,
     .quantize_row = kernel_quantize_row,
+    .rounding = kernel_rounding,
     .center_row = kernel_center_row,
 #if defined(__AMX_INT8__)
     .round_row = kernel_round_row,
@@ -76,4 +77,5 @@ const t5_kernels T5_ISA_NAME(t5_kernels) = {
     .attend_source = kernel_attend_source,
     .attend_source_scratch = kernel_attend_source_scratch,
     .vocab = {kernel_log_sum_exp, kernel_argmax, kernel_top_k},
+    .panel_max = kernel_panel_max,
 };

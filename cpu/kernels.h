@@ -81,6 +81,13 @@ typedef struct {
     size_t ctx_stride;
 } t5_attend_source;
 
+/* What became of a row in 8 bits. Never too small: more is added than float32 can lose on the way. NaN when a value is
+ * not finite. */
+typedef struct {
+    float norm;  /* Euclidean, of the rounded row */
+    float error; /* of the row less the rounded row */
+} t5_rounding;
+
 typedef struct {
     const char *name;
     int32_t panel;              /* columns of a panel */
@@ -92,6 +99,8 @@ typedef struct {
     /* q[i] = 128 + round(x[i] / scale) with scale = max |x| / 127, 128 up to the next T5_QUAD. Returns the scale: NaN
      * when a value is not finite, so that the products are NaN. */
     float (*quantize_row)(const float *x, int32_t d, uint8_t *q);
+    /* Of a row and its integers, which are scale times the signed byte q ^ flip: 0x80 for what quantize_row() gave. */
+    t5_rounding (*rounding)(const float *x, const uint8_t *q, uint8_t flip, float scale, int32_t d);
     /* Makes that row one for int4 weights: takes the 128 off, fills the last group with zeros, gives each group's
      * start. */
     void (*center_row)(uint8_t *q, int32_t d, int32_t *starts);
@@ -101,6 +110,8 @@ typedef struct {
     void (*attend_source)(const t5_attend_source *a);
     size_t (*attend_source_scratch)(int32_t len, int32_t d_kv);
     t5_vocab_ops vocab;
+    /* max[i] = the largest of columns i * panel and on of x[n]; NaN is passed over, -inf when there is nothing else. */
+    void (*panel_max)(const float *x, int32_t n, float *max);
 } t5_kernels;
 
 /* Every table that was built, the best first; NULL at the end. */

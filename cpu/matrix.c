@@ -25,6 +25,8 @@ typedef struct {
     char *panels;
     float *column_scales; /* int8 only, as in t5_panels */
     int32_t *column_sums;
+    float *norms, *errors; /* of t5_matrix.rough, else NULL */
+    t5_rounding (*rounding)(const float *x, const uint8_t *q, uint8_t flip, float scale, int32_t n);
     char *scratch; /* [n_threads][scratch_bytes]: a work_space each */
     size_t scratch_bytes, q_at, scales_at, lines_at;
     _Atomic bool is_too_large; /* a weight that float16 can't hold */
@@ -112,6 +114,19 @@ static void get_line(const packing *p, const t5_tensor *part, int32_t i_row, voi
     t5_panel_get(p->storage, part->panel, p->d_in, i_row % part->panel, panel, line);
 }
 
+static void raise(float *max, float x)
+{
+    if (isnan(x) || x > *max) *max = x; /* NaN stays */
+}
+
+/* Notes how far the integers are from the row that they stand for. */
+static void note_rounding(const packing *p, const float *row, const int8_t *q, float scale, size_t column)
+{
+    const t5_rounding r = p->rounding(row, (const uint8_t *)q, 0, scale, p->d_in);
+    raise(&p->norms[column / (size_t)p->panel], r.norm * p->scale);
+    raise(&p->errors[column / (size_t)p->panel], r.error * p->scale);
+}
+
 /* The integers of the file where it has them. `column` counts over all panels. */
 static void put_line_int8(packing *p, const t5_tensor *part, int32_t i_row, const work_space *w, size_t column,
                           int8_t *q)
@@ -127,6 +142,7 @@ static void put_line_int8(packing *p, const t5_tensor *part, int32_t i_row, cons
     } else {
         t5_tensor_row_f32(part, i_row, w->row);
         scale = t5_quantize_int8(w->row, p->d_in, q);
+        if (p->errors != NULL) note_rounding(p, w->row, q, scale, column);
     }
     memset(q + p->d_in, 0, p->line_bytes - (size_t)p->d_in);
     for (int32_t k = 0; k < p->d_in; k++)
@@ -274,47 +290,85 @@ static t5_status alloc_matrix(const packing *p, int32_t n_panels, bool is_mapped
     return T5_OK;
 }
 
-t5_status t5_matrix_pack(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *parts,
-                         int32_t n_parts, float scale, t5_matrix **out, t5_error *err)
+/* Packs with what `p` has so far: parts, panel, scale, type and storage. */
+static t5_status pack(packing *p, t5_threads *threads, int32_t n_parts, t5_matrix **out, t5_error *err)
 {
-    T5_ASSERT(n_parts > 0);
     t5_status status = T5_OK;
-    packing p = {.parts = parts,
-                 .d_in = parts[0].n_cols,
-                 .panel = kernels->panel,
-                 .scale = scale,
-                 .type = type,
-                 .storage = choose_storage(kernels, type, dtype_of_all(parts, n_parts))};
+    const t5_tensor *parts = p->parts;
+    p->d_in = parts[0].n_cols;
     for (int32_t i = 0; i < n_parts; i++) {
-        T5_ASSERT(parts[i].n_cols == p.d_in && parts[i].n_rows > 0);
-        p.d_out += parts[i].n_rows;
+        T5_ASSERT(parts[i].n_cols == p->d_in && parts[i].n_rows > 0);
+        p->d_out += parts[i].n_rows;
     }
-    p.dtype = dtype_of(p.storage);
-    p.line_bytes = t5_line_bytes(p.storage, p.d_in);
-    const int32_t n_panels = (p.d_out + p.panel - 1) / p.panel;
+    p->dtype = dtype_of(p->storage);
+    p->line_bytes = t5_line_bytes(p->storage, p->d_in);
+    const int32_t n_panels = (p->d_out + p->panel - 1) / p->panel;
     t5_matrix *m = calloc(1, sizeof *m);
     if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: %zu bytes", sizeof *m);
-    const bool is_mapped = is_in_place(&p, n_parts);
-    T5_TRY(alloc_matrix(&p, n_panels, is_mapped, m, err));
-    p.panels = m->owned;
-    p.column_scales = m->column_scales;
-    p.column_sums = m->column_sums;
+    const bool is_mapped = is_in_place(p, n_parts);
+    T5_TRY(alloc_matrix(p, n_panels, is_mapped, m, err));
+    p->panels = m->owned;
+    p->column_scales = m->column_scales;
+    p->column_sums = m->column_sums;
     if (is_mapped) {
-        copy_scales(&p, n_parts);
+        copy_scales(p, n_parts);
     } else {
-        T5_TRY(fill(&p, threads, n_panels, err));
+        T5_TRY(fill(p, threads, n_panels, err));
     }
-    m->d_out = p.d_out;
-    m->d_in = p.d_in;
+    m->d_out = p->d_out;
+    m->d_in = p->d_in;
     m->panels = (t5_panels){.panels = is_mapped ? parts[0].data : m->owned,
-                            .storage = p.storage,
-                            .scale = p.storage == T5_STORE_INT8 ? 1.0f : scale,
+                            .storage = p->storage,
+                            .scale = p->storage == T5_STORE_INT8 ? 1.0f : p->scale,
                             .column_scales = m->column_scales,
                             .column_sums = m->column_sums};
     *out = m;
     m = NULL;
 out:
     t5_matrix_free(m);
+    return status;
+}
+
+t5_status t5_matrix_pack(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *parts,
+                         int32_t n_parts, float scale, t5_matrix **out, t5_error *err)
+{
+    T5_ASSERT(n_parts > 0);
+    packing p = {.parts = parts,
+                 .panel = kernels->panel,
+                 .scale = scale,
+                 .type = type,
+                 .storage = choose_storage(kernels, type, dtype_of_all(parts, n_parts))};
+    return pack(&p, threads, n_parts, out, err);
+}
+
+/* Whether products with `m` are float32 and have the weights of the file. */
+static bool is_as_in_file(const t5_matrix *m, t5_compute_type type, const t5_tensor *w)
+{
+    const t5_storage storage = m->panels.storage;
+    if (storage != T5_STORE_F32 && storage != T5_STORE_F16 && storage != T5_STORE_BF16) return false;
+    if (t5_dtype_is_quantized(w->dtype)) return false;
+    return type == T5_COMPUTE_AUTO || type == T5_COMPUTE_F32 || w->dtype == dtype_of(storage);
+}
+
+t5_status t5_matrix_add_rough(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *w,
+                              float scale, t5_matrix *m, t5_error *err)
+{
+    if (!is_as_in_file(m, type, w)) return T5_OK;
+    const size_t n_panels = (size_t)(m->d_out + kernels->panel - 1) / (size_t)kernels->panel;
+    m->rough_norms = calloc(n_panels, sizeof *m->rough_norms);
+    m->rough_errors = calloc(n_panels, sizeof *m->rough_errors);
+    if (m->rough_norms == NULL || m->rough_errors == NULL)
+        return T5_FAIL(err, T5_ERR_NOMEM, "matrix: norms of %zu panels", n_panels);
+    packing p = {.parts = w,
+                 .panel = kernels->panel,
+                 .scale = scale,
+                 .type = T5_COMPUTE_INT8,
+                 .storage = T5_STORE_INT8,
+                 .norms = m->rough_norms,
+                 .errors = m->rough_errors,
+                 .rounding = kernels->rounding};
+    const t5_status status = pack(&p, threads, 1, &m->rough, err);
+    if (status == T5_OK) m->n_bytes += m->rough->n_bytes;
     return status;
 }
 
@@ -333,6 +387,9 @@ t5_status t5_matrix_borrow(const t5_tensor *table, t5_matrix **out, t5_error *er
 void t5_matrix_free(t5_matrix *m)
 {
     if (m == NULL) return;
+    t5_matrix_free(m->rough);
+    free(m->rough_norms);
+    free(m->rough_errors);
     free(m->owned);
     free(m->column_scales);
     free(m->column_sums);

@@ -16,6 +16,11 @@ struct t5_matrix {
     void *owned;
     float *column_scales;
     int32_t *column_sums;
+    /* The same in int8, or NULL, and how far from each other they are: Euclidean norms, the largest of each panel and
+     * never too small; NaN where a weight is not finite. */
+    t5_matrix *rough;
+    float *rough_norms;  /* [panels] of a column of `rough` */
+    float *rough_errors; /* [panels] of what rounding took off a column */
 };
 
 /* Stacks `parts` and packs them for `kernels`. The type of the elements follows `type`: T5_COMPUTE_AUTO keeps the type
@@ -23,6 +28,10 @@ struct t5_matrix {
  * tensors must outlive the matrix. T5_ERR_ARG when float16 was asked for and a weight does not fit. */
 t5_status t5_matrix_pack(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *parts,
                          int32_t n_parts, float scale, t5_matrix **out, t5_error *err);
+/* Gives `m`, packed from `w`, what tells where a row's largest value can be, see t5_matrix. It gets none when it has
+ * few bits itself, when rows are rounded for it too, or when it is not exactly what the file has. */
+t5_status t5_matrix_add_rough(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *w,
+                              float scale, t5_matrix *m, t5_error *err);
 t5_status t5_matrix_borrow(const t5_tensor *table, t5_matrix **out, t5_error *err);
 void t5_matrix_free(t5_matrix *m); /* accepts NULL */
 

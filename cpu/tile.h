@@ -157,20 +157,24 @@ void tile_int4_amx(const t5_tile4 *t, int32_t n_rows);
 #define kernel_gemm T5_ISA_NAME(t5_kernel_gemm)
 #define kernel_norm_row T5_ISA_NAME(t5_kernel_norm_row)
 #define kernel_quantize_row T5_ISA_NAME(t5_kernel_quantize_row)
+#define kernel_rounding T5_ISA_NAME(t5_kernel_rounding)
 #define kernel_center_row T5_ISA_NAME(t5_kernel_center_row)
 #define kernel_attend T5_ISA_NAME(t5_kernel_attend)
 #define kernel_attend_source T5_ISA_NAME(t5_kernel_attend_source)
 #define kernel_attend_source_scratch T5_ISA_NAME(t5_kernel_attend_source_scratch)
 #define kernel_log_sum_exp T5_ISA_NAME(t5_kernel_log_sum_exp)
 #define kernel_argmax T5_ISA_NAME(t5_kernel_argmax)
+#define kernel_panel_max T5_ISA_NAME(t5_kernel_panel_max)
 #define kernel_top_k T5_ISA_NAME(t5_kernel_top_k)
 void kernel_gemm(const t5_gemm *g, const t5_gemm_part *part);
 void kernel_norm_row(const float *x, const float *gain, float eps, int32_t d, float *y);
 float kernel_quantize_row(const float *x, int32_t d, uint8_t *q);
+t5_rounding kernel_rounding(const float *x, const uint8_t *q, uint8_t flip, float scale, int32_t d);
 void kernel_center_row(uint8_t *q, int32_t d, int32_t *starts);
 void kernel_attend(const t5_attend *a);
 void kernel_attend_source(const t5_attend_source *a);
 size_t kernel_attend_source_scratch(int32_t len, int32_t d_kv);
 float kernel_log_sum_exp(const float *x, int32_t n);
 int32_t kernel_argmax(const float *x, int32_t n);
+void kernel_panel_max(const float *x, int32_t n, float *max);
 int32_t kernel_top_k(const float *x, int32_t n, int32_t k, t5_candidate *out);

@@ -1,5 +1,5 @@
-/* cpu/vocab.c: what the search does over a whole vocabulary, compiled once per instruction set. All three are one or
- * two passes at memory speed; masked tokens are -inf. */
+/* cpu/vocab.c: what the search does over a whole vocabulary, compiled once per instruction set. All are one or two
+ * passes at memory speed; masked tokens are -inf. */
 #include "cpu/tile.h"
 
 #include <math.h>
@@ -53,6 +53,12 @@ int32_t kernel_argmax(const float *x, int32_t n)
     while (i < n - 1 && x[i] != best)
         i++;
     return x[i] == best ? i : 0;
+}
+
+void kernel_panel_max(const float *x, int32_t n, float *max)
+{
+    for (int32_t i = 0; i < n; i += PANEL)
+        *max++ = max_of(x + i, n - i < PANEL ? n - i : PANEL);
 }
 
 /* Puts x into the sorted list of *n out of k; an equal score stays behind what came earlier. */

@@ -8,7 +8,7 @@
 
 /* Raised whenever the layout or the meaning of anything in model/backend.h, search.h, decoding.h or tensor.h changes. A
  * plug-in of another version is refused. */
-#define T5_CUDA_PLUGIN_ABI 7
+#define T5_CUDA_PLUGIN_ABI 8
 
 #define T5_CUDA_PLUGIN_FILE "libt5cuda.so"
 #define T5_CUDA_PLUGIN_ABI_SYMBOL "t5_cuda_plugin_abi"

@@ -182,6 +182,8 @@ typedef struct {
      * (1, or d_model^-0.5 for a tied head). */
     t5_status (*matrix_create)(t5_backend *b, const t5_tensor *parts, int32_t n_parts, float scale, t5_matrix **out,
                                t5_error *err);
+    /* The same of a head, for a backend whose head_search needs more than the weight; NULL: matrix_create. */
+    t5_status (*head_create)(t5_backend *b, const t5_tensor *w, float scale, t5_matrix **out, t5_error *err);
     void (*matrix_destroy)(t5_backend *b, t5_matrix *m); /* accepts NULL */
     /* An embedding table; rows are looked up, not multiplied. The tensor must outlive it on the CPU, which reads the
      * map. */

@@ -69,12 +69,25 @@ static t5_status upload_floats(t5_backend *b, const float *values, size_t n, flo
 
 /* What was read of the file need not stay in memory beside the backend's form of it. Panels that the backend uses where
  * they are were not read; they come with the first product. */
+static void forget(const t5_tensor *parts, int32_t n_parts)
+{
+    for (int32_t i = 0; i < n_parts; i++)
+        t5_file_forget(parts[i].data, (size_t)parts[i].n_rows * t5_tensor_row_bytes(&parts[i]));
+}
+
 static t5_status create_matrix(t5_backend *b, const t5_tensor *parts, int32_t n_parts, float scale, t5_matrix **out,
                                t5_error *err)
 {
     const t5_status status = b->ops->matrix_create(b, parts, n_parts, scale, out, err);
-    for (int32_t i = 0; i < n_parts; i++)
-        t5_file_forget(parts[i].data, (size_t)parts[i].n_rows * t5_tensor_row_bytes(&parts[i]));
+    forget(parts, n_parts);
+    return status;
+}
+
+static t5_status create_head(t5_backend *b, const t5_tensor *head, float scale, t5_matrix **out, t5_error *err)
+{
+    if (b->ops->head_create == NULL) return create_matrix(b, head, 1, scale, out, err);
+    const t5_status status = b->ops->head_create(b, head, scale, out, err);
+    forget(head, 1);
     return status;
 }
 
@@ -269,7 +282,7 @@ static t5_status load_embeddings(t5_model *m, float *out_scale, t5_error *err)
     status = b->ops->table_create(b, &shared, &m->table, err);
     if (status != T5_OK) return status;
     *out_scale = 1.0f;
-    if (head.data != shared.data || !b->ops->multiplies_tables) return create_matrix(b, &head, 1, scale, &m->head, err);
+    if (head.data != shared.data || !b->ops->multiplies_tables) return create_head(b, &head, scale, &m->head, err);
     m->head = m->table;
     *out_scale = scale;
     return T5_OK;

@@ -185,12 +185,8 @@ static void ban_repeated_ngrams(const t5_shortlist *list, const int32_t *tokens,
     }
 }
 
-static void process_logits(const t5_slot *slot, const t5_shortlist *list, const int32_t *tokens, float shift, float *x,
-                           int32_t n_logits, t5_candidate *scratch)
+static void ban_words(const t5_slot *slot, const t5_shortlist *list, const int32_t *tokens, float *x, int32_t n_logits)
 {
-    if (slot->repetition_penalty != 1.0f) {
-        penalize_repetition(list, tokens, slot->len, slot->repetition_penalty, shift, x, (uint8_t *)scratch);
-    }
     int32_t n = slot->no_repeat_ngram_size;
     if (n > 0 && slot->len + 1 >= n) ban_repeated_ngrams(list, tokens, slot->len, n, x);
     if (slot->len - slot->n_prompt < slot->min_new_tokens) ban(list, slot->eos_id, x);
@@ -198,6 +194,21 @@ static void process_logits(const t5_slot *slot, const t5_shortlist *list, const 
         ban(list, slot->suppress_tokens[i], x);
     for (int32_t i = n_logits; i > 0 && word_at(list, i - 1) >= slot->vocab_live; i--)
         x[i - 1] = -INFINITY;
+}
+
+static void process_logits(const t5_slot *slot, const t5_shortlist *list, const int32_t *tokens, float shift, float *x,
+                           int32_t n_logits, t5_candidate *scratch)
+{
+    if (slot->repetition_penalty != 1.0f) {
+        penalize_repetition(list, tokens, slot->len, slot->repetition_penalty, shift, x, (uint8_t *)scratch);
+    }
+    ban_words(slot, list, tokens, x, n_logits);
+}
+
+void t5_search_ban(const t5_search_state *s, const t5_step_row *row, float *x, int32_t n_logits)
+{
+    const t5_slot *slot = &s->slots[row->slot];
+    ban_words(slot, shortlist_of(s, slot), s->tokens + at(s, row->row), x, n_logits);
 }
 
 /* ---- first half: one row ---- */
@@ -283,17 +294,27 @@ static void score_row(t5_search_state *s, const t5_slot *slot, const t5_step_row
     }
 }
 
+t5_logits_wanted t5_search_wants(const t5_search_state *s, const t5_step_row *row)
+{
+    if (row->row < 0) return T5_LOGITS_NONE; /* fills a recorded step */
+    const t5_slot *slot = &s->slots[row->slot];
+    if (slot->phase != T5_SLOT_RUNNING) return T5_LOGITS_NONE; /* the host did not know yet */
+    if (slot->mode == T5_SEARCH_SCORE) return T5_LOGITS_ALL;
+    if (slot->n_computed + row->q_len < slot->len) return T5_LOGITS_NONE; /* still reading the prompt */
+    const bool is_best_enough =
+        slot->mode == T5_SEARCH_GREEDY && !slot->wants_logprobs && slot->repetition_penalty == 1.0f;
+    return is_best_enough ? T5_LOGITS_BEST : T5_LOGITS_ALL;
+}
+
 void t5_search_row(t5_search_state *s, const t5_step_row *row, float *logits, int32_t n_logits, const t5_vocab_ops *ops,
                    t5_candidate *scratch)
 {
-    if (row->row < 0) return; /* fills a recorded step */
+    if (t5_search_wants(s, row) == T5_LOGITS_NONE) return;
     const t5_slot *slot = &s->slots[row->slot];
-    if (slot->phase != T5_SLOT_RUNNING) return; /* the host did not know yet */
     if (slot->mode == T5_SEARCH_SCORE) {
         score_row(s, slot, row, logits, n_logits, ops);
         return;
     }
-    if (slot->n_computed + row->q_len < slot->len) return; /* still reading the prompt */
     float *x = logits + (size_t)(row->q0 + row->q_len - 1) * (size_t)n_logits;
     const int32_t *tokens = s->tokens + at(s, row->row);
     t5_candidate *out = s->candidates + (size_t)row->row * 2 * T5_BEAMS_MAX;

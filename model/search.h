@@ -119,6 +119,16 @@ extern const t5_vocab_ops t5_vocab_ops_plain;
 bool t5_search_state_alloc(t5_search_state *s, void *(*alloc)(void *ctx, size_t n_bytes), void *ctx);
 void t5_search_state_free(t5_search_state *s, void (*release)(void *ctx, void *p), void *ctx);
 
+/* What the search looks at of a row's logits in a step; for a backend that need not compute the rest. */
+typedef enum {
+    T5_LOGITS_NONE, /* nothing, or of a row whose prompt is still read */
+    T5_LOGITS_BEST, /* of the last query the largest after t5_search_ban(); the others may be -inf */
+    T5_LOGITS_ALL,
+} t5_logits_wanted;
+t5_logits_wanted t5_search_wants(const t5_search_state *s, const t5_step_row *row);
+/* What t5_search_row() bans of the last query's logits x[n_logits]: they become -inf. */
+void t5_search_ban(const t5_search_state *s, const t5_step_row *row, float *x, int32_t n_logits);
+
 /* A model that overflows gives logits that are no numbers. Then the first half gives the row a candidate whose score is
  * NaN (score mode: a log-probability), and the second ends the slot as broken. When every word is banned its score is
  * -inf, and the search goes on.
