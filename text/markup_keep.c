@@ -22,6 +22,7 @@ typedef struct {
     int32_t i_mark; /* of `from`: those before it are copied */
     int32_t i_tag;  /* the first behind the byte that held_at() was asked for last */
     int32_t marks_capacity;
+    size_t dropped; /* bytes of `to` when a space was dropped last: one is, however many stand there */
     struct {
         uint32_t code;
         bool is_asked, is_said;
@@ -145,7 +146,10 @@ static t5_status keep(keeper *k, size_t pos, size_t end, t5_error *err)
     mark.leans_right = mark.has_space_before && !mark.has_space_after && !is_closing_at(from, end);
     status = t5_markup_push_mark(k->to, &k->marks_capacity, mark, err);
     /* A space at each side of it is one too many, and none stands before a full stop. */
-    if (has_space && (mark.has_space_after || is_closing_at(from, end))) t5_markup_drop_space(to);
+    if (has_space && to->plain_bytes > k->dropped && (mark.has_space_after || is_closing_at(from, end))) {
+        t5_markup_drop_space(to);
+        k->dropped = to->plain_bytes;
+    }
     const bool follows_letter = pos > 0 && !mark.has_space_before && !is_closing_at(from, pos - 1);
     if (follows_letter && is_letter_at(from, end)) push_space(k, end);
     return status;
