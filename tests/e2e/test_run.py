@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""./run, without its build. Usage: test_run.py"""
+"""./run and ./check, without their builds: a tree of the scripts alone, and tools that write down how they were called.
+Usage: test_run.py"""
 import os
 import pathlib
 import shutil
@@ -8,29 +9,54 @@ import tempfile
 import unittest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+REPORT = """\
+    Start 1: one
+1/3 Test #1: one ..............................   Passed    0.01 sec
+2/3 Test #2: two ..............................***Skipped   0.01 sec
+3/3 Test #3: three ............................***Failed    0.01 sec
+2/3 Test #2: what a failed test printed .......***Skip
+
+67% tests passed, 1 tests failed out of 3
+"""
 
 
 class Run(unittest.TestCase):
-    def test_from_another_folder(self):
-        """Claim: ./run builds its own tree wherever it is called, and a relative --model is one of the caller's folders.
-        Method: a tree of the scripts alone, with cmake, ninja, dpkg-query and t5serve that write down how they were called."""
-        with tempfile.TemporaryDirectory() as folder:
-            tree, tools, elsewhere = (pathlib.Path(folder, name) for name in ("tree", "tools", "elsewhere"))
-            shutil.copytree(TOP / "scripts", tree / "scripts")
-            shutil.copy(TOP / "run", tree)
-            elsewhere.mkdir()
-            server = tree / "build/release/server/t5serve"
-            for path in (tools / "cmake", tools / "ninja", tools / "dpkg-query", server):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(f'#!/bin/sh\necho "{path.name} in $PWD: $*" >>{folder}/calls\necho "$(dpkg --print-architecture) installed"\n')
-                path.chmod(0o755)
-            env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
-            done = subprocess.run([tree / "run", "--model", "mine"], cwd=elsewhere, env=env, capture_output=True, text=True,
-                                  check=False, timeout=60)
-            self.assertEqual(done.returncode, 0, done.stderr)
-            calls = pathlib.Path(folder, "calls").read_text().splitlines()
-            self.assertTrue(any(call.startswith(f"ninja in {tree}:") for call in calls), calls)
-            self.assertEqual(calls[-1], f"t5serve in {elsewhere}: --model mine")
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        top = pathlib.Path(self.folder.name)
+        self.tree, self.tools, self.elsewhere, self.calls = (top / name for name in ("tree", "tools", "elsewhere", "calls"))
+        shutil.copytree(TOP / "scripts", self.tree / "scripts")
+        self.elsewhere.mkdir()
+        installed = 'echo "$(dpkg --print-architecture) installed"'
+        for path, says in ((self.tools / "cmake", ":"), (self.tools / "ninja", ":"), (self.tools / "dpkg-query", installed),
+                           (self.tools / "ctest", f"cat {top}/report"), (self.tree / "build/release/server/t5serve", ":")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f'#!/bin/sh\necho "{path.name} in $PWD: $*" >>{self.calls}\n{says}\n')
+            path.chmod(0o755)
+        (top / "report").write_text(REPORT)
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def start(self, script, *words):
+        shutil.copy(TOP / script, self.tree)
+        env = {**os.environ, "PATH": f"{self.tools}:{os.environ['PATH']}"}
+        return subprocess.run([self.tree / script, *words], cwd=self.elsewhere, env=env, capture_output=True, text=True,
+                              check=False, timeout=60)
+
+    def test_run_from_another_folder(self):
+        """Claim: ./run builds its own tree wherever it is called, and a relative --model is one of the caller's folders."""
+        done = self.start("run", "--model", "mine")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        calls = self.calls.read_text().splitlines()
+        self.assertTrue(any(call.startswith(f"ninja in {self.tree}:") for call in calls), calls)
+        self.assertEqual(calls[-1], f"t5serve in {self.elsewhere}: --model mine")
+
+    def test_check_counts(self):
+        """Claim: the last line of ./check counts what passed and what failed; what was skipped is neither, and is told."""
+        done = self.start("check", "--quick")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(done.stdout.splitlines()[-2:], ["1 skipped, see above", "1 passed, 1 failed"])
 
 
 if __name__ == "__main__":
