@@ -411,6 +411,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes, cudaMemc
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t n_bytes, cudaStream_t stream)
 {
     COUNT_CALL();
+    guard lock(mutex);
     if (!is_reached(dst, stream)) return cudaErrorInvalidValue;
     enqueue(stream, [dst, value, n_bytes] { memset(dst, value, n_bytes); });
     return cudaSuccess;
