@@ -175,10 +175,13 @@ static int32_t next_shortlist(const t5_batch *b, int32_t shortlist)
     return next;
 }
 
-/* One query for each running row, and what the limit leaves for those that have several pending; list by list. */
+/* One query for each row that takes part, and what the limit leaves for those that have several pending; list by list.
+ */
 static void plan_step(t5_batch *b, t5_step *step)
 {
-    int32_t n_spare = b->limits.n_rows_max - b->n_rows_running;
+    int32_t n_spare = b->limits.n_rows_max;
+    for (int32_t s = 0; s < b->n_slots_max; s++)
+        n_spare -= is_ready(b, s) ? n_rows_in_step(&b->slots[s]) : 0;
     b->state.shortlists = b->model->shortlists;
     for (int32_t list = 0; list >= 0; list = next_shortlist(b, list))
         plan_group(b, list, &n_spare, step);

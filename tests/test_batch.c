@@ -207,6 +207,33 @@ static void truncation_is_told(void **state)
     }
 }
 
+/* Claim: beams that are still one row leave the others' queries to the prompt. Method: two slots whose beams are all
+ * rows of the batch; the steps that prompts of three chunks and one token take. */
+static void prompts_of_beams_are_read_in_chunks(void **state)
+{
+    fixture *f = *state;
+    t5_error err = {0};
+    t5_decoding d;
+    t5_decoding_init(&d);
+    d.num_beams = T5_BEAMS_MAX;
+    d.max_new_tokens = 1;
+    int32_t prompt[3 * T5_QUERY_LEN_MAX], slots[2], n_steps = 0;
+    for (size_t i = 0; i < T5_COUNT(prompt); i++)
+        prompt[i] = 5 + (int32_t)i;
+    t5_batch_request r = request_of(&d);
+    r.prompt_ids = prompt;
+    r.n_prompt_ids = (int32_t)T5_COUNT(prompt);
+    for (size_t i = 0; i < T5_COUNT(slots); i++)
+        assert_ok(t5_batch_admit(f->batch, &r, &slots[i], &err), &err);
+    assert_false(t5_batch_fits(f->batch, &r));
+    assert_ok(t5_batch_encode(f->batch, &err), &err);
+    for (; !t5_batch_is_done(f->batch, slots[0]) || !t5_batch_is_done(f->batch, slots[1]); n_steps++)
+        assert_ok(t5_batch_step(f->batch, &err), &err);
+    assert_int_equal(n_steps, 4);
+    for (size_t i = 0; i < T5_COUNT(slots); i++)
+        t5_batch_release(f->batch, slots[i]);
+}
+
 /* Claim: a device that fails while a slot leaves is not forgotten. Method: one slot runs, one is being encoded, both
  * leave while polls fail; the next admission says so, and with the device back everything fits again. */
 static void late_errors_come_back(void **state)
@@ -293,6 +320,7 @@ int main(void)
         cmocka_unit_test(release_at_any_time),
         cmocka_unit_test(samples_ignore_company),
         cmocka_unit_test(truncation_is_told),
+        cmocka_unit_test(prompts_of_beams_are_read_in_chunks),
         cmocka_unit_test(kv_blocks_add_up),
         cmocka_unit_test(late_errors_come_back),
         cmocka_unit_test(buckets_match),
