@@ -79,13 +79,23 @@ static t5_status load_t5_environment(t5_config *c, char *const *env, t5_error *e
     return T5_OK;
 }
 
+/* A word that is no flag. Behind a boolean it is meant for it. */
+static t5_status refuse_word(const char *word, const char *before, t5_error *err)
+{
+    const bool is_behind_flag = strncmp(before, "--", 2) == 0;
+    const t5_config_key key = is_behind_flag ? t5_config_find(before + 2) : T5_KEYS_COUNT;
+    if (key != T5_KEYS_COUNT && t5_config_key_is_bool(key))
+        return T5_FAIL(err, T5_ERR_ARG, "unexpected argument '%.60s'; with a value the flag is %s=%.60s", word, before,
+                       word);
+    return T5_FAIL(err, T5_ERR_ARG, "unexpected argument '%.60s' (t5serve takes only flags; see --help)", word);
+}
+
 /* One flag: "--name value", "--name=value", or "--name" alone for a boolean. *i_arg moves to the last word used. */
 static t5_status load_flag(t5_config *c, int argc, char *const *argv, int *i_arg, t5_error *err)
 {
     const char *word = argv[*i_arg];
     char name[64], origin[T5_CONFIG_ORIGIN_MAX], hint[80];
-    if (strncmp(word, "--", 2) != 0)
-        return T5_FAIL(err, T5_ERR_ARG, "unexpected argument '%.60s' (t5serve takes only flags; see --help)", word);
+    if (strncmp(word, "--", 2) != 0) return refuse_word(word, argv[*i_arg - 1], err);
     const char *equals = strchr(word, '=');
     int n = equals != NULL ? (int)(equals - word) : (int)strlen(word);
     snprintf(origin, sizeof origin, "flag %.*s", n, word);

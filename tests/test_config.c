@@ -273,6 +273,7 @@ static void mistakes_are_named(void **state)
         {{NULL, {NULL}, {"--model", "a\nb"}}, T5_ERR_ARG, {"model (flag --model)", "control character"}},
         {{NULL, {NULL}, {"model"}}, T5_ERR_ARG, {"unexpected argument 'model'"}},
         {{NULL, {NULL}, {"--metrics=maybe"}}, T5_ERR_ARG, {"metrics", "true nor false"}},
+        {{NULL, {NULL}, {"--access-log", "false"}}, T5_ERR_ARG, {"unexpected argument 'false'", "--access-log=false"}},
         {{NULL, {NULL}, {"--cors-origin=a\r\nb"}}, T5_ERR_ARG, {"cors_origin", "control character"}},
         {{NULL, {"T5_LOG_LEVEL=loud"}, {NULL}}, T5_ERR_ARG, {"environment T5_LOG_LEVEL", "error|warn|info|debug"}},
         {{NULL, {"LT_PORT=tcp://10.0.0.1"}, {NULL}}, T5_ERR_ARG, {"environment LT_PORT", "whole number"}},
