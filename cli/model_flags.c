@@ -30,7 +30,7 @@ void t5_model_flags_init(t5_model_flags *m)
          .number = &m->n_threads,
          .value_name = "N",
          .max = T5_THREADS_MAX,
-         .help = "CPU threads (default 0: one per core)"},
+         .help = "CPU threads (default 0: one per core that this process may use)"},
         {.name = "--max-running-rows",
          .number = &m->n_rows_max,
          .value_name = "N",
