@@ -85,8 +85,8 @@ static t5_status create_matrix(t5_backend *b, const t5_tensor *parts, int32_t n_
 
 static t5_status create_head(t5_backend *b, const t5_tensor *head, float scale, t5_matrix **out, t5_error *err)
 {
-    if (b->ops->head_create == NULL) return create_matrix(b, head, 1, scale, out, err);
-    const t5_status status = b->ops->head_create(b, head, scale, out, err);
+    const t5_status status = b->ops->head_create != NULL ? b->ops->head_create(b, head, scale, out, err)
+                                                         : b->ops->matrix_create(b, head, 1, scale, out, err);
     forget(head, 1);
     return status;
 }
