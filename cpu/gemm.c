@@ -28,6 +28,7 @@ T5_INLINE void tile_body(const t5_tile *t, const int32_t n_rows, const int32_t n
 {
     v_f32 sum[TILE_ROWS_MAX][TILE_PANELS_MAX * PANEL_VECTORS];
     const size_t panel_len = (size_t)t->n_k * PANEL;
+    const size_t panel_bytes = panel_len * (storage == T5_STORE_F32 ? sizeof(float) : sizeof(uint16_t));
     const float *x = t->x;
     const char *ahead = t->ahead;
     T5_UNROLL for (int32_t r = 0; r < n_rows; r++)
@@ -37,8 +38,8 @@ T5_INLINE void tile_body(const t5_tile *t, const int32_t n_rows, const int32_t n
     for (int32_t k = 0; k < t->n_k; k++) {
         v_f32 w[TILE_PANELS_MAX * PANEL_VECTORS];
         if (k % AHEAD_STEP == 0) {
-            for (int32_t i = 0; i < t->ahead_lines; i++, ahead += T5_LINE_BYTES)
-                __builtin_prefetch(ahead, 0, 2);
+            if (n_panels == 2) fetch_ahead(ahead + panel_bytes, t->ahead_lines);
+            ahead = fetch_ahead(ahead, t->ahead_lines);
         }
         T5_UNROLL for (int32_t v = 0; v < n_panels * PANEL_VECTORS; v++)
         {
@@ -143,7 +144,7 @@ static void look_ahead(const place *at, const void *w, size_t n, size_t row_byte
     const int32_t step_lines = (int32_t)((step_bytes + T5_LINE_BYTES - 1) / T5_LINE_BYTES);
     if (at->n_tiles == 1) {
         *ahead = (const char *)w + AHEAD_BYTES;
-        *lines = at->n_panels == 1 ? step_lines : 0; /* of two streams the hardware keeps track */
+        *lines = step_lines;
     } else {
         *lines = (step_lines + at->n_tiles - 1) / at->n_tiles;
         *ahead = (const char *)w + n * row_bytes + (size_t)at->i_tile * steps * (size_t)*lines * T5_LINE_BYTES;
@@ -164,6 +165,7 @@ static void run_tile8(const t5_gemm *g, const t5_panels *w, const place *at, flo
                   .out = out,
                   .out_stride = out_stride};
     look_ahead(at, t.w, n_quads, PANEL * T5_QUAD, &t.ahead, &t.ahead_lines);
+    if (at->n_panels == 2) t.ahead_lines = 0; /* the hardware keeps up with two streams of bytes */
 #if defined(__AMX_INT8__)
     if (at->is_amx) {
         tile_int8_amx(&t, at->n_rows);
@@ -186,6 +188,7 @@ static void run_tile4(const t5_gemm *g, const t5_panels *w, const place *at, flo
                   .out_stride = out_stride};
     const size_t steps = INT4_BLOCKS * AHEAD_STEP; /* of a group: look_ahead() thinks in rows */
     look_ahead(at, t.w, n_groups * steps, group_bytes / steps, &t.ahead, &t.ahead_lines);
+    if (at->n_panels == 2) t.ahead_lines = 0;
 #if defined(__AMX_INT8__)
     if (at->is_amx) {
         tile_int4_amx(&t, at->n_rows);

@@ -42,13 +42,6 @@ void amx_end(void)
     _tile_release();
 }
 
-T5_INLINE const char *look_ahead(const char *ahead, int32_t n_lines)
-{
-    for (int32_t i = 0; i < n_lines; i++, ahead += T5_LINE_BYTES)
-        __builtin_prefetch(ahead, 0, 2);
-    return ahead;
-}
-
 /* Numbers of tiles are part of the instruction. */
 #define ADD_PRODUCTS(sums, x, w) \
     do { \
@@ -69,7 +62,7 @@ T5_INLINE void sum_low(const t5_amx_tile *t, const bool is_bf16)
     _tile_zero(2);
     _tile_zero(3);
     for (int32_t k = 0; k < t->n_quads; k += AMX_QUADS) {
-        ahead = look_ahead(ahead, t->ahead_lines * (AMX_QUADS / AHEAD_STEP));
+        ahead = fetch_ahead(ahead, t->ahead_lines * (AMX_QUADS / AHEAD_STEP));
         _tile_loadd(4, x, t->x_stride);
         _tile_loadd(5, w, PANEL_STRIDE);
         ADD_PRODUCTS(0, 4, 5);
@@ -102,7 +95,7 @@ T5_INLINE void sum_high(const t5_amx_tile *t, const bool is_bf16, const int32_t 
     _tile_zero(2);
     _tile_zero(3);
     for (int32_t k = 0; k < t->n_quads; k += AMX_QUADS) {
-        ahead = look_ahead(ahead, t->ahead_lines * (AMX_QUADS / AHEAD_STEP) / 2);
+        ahead = fetch_ahead(ahead, t->ahead_lines * (AMX_QUADS / AHEAD_STEP) / 2);
         _tile_loadd(4, x, t->x_stride);
         _tile_loadd(6, w, PANEL_STRIDE);
         ADD_PRODUCTS(0, 4, 6);

@@ -141,8 +141,7 @@ T5_INLINE void look_ahead(const t5_tile4 *t, int32_t i_group, int32_t i_block)
 {
     const size_t i = (size_t)i_group * INT4_BLOCKS + (size_t)i_block;
     const char *ahead = t->ahead + i * (size_t)t->ahead_lines * T5_LINE_BYTES;
-    for (int32_t k = 0; k < t->ahead_lines; k++, ahead += T5_LINE_BYTES)
-        __builtin_prefetch(ahead, 0, 2);
+    fetch_ahead(ahead, t->ahead_lines);
 }
 
 /* Some rows of one group. */

@@ -119,10 +119,7 @@ T5_INLINE void tile_body(const t5_tile8 *t, const int32_t n_rows, const int32_t 
     }
     for (int32_t k = 0; k < t->n_quads; k++) {
         v_quads w[TILE_PANELS_MAX * PANEL_VECTORS];
-        if (k % AHEAD_STEP == 0) {
-            for (int32_t i = 0; i < t->ahead_lines; i++, ahead += T5_LINE_BYTES)
-                __builtin_prefetch(ahead, 0, 2);
-        }
+        if (k % AHEAD_STEP == 0) ahead = fetch_ahead(ahead, t->ahead_lines);
         T5_UNROLL for (int32_t v = 0; v < n_panels * PANEL_VECTORS; v++)
         {
             const size_t column = (size_t)k * PANEL + (size_t)(v % PANEL_VECTORS) * V_LANES;

@@ -153,6 +153,14 @@ void tile_int4_amx(const t5_tile4 *t, int32_t n_rows);
 
 #define AHEAD_STEP 4 /* rows of a panel between two looks ahead */
 
+/* Asks for lines that will be needed soon. Returns where the next ones begin. */
+T5_INLINE const char *fetch_ahead(const char *ahead, int32_t n_lines)
+{
+    for (int32_t i = 0; i < n_lines; i++, ahead += T5_LINE_BYTES)
+        __builtin_prefetch(ahead, 0, 2);
+    return ahead;
+}
+
 /* Kernels by file, gathered in kernels.c. */
 #define kernel_gemm T5_ISA_NAME(t5_kernel_gemm)
 #define kernel_norm_row T5_ISA_NAME(t5_kernel_norm_row)
