@@ -7,7 +7,8 @@
  *   |x w - x' w'| <= |x| |w - w'| + |x - x'| |w'|
  *
  * A panel of columns whose best rough logit is too far below another panel's best to be above it is left out; the
- * others, one or two of hundreds as a rule, are computed as they always are. The token is the same, bit for bit. */
+ * others are computed as they always are: 1.5 of 128 in the mean with the bundled model, 2 to 5 of 502 with random
+ * weights of T5-small's shape. The token is the same, bit for bit. */
 #include "cpu/fast.h"
 
 #include <float.h>
@@ -16,8 +17,7 @@
 #include <string.h>
 
 #define TASKS_PER_THREAD 4 /* of open panels */
-/* Panels that are left, of all, at which the whole product is as fast: in company a row does without tiles. */
-#define OPEN_MAX_OF 4
+#define OPEN_MAX_OF 4 /* with more open than one panel of four the whole product is faster, since it works in tiles */
 
 t5_status t5_fast_head(t5_backend *b, const float *x, int32_t n_queries, const float *norm_gain, float eps,
                        const t5_matrix *w, float *logits, t5_error *err)
@@ -65,7 +65,8 @@ typedef struct {
     t5_gemm rough; /* x and x8 are the rows of both */
     t5_gemm exact;
     int32_t n_panels;
-    uint8_t *is_open; /* [n_rows of the step][n_panels] */
+    uint8_t *is_open;        /* [n_rows of the step][n_panels] */
+    _Atomic int32_t n_asked; /* rows that want their largest logit */
     _Atomic int64_t n_open;
 } screening;
 
@@ -111,6 +112,7 @@ static void screen_row(void *ctx, int32_t i_row, int32_t i_thread)
         is_open[i] = !(highest[i] < best);
         n_open += is_open[i];
     }
+    atomic_fetch_add(&s->n_asked, 1);
     atomic_fetch_add(&s->n_open, n_open);
     for (int32_t i = 0; i < n_logits; i++)
         x[i] = -INFINITY;
@@ -133,12 +135,13 @@ static void compute_open(void *ctx, int32_t i_task, int32_t i_thread)
     }
 }
 
-static bool wants_all(const t5_step *step)
+static bool pays(const t5_fast *f, const t5_step *step, const t5_matrix *w)
 {
+    if (w->rough == NULL || step->n_queries > f->kernels->rough_rows_max) return false;
     for (int32_t i = 0; i < step->n_rows; i++) {
-        if (t5_search_wants(step->state, &step->rows[i]) == T5_LOGITS_ALL) return true;
+        if (t5_search_wants(step->state, &step->rows[i]) == T5_LOGITS_ALL) return false;
     }
-    return false;
+    return true;
 }
 
 static t5_status screened_head(t5_fast *f, const t5_step *step, const t5_linear_args *args, t5_error *err)
@@ -161,7 +164,7 @@ static t5_status screened_head(t5_fast *f, const t5_step *step, const t5_linear_
     s.exact.x = s.rough.x;
     t5_fast_multiply(f, &s.rough, args->n_rows);
     t5_threads_run(f->threads, step->n_rows, screen_row, &s);
-    if (atomic_load(&s.n_open) > (int64_t)n_rows * s.n_panels / OPEN_MAX_OF) {
+    if (atomic_load(&s.n_open) * OPEN_MAX_OF > (int64_t)atomic_load(&s.n_asked) * s.n_panels) {
         t5_fast_multiply(f, &s.exact, args->n_rows);
     } else {
         t5_threads_run(f->threads, TASKS_PER_THREAD * t5_threads_count(f->threads), compute_open, &s);
@@ -176,10 +179,10 @@ t5_status t5_fast_head_search(t5_backend *b, const t5_step *step, const float *x
     t5_status status = T5_OK;
     const t5_linear_args args = {
         .x = x, .n_rows = step->n_queries, .norm_gain = norm_gain, .norm_eps = eps, .w = w, .y = logits};
-    if (w->rough == NULL || wants_all(step)) {
-        T5_TRY(t5_fast_linear(b, &args, err));
-    } else {
+    if (pays((const t5_fast *)b, step, w)) {
         T5_TRY(screened_head((t5_fast *)b, step, &args, err));
+    } else {
+        T5_TRY(t5_fast_linear(b, &args, err));
     }
     T5_TRY(t5_fast_search(b, step, logits, w->d_out, err));
 out:

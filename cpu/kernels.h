@@ -92,6 +92,7 @@ typedef struct {
     const char *name;
     int32_t panel;              /* columns of a panel */
     bool has_f16;               /* float16 panels are read as they are */
+    int32_t rough_rows_max;     /* up to so many rows a product of int8 takes much less time than one of float32 */
     bool (*is_supported)(void); /* by this machine and its operating system */
     void (*gemm)(const t5_gemm *g, const t5_gemm_part *part);
     /* y[r] = x[r] * rsqrt(mean(x[r]^2) + eps) * gain */

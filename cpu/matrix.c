@@ -347,7 +347,9 @@ static bool is_as_in_file(const t5_matrix *m, t5_compute_type type, const t5_ten
     const t5_storage storage = m->panels.storage;
     if (storage != T5_STORE_F32 && storage != T5_STORE_F16 && storage != T5_STORE_BF16) return false;
     if (t5_dtype_is_quantized(w->dtype)) return false;
-    return type == T5_COMPUTE_AUTO || type == T5_COMPUTE_F32 || w->dtype == dtype_of(storage);
+    if (type == T5_COMPUTE_F16) return w->dtype == T5_F16;
+    if (type == T5_COMPUTE_BF16) return w->dtype == T5_BF16;
+    return true;
 }
 
 t5_status t5_matrix_add_rough(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *w,

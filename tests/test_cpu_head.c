@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "cpu/fast.h"
 #include "cpu_rig.h"
 
 enum { VOCAB = 1100, D = 52, STRIDE = 16, SLOTS_MAX = 24, QUERIES_MAX = 64 }; /* neither whole panels nor vectors */
@@ -72,7 +73,7 @@ static t5_slot *add_row(scene *s, t5_search_mode mode, int32_t len, int32_t q_le
 
 static void add_greedy_rows(scene *s)
 {
-    for (int32_t i = 0; i < 12; i++)
+    for (int32_t i = 0; i < 8; i++) /* so that all are few enough for any vector instructions */
         add_row(s, T5_SEARCH_GREEDY, 1 + i % 4, 1);
     add_row(s, T5_SEARCH_GREEDY, 5, 3);
     add_row(s, T5_SEARCH_GREEDY, 7, 2)->n_computed = 2; /* the prompt goes on after these two */
@@ -116,60 +117,74 @@ static t5_search_state open_state(const scene *s)
     return state;
 }
 
-/* Head and search in one, or one after the other. */
-static t5_search_state run(const scene *s, t5_backend *b, const t5_matrix *w, bool is_in_one, float *logits)
+/* Some of the rows as a step: head and search in one, or one after the other. Returns how many logits became -inf. */
+static int32_t run(const scene *s, t5_backend *b, const t5_matrix *w, int32_t i_row, int32_t n_rows, bool is_in_one,
+                   t5_search_state *state)
 {
     t5_error err = {0};
-    t5_search_state state = open_state(s);
-    const t5_step step = {.n_queries = s->n_queries, .n_rows = s->n_slots, .rows = s->rows, .state = &state};
+    t5_step_row rows[SLOTS_MAX];
+    const t5_step_row *last = &s->rows[i_row + n_rows - 1];
+    const int32_t q0 = s->rows[i_row].q0, n_queries = last->q0 + last->q_len - q0;
+    const float *x = s->x + (size_t)q0 * D;
+    for (int32_t i = 0; i < n_rows; i++) {
+        rows[i] = s->rows[i_row + i];
+        rows[i].q0 -= q0;
+    }
+    const t5_step step = {.n_queries = n_queries, .n_rows = n_rows, .rows = rows, .state = state};
+    float *logits = calloc((size_t)n_queries * VOCAB, sizeof *logits);
+    assert_non_null(logits);
     if (is_in_one) {
-        rig_ok(b->ops->head_search(b, &step, s->x, s->gain, 1e-6f, w, logits, &err), &err);
+        rig_ok(b->ops->head_search(b, &step, x, s->gain, 1e-6f, w, logits, &err), &err);
     } else {
-        rig_ok(b->ops->head(b, s->x, s->n_queries, s->gain, 1e-6f, w, logits, &err), &err);
+        rig_ok(b->ops->head(b, x, n_queries, s->gain, 1e-6f, w, logits, &err), &err);
         rig_ok(b->ops->search(b, &step, logits, VOCAB, &err), &err);
     }
-    return state;
+    int32_t n_left_out = 0;
+    for (int32_t i = 0; i < n_queries * VOCAB; i++)
+        n_left_out += logits[i] == -INFINITY;
+    free(logits);
+    return n_left_out;
 }
 
-static int32_t count_left_out(const float *logits, size_t n)
+static void assert_same(const scene *s, const t5_backend *b, const t5_search_state *got, const t5_search_state *want)
 {
-    int32_t count = 0;
-    for (size_t i = 0; i < n; i++)
-        count += logits[i] == -INFINITY;
-    return count;
+    for (int32_t i = 0; i < s->n_slots; i++) {
+        const size_t at = (size_t)i * STRIDE;
+        if (memcmp(got->tokens + at, want->tokens + at, STRIDE * sizeof *got->tokens) != 0)
+            fail_msg("%s: row %d: token %d, not %d", b->device, i, got->tokens[at + (size_t)s->slots[i].len],
+                     want->tokens[at + (size_t)s->slots[i].len]);
+        assert_memory_equal(&got->slots[i], &want->slots[i], sizeof want->slots[i]);
+        assert_memory_equal(got->logprobs + at, want->logprobs + at, STRIDE * sizeof *got->logprobs);
+        assert_memory_equal(got->fin_tokens + at, want->fin_tokens + at, STRIDE * sizeof *got->fin_tokens);
+    }
 }
 
-/* Returns how many logits of how many were left out; *out_state is the caller's to free, unless NULL. */
+/* All rows at once and each row alone, against the whole head. Returns what part of the logits was left out,
+ * the smaller of both ways; alone where the instruction set does it for few rows only. *out_state, unless NULL, is the
+ * caller's to free. */
 static double check(const scene *s, t5_backend *b, t5_search_state *out_state)
 {
     t5_error err = {0};
     t5_matrix *w = NULL;
-    const size_t n = (size_t)s->n_queries * VOCAB;
-    float *one = calloc(n, sizeof *one), *two = calloc(n, sizeof *two);
-    assert_non_null(one);
-    assert_non_null(two);
     rig_ok(b->ops->head_create(b, &s->w.tensor, 0.7f, &w, &err), &err);
-    t5_search_state got = run(s, b, w, true, one), want = run(s, b, w, false, two);
-    for (int32_t i = 0; i < s->n_slots; i++) {
-        const size_t at = (size_t)i * STRIDE;
-        if (memcmp(got.tokens + at, want.tokens + at, STRIDE * sizeof *got.tokens) != 0)
-            fail_msg("%s: row %d: token %d, not %d", b->device, i, got.tokens[at + (size_t)s->slots[i].len],
-                     want.tokens[at + (size_t)s->slots[i].len]);
-        assert_memory_equal(&got.slots[i], &want.slots[i], sizeof want.slots[i]);
-        assert_memory_equal(got.logprobs + at, want.logprobs + at, STRIDE * sizeof *got.logprobs);
-        assert_memory_equal(got.fin_tokens + at, want.fin_tokens + at, STRIDE * sizeof *got.fin_tokens);
-    }
-    const double left_out = (double)(count_left_out(one, n) - count_left_out(two, n)) / (double)n;
-    t5_search_state_free(&got, release, NULL);
+    t5_search_state whole = open_state(s), company = open_state(s), alone = open_state(s);
+    int32_t n_left_out = -run(s, b, w, 0, s->n_slots, false, &whole);
+    const int32_t n_in_company = n_left_out + run(s, b, w, 0, s->n_slots, true, &company);
+    for (int32_t i = 0; i < s->n_slots; i++)
+        n_left_out += run(s, b, w, i, 1, true, &alone);
+    assert_same(s, b, &company, &whole);
+    assert_same(s, b, &alone, &whole);
+    if (s->n_queries <= ((const t5_fast *)b)->kernels->rough_rows_max && n_in_company < n_left_out)
+        n_left_out = n_in_company;
     b->ops->matrix_destroy(b, w);
-    free(one);
-    free(two);
+    t5_search_state_free(&company, release, NULL);
+    t5_search_state_free(&alone, release, NULL);
     if (out_state != NULL) {
-        *out_state = want;
+        *out_state = whole;
     } else {
-        t5_search_state_free(&want, release, NULL);
+        t5_search_state_free(&whole, release, NULL);
     }
-    return left_out;
+    return (double)n_left_out / (double)s->n_queries / VOCAB;
 }
 
 /* On all backends; fails unless about `least` of the logits or more are left out. */
@@ -191,7 +206,7 @@ static void greedy_rows_leave_out_most(void **state)
     for (size_t i = 0; i < T5_COUNT(dtypes); i++) {
         scene *s = make_scene(dtypes[i]);
         add_greedy_rows(s);
-        check_all(s, 0.5);
+        check_all(s, 0.4);
         free_scene(s);
     }
 }
@@ -217,7 +232,7 @@ static void banned_words_open_nothing(void **state)
             }
         }
         t5_search_state_free(&first, release, NULL);
-        check_all(s, 0.4);
+        check_all(s, 0.2); /* besides what is banned */
     }
     free_scene(s);
 }
@@ -358,21 +373,27 @@ static void neighbours_that_need_all_get_all(void **state)
     }
 }
 
-/* Claim: weights that are rounded when they are loaded are no reason for other tokens. */
-static void every_type_agrees_with_its_whole_head(void **state)
+/* Claim: weights that are rounded when they are loaded have the whole head, on machines too that keep them as float32;
+ * the same type in the file is not rounded. */
+static void rounded_weights_have_the_whole_head(void **state)
 {
     (void)state;
-    const t5_compute_type types[] = {T5_COMPUTE_F32, T5_COMPUTE_F16, T5_COMPUTE_BF16, T5_COMPUTE_INT8, T5_COMPUTE_INT4};
-    scene *s = make_scene(T5_F32);
-    add_greedy_rows(s);
-    for (size_t i = 0; i < T5_COUNT(types); i++) {
-        t5_backend *b = rig_create(NULL, 2, types[i]);
+    const char *const isas[] = {NULL, "generic"};
+    const t5_compute_type types[] = {T5_COMPUTE_F32, T5_COMPUTE_F16, T5_COMPUTE_INT8, T5_COMPUTE_INT4};
+    const t5_dtype dtypes[] = {T5_F32, T5_F16, T5_BF16};
+    for (size_t i = 0; i < T5_COUNT(isas) * T5_COUNT(types) * T5_COUNT(dtypes); i++) {
+        const t5_dtype dtype = dtypes[i % T5_COUNT(dtypes)];
+        const t5_compute_type type = types[i / T5_COUNT(dtypes) % T5_COUNT(types)];
+        t5_backend *b = rig_create(isas[i / T5_COUNT(dtypes) / T5_COUNT(types)], 2, type);
+        scene *s = make_scene(dtype);
+        add_greedy_rows(s);
+        const bool is_as_stored = type == T5_COMPUTE_F32 || (type == T5_COMPUTE_F16 && dtype == T5_F16);
         const double left_out = check(s, b, NULL);
-        if (types[i] == T5_COMPUTE_F32) assert_true(left_out > 0.5);
-        if (types[i] != T5_COMPUTE_F32) assert_true(left_out == 0.0);
+        if (is_as_stored ? left_out < 0.4 : left_out != 0.0)
+            fail_msg("%s: %.2f of the logits were left out, the file has type %d", b->device, left_out, (int)dtype);
+        free_scene(s);
         b->ops->destroy(b);
     }
-    free_scene(s);
 }
 
 int main(void)
@@ -387,7 +408,7 @@ int main(void)
         cmocka_unit_test(flat_logits_open_everything),
         cmocka_unit_test(not_finite_is_noticed),
         cmocka_unit_test(neighbours_that_need_all_get_all),
-        cmocka_unit_test(every_type_agrees_with_its_whole_head),
+        cmocka_unit_test(rounded_weights_have_the_whole_head),
     };
     return cmocka_run_group_tests(tests, rig_open, rig_close_backends);
 }
