@@ -97,13 +97,33 @@ out:
     return status;
 }
 
+/* The last event after a signal to stop, which came `ms` ago. `is_opening`: a model still is; nobody waits for it. */
+static void log_stopped(int64_t ms, bool is_opening)
+{
+    t5_log(T5_LOG_INFO, "stopped ms=%" PRId64 " opening=%s", ms, is_opening ? "true" : "false");
+}
+
+/* Ends the process while a thread is at work that cannot be broken off, and whose memory cannot be freed. */
+__attribute__((noreturn)) static void leave(int exit_code)
+{
+    t5_log_stop();
+    _exit(exit_code);
+}
+
+static void leave_early(void)
+{
+    t5_systemd_notify("STOPPING=1");
+    log_stopped(0, true);
+    leave(EXIT_SUCCESS);
+}
+
 /* Nobody who wants to stop waits for that. */
 static t5_status open_catalog_unless_stopped(program *p, t5_error *err)
 {
     t5_early_stop *early = NULL;
     sigset_t stops = p->signals;
     sigdelset(&stops, SIGHUP);
-    t5_status status = t5_early_stop_create(&stops, &early, err);
+    t5_status status = t5_early_stop_create(&stops, leave_early, &early, err);
     if (status == T5_OK) status = open_catalog(p, err);
     t5_early_stop_destroy(early);
     return status;
@@ -306,7 +326,7 @@ static bool drain(program *p)
         wait_signal(p, TICK_MS);
     }
     p->http = NULL;
-    t5_log(T5_LOG_INFO, "stopped ms=%" PRId64, t5_clock_ms() - begin_ms);
+    log_stopped(t5_clock_ms() - begin_ms, t5_catalog_is_opening(p->catalog));
     return true;
 }
 
@@ -316,15 +336,6 @@ static void close_program(program *p)
     t5_access_destroy(p->server.access);
     t5_catalog_close(p->catalog);
     t5_tls_stop();
-}
-
-/* A model is being opened that nobody waits for any more: its opening cannot be stopped, and may take minutes. */
-static void leave_opening(const program *p, t5_status status)
-{
-    if (status != T5_OK || !t5_catalog_is_opening(p->catalog)) return;
-    t5_log(T5_LOG_INFO, "leaving text=\"a model was still being opened\"");
-    t5_log_stop();
-    _exit(EXIT_SUCCESS);
 }
 
 static void log_listening(const program *p)
@@ -367,10 +378,9 @@ static t5_status run(program *p, t5_error *err)
     status = serve(p, err);
     if (!drain(p)) {
         t5_log(T5_LOG_ERROR, "stuck text=\"the device does not answer; leaving without it\"");
-        t5_log_stop();
-        _exit(EXIT_DEVICE); /* its thread and the suspended requests cannot be freed */
+        leave(EXIT_DEVICE);
     }
-    leave_opening(p, status);
+    if (status == T5_OK && t5_catalog_is_opening(p->catalog)) leave(EXIT_SUCCESS); /* it may take minutes */
 out:
     close_program(p);
     return status;

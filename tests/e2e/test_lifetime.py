@@ -148,6 +148,7 @@ class Lifetime(unittest.TestCase):
                 self.assertEqual(reply.json(), {"translatedText": "de:sleep=800"})
                 self.assertEqual(reply.headers["connection"].lower(), "close")
             self.assertEqual(server.process.wait(10), 0)
+            self.assertRegex(server.log_text(), r" stopped ms=\d+ opening=false")
 
     def test_signals_while_a_model_is_opened(self):
         """Claim: SIGTERM and SIGINT end a start at once, with 0, however long the models still take; SIGHUP does not. Method: a
@@ -158,9 +159,11 @@ class Lifetime(unittest.TestCase):
             return process
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            process = start(60000, subprocess.DEVNULL)
-            process.send_signal(number)
-            self.assertEqual(process.wait(20), 0)
+            with tempfile.TemporaryFile("w+") as log:
+                process = start(60000, log)
+                process.send_signal(number)
+                self.assertEqual(process.wait(20), 0)
+                self.assertIn(" stopped ms=0 opening=true", os.pread(log.fileno(), 65536, 0).decode())
         with tempfile.TemporaryFile("w+") as log:
             process = start(1000, log)
             process.send_signal(signal.SIGHUP)
