@@ -2,14 +2,16 @@
 """How long from the start of t5serve's process to its first answer over HTTP, and what memory it has then.
 
     bench/first_answer.py --build build/release
-    bench/first_answer.py --build build/release --tries 10 --limit 200 -- --model DIR --compute-type int8
+    bench/first_answer.py --build build/release --tries 10 --cpu-limit 200 -- --model DIR --compute-type int8
 
 A client tries to connect every millisecond and asks for one sentence. What stands after -- goes to t5serve. One JSON
 object: milliseconds of all tries, the process's own processor time, and resident memory of the last one in MiB. Exit
-code 1 when no try is answered within --limit milliseconds: a slower one may be the machine's fault, all of them are not.
+code 1 when every try takes more than --cpu-limit milliseconds of processor time: that hardly grows when neighbours make
+the process wait, and a free machine answers within it.
 """
 import argparse
 import json
+import math
 import os
 import re
 import socket
@@ -69,13 +71,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=serve_load.SOURCE / "build/release")
     parser.add_argument("--tries", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=LONGEST_S * 1e3, help="milliseconds")
+    parser.add_argument("--cpu-limit", type=float, default=math.inf, help="milliseconds")
     parser.add_argument("options", nargs="*", help="of t5serve, after --")
     args = parser.parse_args()
     results = [start_once(args.build, args.options) for _ in range(args.tries)]
     print(json.dumps({"ms": sorted(round(r["ms"]) for r in results), "cpu_ms": sorted(round(r["cpu_ms"]) for r in results),
                       "rss_mib": round(results[-1]["rss_mib"], 1)}))
-    return 0 if min(r["ms"] for r in results) <= args.limit else 1
+    return 0 if min(r["cpu_ms"] for r in results) <= args.cpu_limit else 1
 
 
 if __name__ == "__main__":
