@@ -207,6 +207,11 @@ typedef struct {
     int64_t req_limit, char_limit;
 } command;
 
+typedef struct {
+    const char *name;
+    t5_status (*set)(command *c, const char *name, const char *value, t5_error *err);
+} command_flag;
+
 static t5_status parse_limit(const char *flag, const char *value, int64_t *out, t5_error *err)
 {
     char *end = NULL;
@@ -216,33 +221,45 @@ static t5_status parse_limit(const char *flag, const char *value, int64_t *out, 
     return T5_FAIL(err, T5_ERR_ARG, "%s: '%.40s' is not a number from -1 to %d", flag, value, LIMIT_MAX);
 }
 
-static t5_status parse_name(const char *value, const char **out, t5_error *err)
+static t5_status set_file(command *c, const char *name, const char *value, t5_error *err)
 {
-    *out = value;
-    bool is_fine = strlen(value) < T5_KEY_NAME_BYTES && t5_utf8_is_valid(value, strlen(value));
-    for (const char *c = value; *c != '\0'; c++)
-        is_fine = is_fine && (unsigned char)*c >= ' ' && *c != 127;
-    if (is_fine) return T5_OK;
-    return T5_FAIL(err, T5_ERR_ARG, "--name: at most %d bytes of printable UTF-8", T5_KEY_NAME_BYTES - 1);
-}
-
-static t5_status set_flag(command *c, const char *flag, const char *value, t5_error *err)
-{
-    if (strcmp(flag, "--name") == 0) return parse_name(value, &c->name, err);
-    if (strcmp(flag, "--req-limit") == 0) return parse_limit(flag, value, &c->req_limit, err);
-    if (strcmp(flag, "--char-limit") == 0) return parse_limit(flag, value, &c->char_limit, err);
+    (void)name;
+    (void)err;
     c->path = value;
     return T5_OK;
 }
 
+static t5_status set_name(command *c, const char *name, const char *value, t5_error *err)
+{
+    bool is_fine = strlen(value) < T5_KEY_NAME_BYTES && t5_utf8_is_valid(value, strlen(value));
+    for (const char *v = value; *v != '\0'; v++)
+        is_fine = is_fine && (unsigned char)*v >= ' ' && *v != 127;
+    c->name = value;
+    if (is_fine) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "%s: at most %d bytes of printable UTF-8", name, T5_KEY_NAME_BYTES - 1);
+}
+
+static t5_status set_req_limit(command *c, const char *name, const char *value, t5_error *err)
+{
+    return parse_limit(name, value, &c->req_limit, err);
+}
+
+static t5_status set_char_limit(command *c, const char *name, const char *value, t5_error *err)
+{
+    return parse_limit(name, value, &c->char_limit, err);
+}
+
+static const command_flag flags[] = {
+    {"--file", set_file}, {"--name", set_name}, {"--req-limit", set_req_limit}, {"--char-limit", set_char_limit}};
+
 /* "--flag value" or "--flag=value", and the id where the action takes one. */
 static t5_status parse_command(int argc, char **argv, bool takes_id, command *c, t5_error *err)
 {
-    static const char *const flags[] = {"--file", "--name", "--req-limit", "--char-limit"};
     *c = (command){.name = "", .req_limit = -1, .char_limit = -1};
     t5_status status = T5_OK;
     for (int i = 2; i < argc && status == T5_OK; i++) {
-        const char *word = argv[i], *flag = NULL, *value = NULL;
+        const char *word = argv[i], *value = NULL;
+        const command_flag *flag = NULL;
         const size_t n = strcspn(word, "=");
         if (word[0] != '-') {
             if (!takes_id || c->id != NULL)
@@ -251,11 +268,11 @@ static t5_status parse_command(int argc, char **argv, bool takes_id, command *c,
             continue;
         }
         for (size_t k = 0; k < T5_COUNT(flags); k++)
-            if (strlen(flags[k]) == n && memcmp(flags[k], word, n) == 0) flag = flags[k];
+            if (strlen(flags[k].name) == n && memcmp(flags[k].name, word, n) == 0) flag = &flags[k];
         if (flag == NULL) return T5_FAIL(err, T5_ERR_ARG, "unknown flag %.40s; see t5serve keys --help", word);
         value = word[n] == '=' ? word + n + 1 : i + 1 < argc ? argv[++i] : NULL;
-        if (value == NULL) return T5_FAIL(err, T5_ERR_ARG, "flag %s: needs a value", flag);
-        status = set_flag(c, flag, value, err);
+        if (value == NULL) return T5_FAIL(err, T5_ERR_ARG, "flag %s: needs a value", flag->name);
+        status = flag->set(c, flag->name, value, err);
     }
     if (status == T5_OK && c->path == NULL) status = T5_FAIL(err, T5_ERR_ARG, "--file is missing");
     return status;
