@@ -7,6 +7,7 @@
  * Lao have no marks at all: their texts are cut at spaces when they are too long. */
 #include "text/sentence_rules.h"
 #include "base/utf8.h"
+#include "text/pictures.h"
 #include "text/placeholders.h"
 #include "text/sentence_words.h"
 #include "text/word_list.h"
@@ -321,43 +322,6 @@ bool t5_has_letter(const char *text, size_t n_bytes)
     return false;
 }
 
-/* Emoji, and symbols that are no part of words, from the arrows on: arrows, stars, check marks, shapes. */
-static bool is_picture(uint32_t code)
-{
-    if (code < 0x2190) return false;
-    const bool is_symbol = code < 0x2C00 && (U_GET_GC_MASK((UChar32)code) & (U_GC_SO_MASK | U_GC_SM_MASK)) != 0;
-    return is_symbol || u_hasBinaryProperty((UChar32)code, UCHAR_EXTENDED_PICTOGRAPHIC) ||
-           (code >= 0x1F1E6 && code <= 0x1F1FF);
-}
-
-/* Pictures among the letters, the marks that colour them, and characters that nobody sees, which join emoji or stand
- * alone: a byte order mark, marks of direction. */
-static bool is_pictograph(uint32_t code)
-{
-    return is_picture(code) || code == 0xFE0F || (code >= 0x1F3FB && code <= 0x1F3FF) ||
-           (code >= 0x80 && u_charType((UChar32)code) == U_FORMAT_CHAR);
-}
-
-/* A digit or sign of a telephone in its frame. */
-static size_t keycap_bytes(const char *text, size_t n_bytes)
-{
-    static const char frame[] = "\uFE0F\u20E3";
-    const bool is_key = (text[0] >= '0' && text[0] <= '9') || text[0] == '#' || text[0] == '*';
-    return is_key && n_bytes >= sizeof frame && memcmp(text + 1, frame, sizeof frame - 1) == 0 ? sizeof frame : 0;
-}
-
-size_t t5_picture_bytes(const char *text, size_t n_bytes)
-{
-    uint32_t code;
-    size_t pos = keycap_bytes(text, n_bytes);
-    if (pos > 0) return pos;
-    for (size_t length; pos < n_bytes; pos += length) {
-        length = t5_utf8_next(text + pos, n_bytes - pos, &code);
-        if (pos == 0 ? !is_picture(code) : !is_pictograph(code)) break;
-    }
-    return pos;
-}
-
 static bool is_bullet(uint32_t code)
 {
     return code == '-' || code == '*' || code == '>' || code == '#' || code == '+' || code == 0x2022 ||
@@ -372,7 +336,7 @@ size_t t5_leading_marks(const char *text, size_t n_bytes, bool is_line_start)
     while (pos < n_bytes) {
         uint32_t code;
         size_t length = t5_utf8_next(text + pos, n_bytes - pos, &code);
-        bool is_space = t5_utf8_is_space(code), is_picture = is_pictograph(code);
+        bool is_space = t5_utf8_is_space(code), is_picture = t5_is_picture_part(code);
         bool is_mark = is_line_start && is_bullet(code);
         if (!is_space && !is_picture && !is_mark) break;
         pos += length;
@@ -386,7 +350,7 @@ size_t t5_trailing_marks(const char *text, size_t n_bytes)
 {
     size_t end = n_bytes, length;
     uint32_t code = 0;
-    while ((length = previous(text, end, &code)) > 0 && (t5_utf8_is_space(code) || is_pictograph(code)))
+    while ((length = previous(text, end, &code)) > 0 && (t5_utf8_is_space(code) || t5_is_picture_part(code)))
         end -= length;
     return n_bytes - end;
 }

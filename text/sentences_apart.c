@@ -1,6 +1,7 @@
 /* text/sentences_apart.c: takes placeholders and pictures out of sentences. What is left of a sentence is translated in
  * parts: worse than as a whole, but nothing can happen to the placeholder. Marks between a part and the placeholder are
  * copied with it, since a model drops or doubles them where a sentence does not begin or end. */
+#include "text/pictures.h"
 #include "text/placeholders.h"
 #include "text/sentence_push.h"
 #include "text/sentence_rules.h"

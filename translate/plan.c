@@ -3,8 +3,8 @@
 #include "translate/plan.h"
 
 #include "base/utf8.h"
+#include "text/pictures.h"
 #include "text/placeholders.h"
-#include "text/sentence_rules.h"
 #include "translate/marked.h"
 
 #include <stdlib.h>
