@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -285,8 +286,24 @@ static void pictures_are_set_apart(void **state)
     check_apart(is_not_said, "I ❤️ you%s 1 and #", "[I] ❤️ [you%s 1 and #]");
     check_apart(is_not_said, "I go → home ★★ and ✓ sleep", "[I go] → [home] ★★ [and] ✓ [sleep]");
     check_apart(is_not_said, "Hel\u200Blo © Ärger™, 5㎏ is £3", "[Hel\u200Blo © Ärger™, 5㎏ is £3]");
+    check_apart(is_not_said, "▶︎ Play and ✔︎ stop ✔︎", "▶︎ [Play and] ✔︎ [stop] ✔︎");
+    check_apart(is_not_said, "I go ⟶ home ⤴ and ⬈ away", "[I go] ⟶ [home] ⤴ [and] ⬈ [away]");
     check_apart(is_brace, "It is 😀 here", "[It is 😀 here]");
     check_apart(NULL, "It is 😀 here {a}", "[It is 😀 here] {a}");
+}
+
+/* Claim: signs of mathematics, shapes and the lines of tables are no pictures. Method: a model that cannot say them. */
+static void signs_are_no_pictures(void **state)
+{
+    static const char *const texts[] = {"It was −5 degrees.", "−5 degrees it was.", "If x ≤ 5, stop.",
+                                        "The limit is ∞",     "○○さん、こんにちは", "│ Name │ Price │",
+                                        "A ⌘ and a □ here",   "Use ⟨x⟩ ⨯ ⟦y⟧."};
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(texts); i++) {
+        char want[SHOWN_BYTES];
+        snprintf(want, sizeof want, "[%s]", texts[i]);
+        check_apart(is_not_said, texts[i], want);
+    }
 }
 
 typedef struct {
@@ -471,6 +488,7 @@ int main(void)
         cmocka_unit_test(placeholders_are_set_apart),
         cmocka_unit_test(joints_are_cheap),
         cmocka_unit_test(pictures_are_set_apart),
+        cmocka_unit_test(signs_are_no_pictures),
         cmocka_unit_test(odd_characters_are_kept),
         cmocka_unit_test(long_sentences_are_cut),
         cmocka_unit_test(cuts_are_cheap),

@@ -6,18 +6,26 @@
 #include <string.h>
 #include <unicode/uchar.h>
 
-/* Emoji, and symbols that are no part of words, from the arrows on: arrows, stars, check marks, shapes. */
+/* What T5 cannot say either and is no emoji: arrows, stars, check marks. Not the signs of mathematics, shapes and lines
+ * of tables between them, which belong to their sentences: "−5", "x ≤ 5", "○○さん". */
+static bool is_arrow_or_dingbat(uint32_t code)
+{
+    const bool is_arrow = (code >= 0x2190 && code <= 0x21FF) || (code >= 0x27F0 && code <= 0x27FF) ||
+                          (code >= 0x2900 && code <= 0x297F) || (code >= 0x2B00 && code <= 0x2BFF);
+    const bool is_dingbat = code >= 0x2600 && code <= 0x27BF;
+    return (is_arrow || is_dingbat) && (U_GET_GC_MASK((UChar32)code) & (U_GC_SO_MASK | U_GC_SM_MASK)) != 0;
+}
+
 static bool is_picture(uint32_t code)
 {
     if (code < 0x2190) return false;
-    const bool is_symbol = code < 0x2C00 && (U_GET_GC_MASK((UChar32)code) & (U_GC_SO_MASK | U_GC_SM_MASK)) != 0;
-    return is_symbol || u_hasBinaryProperty((UChar32)code, UCHAR_EXTENDED_PICTOGRAPHIC) ||
+    return is_arrow_or_dingbat(code) || u_hasBinaryProperty((UChar32)code, UCHAR_EXTENDED_PICTOGRAPHIC) ||
            (code >= 0x1F1E6 && code <= 0x1F1FF);
 }
 
 bool t5_is_picture_part(uint32_t code)
 {
-    return is_picture(code) || code == 0xFE0F || (code >= 0x1F3FB && code <= 0x1F3FF) ||
+    return is_picture(code) || code == 0xFE0E || code == 0xFE0F || (code >= 0x1F3FB && code <= 0x1F3FF) ||
            (code >= 0x80 && u_charType((UChar32)code) == U_FORMAT_CHAR);
 }
 

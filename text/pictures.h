@@ -1,4 +1,5 @@
-/* text/pictures.h: emoji, arrows and the like, which stand between words and say the same in all languages. Any thread. */
+/* text/pictures.h: emoji, arrows and the like, which stand between words and say the same in all languages. Any thread.
+ */
 #pragma once
 #include "base/error.h"
 #include <stddef.h>

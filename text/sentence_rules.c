@@ -324,8 +324,9 @@ bool t5_has_letter(const char *text, size_t n_bytes)
 
 static bool is_bullet(uint32_t code)
 {
+    const bool is_shape = code >= 0x25A0 && code <= 0x25FF; /* circles, squares, triangles */
     return code == '-' || code == '*' || code == '>' || code == '#' || code == '+' || code == 0x2022 ||
-           code == 0x2023 || code == 0x25E6 || code == 0x25AA || code == 0x2013 || code == 0x2014;
+           code == 0x2023 || is_shape || code == 0x2013 || code == 0x2014;
 }
 
 size_t t5_leading_marks(const char *text, size_t n_bytes, bool is_line_start)
