@@ -438,6 +438,30 @@ static void bad_requests_are_refused(void **state)
     t5_translator_close(t);
 }
 
+/* Claim: a request whose sentences are too many only in the parts that pictures make of them is translated, each
+ * picture in its sentence; its limit is that of sentences. Method: a limit of three, and texts of three sentences with
+ * pictures; then a fourth. */
+static void pictures_refuse_no_request(void **state)
+{
+    (void)state;
+    static const t5_markup_options html = {.kind = T5_MARKUP_HTML};
+    t5_translator *t = open_model(BUNDLED_DIR, NULL, 3);
+    t5_text texts[] = {make_text("I am here 😀 my friend.", "en", "de"),
+                       make_text("You are there 👍 my brother.\nWe are 😀 not.", "en", "de"),
+                       make_text("<p>I am here.</p>", "en", "de"), make_text("He is tired.", "en", "de")};
+    texts[2].markup = &html;
+    t5_error err = {0};
+    t5_translation *tr = NULL;
+    t5_translation_request r = make_request(t, texts, 2);
+    if (run(t, &r, &tr, &err) != T5_OK) fail_msg("%s", err.text);
+    assert_int_equal(err.status, T5_OK);
+    assert_true(strlen(t5_translation_get(tr, 0)->text) > 0 && strchr(t5_translation_get(tr, 1)->text, '\n') != NULL);
+    t5_translation_destroy(tr);
+    r = make_request(t, texts, T5_COUNT(texts));
+    assert_refused(t, &r, T5_ERR_ARG, "more than 3 sentences");
+    t5_translator_close(t);
+}
+
 /* Claim: a passed deadline and a cancelled request end with T5_ERR_TIMEOUT. Method: a deadline in the past; cancel at
  * once. */
 static void requests_can_be_given_up(void **state)
@@ -686,14 +710,23 @@ static void folders(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(white_space_is_kept),      cmocka_unit_test(nothing_to_translate),
-        cmocka_unit_test(languages_are_checked),    cmocka_unit_test(codes_and_detection),
-        cmocka_unit_test(detection_knows_targets),  cmocka_unit_test(alternatives_are_different),
-        cmocka_unit_test(alternatives_fit),         cmocka_unit_test(long_text_is_cut),
-        cmocka_unit_test(wide_sentence_is_cut),     cmocka_unit_test(bad_requests_are_refused),
-        cmocka_unit_test(requests_can_be_given_up), cmocka_unit_test(output_limit),
-        cmocka_unit_test(threads_share_the_engine), cmocka_unit_test(madlad_as_the_reference),
-        cmocka_unit_test(prompt_is_too_long),       cmocka_unit_test(folders),
+        cmocka_unit_test(white_space_is_kept),
+        cmocka_unit_test(nothing_to_translate),
+        cmocka_unit_test(languages_are_checked),
+        cmocka_unit_test(codes_and_detection),
+        cmocka_unit_test(detection_knows_targets),
+        cmocka_unit_test(alternatives_are_different),
+        cmocka_unit_test(alternatives_fit),
+        cmocka_unit_test(long_text_is_cut),
+        cmocka_unit_test(wide_sentence_is_cut),
+        cmocka_unit_test(bad_requests_are_refused),
+        cmocka_unit_test(pictures_refuse_no_request),
+        cmocka_unit_test(requests_can_be_given_up),
+        cmocka_unit_test(output_limit),
+        cmocka_unit_test(threads_share_the_engine),
+        cmocka_unit_test(madlad_as_the_reference),
+        cmocka_unit_test(prompt_is_too_long),
+        cmocka_unit_test(folders),
     };
     return cmocka_run_group_tests(tests, open_bundled, close_bundled);
 }

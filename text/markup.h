@@ -74,7 +74,7 @@ t5_status t5_markup_parse(const char *source, size_t n_bytes, const t5_markup_op
                           t5_error *err);
 void t5_markup_deinit(t5_markup *m); /* accepts a zeroed one */
 
-/* Whether the model can say a character. */
+/* Whether the model can say a character; asked for each sign of a text. */
 typedef struct {
     bool (*has)(const char *character, size_t n_bytes, void *ctx);
     void *ctx;

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unicode/uchar.h>
 
-#define KNOWN_CODES 256    /* answers of the alphabet that are remembered */
 #define CORE_BYTES_MAX 256 /* of a word that is kept whole */
 
 /* Signs of ASCII that make one thing of what stands around them: "AT&T", "a_b". Not those between two words: "and/or".
@@ -23,22 +22,7 @@ typedef struct {
     int32_t i_tag;  /* the first behind the byte that held_at() was asked for last */
     int32_t marks_capacity;
     size_t dropped; /* bytes of `to` when a space was dropped last: one is, however many stand there */
-    struct {
-        uint32_t code;
-        bool is_asked, is_said;
-    } known[KNOWN_CODES];
 } keeper;
-
-static bool is_said(keeper *k, const char *character, size_t n_bytes, uint32_t code)
-{
-    const size_t i = code % KNOWN_CODES;
-    if (!k->known[i].is_asked || k->known[i].code != code) {
-        k->known[i].code = code;
-        k->known[i].is_asked = true;
-        k->known[i].is_said = k->alphabet->has(character, n_bytes, k->alphabet->ctx);
-    }
-    return k->known[i].is_said;
-}
 
 static bool is_word(uint32_t code)
 {
@@ -59,9 +43,10 @@ static bool is_unspaced(uint32_t code)
 }
 
 /* A sign that the model cannot say. */
-static bool is_strange(keeper *k, const char *character, size_t n_bytes, uint32_t code)
+static bool is_strange(const keeper *k, const char *character, size_t n_bytes, uint32_t code)
 {
-    return !is_word(code) && !is_shapeless(code) && !t5_utf8_is_space(code) && !is_said(k, character, n_bytes, code);
+    return !is_word(code) && !is_shapeless(code) && !t5_utf8_is_space(code) &&
+           !k->alphabet->has(character, n_bytes, k->alphabet->ctx);
 }
 
 /* ---- what is copied ---- */

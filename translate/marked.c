@@ -10,7 +10,7 @@
 #include <string.h>
 
 typedef struct {
-    const t5_units *units;
+    t5_units *units;
     t5_status status; /* the first failure */
     t5_error *err;
 } say_ctx;
@@ -19,13 +19,12 @@ typedef struct {
 static bool can_say(const char *character, size_t n_bytes, void *ctx)
 {
     say_ctx *say = ctx;
-    bool is_said = true, is_spelled = false;
-    if (say->status == T5_OK) say->status = t5_units_can_say(say->units, character, n_bytes, &is_said, say->err);
-    if (say->status == T5_OK) say->status = t5_units_must_spell(say->units, character, n_bytes, &is_spelled, say->err);
-    return is_said && !is_spelled;
+    t5_saying how = T5_SAID;
+    if (say->status == T5_OK) say->status = t5_units_say(say->units, character, n_bytes, &how, say->err);
+    return how == T5_SAID;
 }
 
-t5_status t5_marked_open(const t5_text *text, const t5_units *units, t5_plan *plan, t5_text *out_plain, t5_error *err)
+t5_status t5_marked_open(const t5_text *text, t5_units *units, t5_plan *plan, t5_text *out_plain, t5_error *err)
 {
     t5_markup *m = calloc(1, sizeof *m);
     if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "markup: %zu bytes", sizeof *m);

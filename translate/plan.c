@@ -55,15 +55,17 @@ static t5_status cut_sentences(const t5_text *text, t5_units *units, t5_plan *pl
 }
 
 /* True for a placeholder that the model cannot say, as T5 has no braces, and for a picture that it would have to spell
- * in bytes. */
+ * in bytes, unless pictures are held. */
 static bool is_unspeakable(const char *thing, size_t n_bytes, void *ctx)
 {
     fit_ctx *fit = ctx;
-    bool is_kept = true, is_spelled = false;
-    if (fit->status == T5_OK) fit->status = t5_units_can_say(fit->units, thing, n_bytes, &is_kept, fit->err);
-    if (fit->status == T5_OK && t5_picture_bytes(thing, n_bytes) > 0)
-        fit->status = t5_units_must_spell(fit->units, thing, n_bytes, &is_spelled, fit->err);
-    return !is_kept || is_spelled;
+    t5_saying how = T5_SAID;
+    const bool is_picture = t5_picture_bytes(thing, n_bytes) > 0;
+    if (is_picture && fit->units->holds_pictures) return false;
+    if (fit->status == T5_OK) fit->status = t5_units_say(fit->units, thing, n_bytes, &how, fit->err);
+    const bool is_apart = how == T5_UNSAID || (how == T5_SPELLED && is_picture);
+    fit->units->has_pictures |= is_apart && is_picture;
+    return is_apart;
 }
 
 static t5_status set_apart(const t5_text *text, t5_units *units, t5_plan *plan, t5_error *err)

@@ -116,20 +116,40 @@ static t5_status submit(t5_translation *tr, t5_error *err)
     return status;
 }
 
+/* Pictures that make parts of sentences stay in them when `holds_pictures`. */
+static t5_status plan_each(t5_translation *tr, bool holds_pictures, t5_error *err)
+{
+    const t5_translator *t = tr->translator;
+    t5_units_init(&tr->units, t->tokenizer, t->sentence_tokens_max, t->sentences_max);
+    tr->units.holds_pictures = holds_pictures;
+    for (int32_t i = 0; i < tr->request.n_texts; i++) {
+        text_state *s = &tr->texts[i];
+        const t5_status status = t5_plan_make(t, &s->text, tr->request.split, &tr->units, &s->plan, err);
+        if (status != T5_OK) return status;
+    }
+    return T5_OK;
+}
+
+/* No request is refused for its pictures: where the sentences have become too many by their parts, it is planned again
+ * without. */
 static t5_status plan_texts(t5_translation *tr, const t5_text *texts, t5_error *err)
 {
     const int64_t start_ns = t5_clock_ns();
     const int32_t n_texts = tr->request.n_texts;
     tr->texts = calloc((size_t)n_texts + 1, sizeof *tr->texts);
     if (tr->texts == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d texts", n_texts);
-    for (int32_t i = 0; i < n_texts; i++) {
+    for (int32_t i = 0; i < n_texts; i++)
         tr->texts[i].text = texts[i];
-        const t5_status status =
-            t5_plan_make(tr->translator, &texts[i], tr->request.split, &tr->units, &tr->texts[i].plan, err);
-        if (status != T5_OK) return status;
+    t5_status status = plan_each(tr, false, err);
+    if (tr->units.is_full && tr->units.has_pictures) {
+        for (int32_t i = 0; i < n_texts; i++)
+            t5_plan_deinit(&tr->texts[i].plan);
+        t5_units_deinit(&tr->units);
+        t5_error_clear(err);
+        status = plan_each(tr, true, err);
     }
-    t5_histogram_add(&tr->translator->tokenize_ns, t5_clock_ns() - start_ns);
-    return T5_OK;
+    if (status == T5_OK) t5_histogram_add(&tr->translator->tokenize_ns, t5_clock_ns() - start_ns);
+    return status;
 }
 
 t5_status t5_translation_start(t5_translator *t, const t5_translation_request *request, t5_translation **out,
@@ -147,7 +167,6 @@ t5_status t5_translation_start(t5_translator *t, const t5_translation_request *r
     tr->n_results_wanted = n_results_of(request);
     const t5_retry_context context = {.translator = t, .request = &tr->request, .units = &tr->units};
     t5_second_round_init(&tr->second_round, &context);
-    t5_units_init(&tr->units, t->tokenizer, t->sentence_tokens_max, t->sentences_max);
     if (!request->has_max_new_tokens) tr->request.decoding.max_new_tokens = t->engine_options.tgt_len_max - 1;
     t5_decoding decoding = tr->request.decoding;
     ask_for_results(&decoding, tr->n_results_wanted);

@@ -56,8 +56,8 @@ static int32_t find_bucket(const t5_units *u, const t5_pair *pair, const char *t
 /* Room for one more unit, with at most half of the buckets in use. */
 static t5_status make_room(t5_units *u, t5_error *err)
 {
-    if (u->n_units >= u->n_units_max)
-        return T5_FAIL(err, T5_ERR_ARG, "the request has more than %d sentences", u->n_units_max);
+    u->is_full = u->n_units >= u->n_units_max;
+    if (u->is_full) return T5_FAIL(err, T5_ERR_ARG, "the request has more than %d sentences", u->n_units_max);
     if (u->n_units < u->capacity) return T5_OK;
     const int32_t capacity = u->capacity == 0 ? 8 : 2 * u->capacity;
     t5_unit *units = realloc(u->units, (size_t)capacity * sizeof *units);
@@ -102,30 +102,40 @@ t5_status t5_units_encode(t5_units *u, const t5_pair *pair, const char *text, si
                                      err);
 }
 
-t5_status t5_units_can_say(const t5_units *u, const char *text, size_t n_bytes, bool *out, t5_error *err)
+static t5_status ask_saying(const t5_units *u, const char *text, size_t n_bytes, t5_saying *out, t5_error *err)
 {
     int32_t *ids = NULL, n_ids = 0;
     char *decoded = NULL;
     size_t decoded_bytes = 0;
+    uint8_t byte = 0;
+    bool has_bytes = false;
     t5_status status = t5_tokenizer_encode_alloc(u->tokenizer, text, n_bytes, INT32_MAX, &ids, &n_ids, err);
     if (status == T5_OK) status = t5_tokenizer_decode(u->tokenizer, ids, n_ids, &decoded, &decoded_bytes, err);
-    *out = status == T5_OK && decoded_bytes == n_bytes && memcmp(decoded, text, n_bytes) == 0;
+    if (status != T5_OK) goto out;
+    for (int32_t i = 0; i < n_ids && !t5_tokenizer_is_bytes(u->tokenizer); i++)
+        has_bytes |= t5_tokenizer_token(u->tokenizer, ids[i], &byte) == T5_TOKEN_BYTE;
+    const bool is_same = decoded_bytes == n_bytes && memcmp(decoded, text, n_bytes) == 0;
+    *out = !is_same ? T5_UNSAID : has_bytes ? T5_SPELLED : T5_SAID;
+out:
     free(decoded);
     free(ids);
     return status;
 }
 
-t5_status t5_units_must_spell(const t5_units *u, const char *text, size_t n_bytes, bool *out, t5_error *err)
+t5_status t5_units_say(t5_units *u, const char *text, size_t n_bytes, t5_saying *out, t5_error *err)
 {
-    int32_t *ids = NULL, n_ids = 0;
-    uint8_t byte = 0;
-    *out = false;
-    if (t5_tokenizer_is_bytes(u->tokenizer)) return T5_OK;
-    const t5_status status = t5_tokenizer_encode_alloc(u->tokenizer, text, n_bytes, INT32_MAX, &ids, &n_ids, err);
-    for (int32_t i = 0; status == T5_OK && i < n_ids; i++)
-        *out |= t5_tokenizer_token(u->tokenizer, ids[i], &byte) == T5_TOKEN_BYTE;
-    free(ids);
-    return status;
+    T5_ASSERT(n_bytes > 0);
+    if (n_bytes > T5_KNOWN_BYTES) return ask_saying(u, text, n_bytes, out, err);
+    t5_known_saying *known = &u->known[hash_of(NULL, text, n_bytes) % T5_N_KNOWN];
+    if (known->n_bytes != n_bytes || memcmp(known->text, text, n_bytes) != 0) {
+        const t5_status status = ask_saying(u, text, n_bytes, out, err);
+        if (status != T5_OK) return status;
+        memcpy(known->text, text, n_bytes);
+        known->n_bytes = (uint8_t)n_bytes;
+        known->saying = (uint8_t)*out;
+    }
+    *out = known->saying;
+    return T5_OK;
 }
 
 t5_status t5_units_locate(t5_units *u, int32_t i_unit, t5_error *err)
