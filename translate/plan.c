@@ -54,17 +54,32 @@ static t5_status cut_sentences(const t5_text *text, t5_units *units, t5_plan *pl
     return fit.status != T5_OK ? fit.status : status;
 }
 
+static t5_saying ask(fit_ctx *fit, const char *text, size_t n_bytes)
+{
+    t5_saying how = T5_SAID;
+    if (fit->status == T5_OK) fit->status = t5_units_say(fit->units, text, n_bytes, &how, fit->err);
+    return how;
+}
+
+/* Asked by character: of pictures that touch there are endless ones. */
+static bool is_strange_picture(fit_ctx *fit, const char *picture, size_t n_bytes)
+{
+    uint32_t code;
+    for (size_t pos = 0, length; pos < n_bytes; pos += length) {
+        length = t5_utf8_next(picture + pos, n_bytes - pos, &code);
+        if (ask(fit, picture + pos, length) != T5_SAID) return true;
+    }
+    return false;
+}
+
 /* True for a placeholder that the model cannot say, as T5 has no braces, and for a picture that it would have to spell
  * in bytes, unless pictures are held. */
 static bool is_unspeakable(const char *thing, size_t n_bytes, void *ctx)
 {
     fit_ctx *fit = ctx;
-    t5_saying how = T5_SAID;
-    const bool is_picture = t5_picture_bytes(thing, n_bytes) > 0;
-    if (is_picture && fit->units->holds_pictures) return false;
-    if (fit->status == T5_OK) fit->status = t5_units_say(fit->units, thing, n_bytes, &how, fit->err);
-    const bool is_apart = how == T5_UNSAID || (how == T5_SPELLED && is_picture);
-    fit->units->has_pictures |= is_apart && is_picture;
+    if (t5_picture_bytes(thing, n_bytes) == 0) return ask(fit, thing, n_bytes) == T5_UNSAID;
+    const bool is_apart = !fit->units->holds_pictures && is_strange_picture(fit, thing, n_bytes);
+    fit->units->has_pictures |= is_apart;
     return is_apart;
 }
 

@@ -44,8 +44,8 @@ typedef enum {
     T5_UNSAID   /* they say another text */
 } t5_saying;
 
-#define T5_KNOWN_BYTES 32
-#define T5_N_KNOWN 256
+#define T5_KNOWN_BYTES 14 /* a character and more */
+#define T5_N_KNOWN 1024
 
 /* An answer that is remembered. */
 typedef struct {
@@ -66,7 +66,7 @@ typedef struct {
     int32_t n_buckets;
     char *prompted; /* prompt + sentence */
     size_t prompted_bytes;
-    t5_known_saying known[T5_N_KNOWN]; /* by the text's hash */
+    t5_known_saying known[T5_N_KNOWN]; /* by the last bytes of the text */
 } t5_units;
 
 /* At most `n_units_max` units of at most `ids_max` tokens each. Release with t5_units_deinit(). */
