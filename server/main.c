@@ -50,6 +50,7 @@ typedef struct {
     t5_catalog *catalog;
     t5_server server;
     t5_http *http;
+    bool is_opening; /* a model still was when the server had stopped */
     sigset_t signals;
     int argc;
     char **argv;
@@ -97,7 +98,7 @@ out:
     return status;
 }
 
-/* The last event after a signal to stop, which came `ms` ago. `is_opening`: a model still is; nobody waits for it. */
+/* The last event of a server that stops, which began `ms` ago. `is_opening`: a model still is. */
 static void log_stopped(int64_t ms, bool is_opening)
 {
     t5_log(T5_LOG_INFO, "stopped ms=%" PRId64 " opening=%s", ms, is_opening ? "true" : "false");
@@ -326,7 +327,8 @@ static bool drain(program *p)
         wait_signal(p, TICK_MS);
     }
     p->http = NULL;
-    log_stopped(t5_clock_ms() - begin_ms, t5_catalog_is_opening(p->catalog));
+    p->is_opening = t5_catalog_is_opening(p->catalog);
+    log_stopped(t5_clock_ms() - begin_ms, p->is_opening);
     return true;
 }
 
@@ -380,7 +382,7 @@ static t5_status run(program *p, t5_error *err)
         t5_log(T5_LOG_ERROR, "stuck text=\"the device does not answer; leaving without it\"");
         leave(EXIT_DEVICE);
     }
-    if (status == T5_OK && t5_catalog_is_opening(p->catalog)) leave(EXIT_SUCCESS); /* it may take minutes */
+    if (status == T5_OK && p->is_opening) leave(EXIT_SUCCESS); /* it may take minutes */
 out:
     close_program(p);
     return status;

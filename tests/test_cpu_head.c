@@ -379,7 +379,7 @@ static void rounded_weights_have_the_whole_head(void **state)
 {
     (void)state;
     const char *const isas[] = {NULL, "generic"};
-    const t5_compute_type types[] = {T5_COMPUTE_F32, T5_COMPUTE_F16, T5_COMPUTE_INT8, T5_COMPUTE_INT4};
+    const t5_compute_type types[] = {T5_COMPUTE_F32, T5_COMPUTE_F16, T5_COMPUTE_BF16, T5_COMPUTE_INT8, T5_COMPUTE_INT4};
     const t5_dtype dtypes[] = {T5_F32, T5_F16, T5_BF16};
     for (size_t i = 0; i < T5_COUNT(isas) * T5_COUNT(types) * T5_COUNT(dtypes); i++) {
         const t5_dtype dtype = dtypes[i % T5_COUNT(dtypes)];
@@ -387,7 +387,9 @@ static void rounded_weights_have_the_whole_head(void **state)
         t5_backend *b = rig_create(isas[i / T5_COUNT(dtypes) / T5_COUNT(types)], 2, type);
         scene *s = make_scene(dtype);
         add_greedy_rows(s);
-        const bool is_as_stored = type == T5_COMPUTE_F32 || (type == T5_COMPUTE_F16 && dtype == T5_F16);
+        const bool rounds_rows = type == T5_COMPUTE_BF16 && ((const t5_fast *)b)->kernels->round_row != NULL;
+        const bool is_as_stored = type == T5_COMPUTE_F32 || (type == T5_COMPUTE_F16 && dtype == T5_F16) ||
+                                  (type == T5_COMPUTE_BF16 && dtype == T5_BF16 && !rounds_rows);
         const double left_out = check(s, b, NULL);
         if (is_as_stored ? left_out < 0.4 : left_out != 0.0)
             fail_msg("%s: %.2f of the logits were left out, the file has type %d", b->device, left_out, (int)dtype);
