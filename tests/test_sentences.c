@@ -238,7 +238,7 @@ static int64_t cpu_ns(void)
 }
 
 /* Processor time of setting apart what stands before n_marks marks and a word. */
-static int64_t time_apart(const char *mark, size_t n_marks)
+static int64_t time_apart(bool (*is_apart)(const char *, size_t, void *), const char *mark, size_t n_marks)
 {
     const size_t mark_bytes = strlen(mark), n_bytes = 3 + n_marks * mark_bytes + 2;
     char *text = malloc(n_bytes);
@@ -250,7 +250,7 @@ static int64_t time_apart(const char *mark, size_t n_marks)
     memcpy(text + n_bytes - 2, " a", 2);
     t5_sentences s = split(text, n_bytes, "en");
     const int64_t start_ns = cpu_ns();
-    assert_int_equal(t5_sentences_set_apart(text, NULL, NULL, &s, &err), T5_OK);
+    assert_int_equal(t5_sentences_set_apart(text, is_apart, NULL, &s, &err), T5_OK);
     const int64_t ns = cpu_ns() - start_ns;
     check_whole(&s, n_bytes);
     t5_sentences_deinit(&s);
@@ -258,16 +258,20 @@ static int64_t time_apart(const char *mark, size_t n_marks)
     return ns;
 }
 
-/* Claim: marks behind a placeholder are read in linear time. Method: brackets without a partner, in one number and in
- * sixteen times that; a square would take 256 times as long. */
+/* One number of marks and sixteen times that: a square would take 256 times as long. */
+static void check_is_linear(bool (*is_apart)(const char *, size_t, void *), const char *mark)
+{
+    const int64_t few_ns = time_apart(is_apart, mark, 1 << 13) + 300000, many_ns = time_apart(is_apart, mark, 1 << 17);
+    if (many_ns > 100 * few_ns) fail_msg("%s: %lld ns, then %lld", mark, (long long)few_ns, (long long)many_ns);
+}
+
+/* Claim: marks behind a placeholder are read in linear time. Method: brackets without a partner. */
 static void joints_are_cheap(void **state)
 {
     static const char *const marks[] = {"(", "([{", "\"", ")", "\u00AB", ". (", "-"};
     (void)state;
-    for (size_t i = 0; i < T5_COUNT(marks); i++) {
-        const int64_t few_ns = time_apart(marks[i], 1 << 15) + 300000, many_ns = time_apart(marks[i], 1 << 19);
-        if (many_ns > 100 * few_ns) fail_msg("%s: %lld ns, then %lld", marks[i], (long long)few_ns, (long long)many_ns);
-    }
+    for (size_t i = 0; i < T5_COUNT(marks); i++)
+        check_is_linear(NULL, marks[i]);
 }
 
 static bool is_not_said(const char *part, size_t n_bytes, void *ctx)
@@ -292,18 +296,43 @@ static void pictures_are_set_apart(void **state)
     check_apart(NULL, "It is 😀 here {a}", "[It is 😀 here] {a}");
 }
 
-/* Claim: signs of mathematics, shapes and the lines of tables are no pictures. Method: a model that cannot say them. */
+/* Claim: signs of mathematics are no pictures, nor are shapes, lines of tables and accidentals that touch words.
+ * Method: a model that cannot say them. */
 static void signs_are_no_pictures(void **state)
 {
     static const char *const texts[] = {"It was −5 degrees.", "−5 degrees it was.", "If x ≤ 5, stop.",
-                                        "The limit is ∞",     "○○さん、こんにちは", "│ Name │ Price │",
-                                        "A ⌘ and a □ here",   "Use ⟨x⟩ ⨯ ⟦y⟧."};
+                                        "The limit is ∞",     "○○さん、こんにちは", "│Name│Price│",
+                                        "A ⌘ here",           "Use ⟨x⟩ ⨯ ⟦y⟧.",     "This is in B♭ major.",
+                                        "♯4 and ♭3",          "It is 5○ and □x■."};
     (void)state;
     for (size_t i = 0; i < T5_COUNT(texts); i++) {
         char want[SHOWN_BYTES];
         snprintf(want, sizeof want, "[%s]", texts[i]);
         check_apart(is_not_said, texts[i], want);
     }
+}
+
+/* Claim: shapes and lines of tables that stand alone are pictures, runs of them too. Method: at the start, in the
+ * middle and at the end of sentences, beside emoji, and with a model that can say them. */
+static void lone_signs_are_pictures(void **state)
+{
+    (void)state;
+    check_apart(is_not_said, "Show details ▼", "[Show details] ▼");
+    check_apart(is_not_said, "The house is red. ■ You have a dog.", "[The house is red.] ■ [You have a dog.]");
+    check_apart(is_not_said, "│ Name │ Price ││", "│ [Name] │ [Price] ││");
+    check_apart(is_not_said, "├── src ─■\tand ○○\u3000here", "├── [src] ─■\t[and] ○○\u3000[here]");
+    check_apart(is_not_said, "I 😀■ go ■😀 home x■ ■x 😀 ■", "[I] 😀■ [go] ■😀 [home x■ ■x] 😀 ■");
+    check_apart(is_not_said, "Go ○. Go x■😀", "[Go ○.] [Go x■]😀");
+    check_apart(is_brace, "The □ is ○○ here", "[The □ is ○○ here]");
+}
+
+/* Claim: pictures and signs are read in linear time. Method: runs of them, touching and apart. */
+static void signs_are_cheap(void **state)
+{
+    static const char *const marks[] = {"■", " ■", "■ ", "😀■", "■ ■x"};
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(marks); i++)
+        check_is_linear(is_not_said, marks[i]);
 }
 
 typedef struct {
@@ -489,6 +518,8 @@ int main(void)
         cmocka_unit_test(joints_are_cheap),
         cmocka_unit_test(pictures_are_set_apart),
         cmocka_unit_test(signs_are_no_pictures),
+        cmocka_unit_test(lone_signs_are_pictures),
+        cmocka_unit_test(signs_are_cheap),
         cmocka_unit_test(odd_characters_are_kept),
         cmocka_unit_test(long_sentences_are_cut),
         cmocka_unit_test(cuts_are_cheap),

@@ -324,21 +324,20 @@ bool t5_has_letter(const char *text, size_t n_bytes)
 
 static bool is_bullet(uint32_t code)
 {
-    const bool is_shape = code >= 0x25A0 && code <= 0x25FF; /* circles, squares, triangles */
     return code == '-' || code == '*' || code == '>' || code == '#' || code == '+' || code == 0x2022 ||
-           code == 0x2023 || is_shape || code == 0x2013 || code == 0x2014;
+           code == 0x2023 || code == 0x2013 || code == 0x2014;
 }
 
 size_t t5_leading_marks(const char *text, size_t n_bytes, bool is_line_start)
 {
-    size_t pos = 0, n_marks = 0; /* n_marks: what is certain; bullets count once white space follows them */
+    size_t pos = 0, n_marks = 0; /* n_marks: what is certain; bullets and signs count once white space follows them */
     bool is_after_bullet = false;
 
     while (pos < n_bytes) {
         uint32_t code;
         size_t length = t5_utf8_next(text + pos, n_bytes - pos, &code);
         bool is_space = t5_utf8_is_space(code), is_picture = t5_is_picture_part(code);
-        bool is_mark = is_line_start && is_bullet(code);
+        bool is_mark = t5_is_sign(code) || (is_line_start && is_bullet(code));
         if (!is_space && !is_picture && !is_mark) break;
         pos += length;
         is_after_bullet = is_mark || (is_after_bullet && !is_space);
@@ -349,11 +348,17 @@ size_t t5_leading_marks(const char *text, size_t n_bytes, bool is_line_start)
 
 size_t t5_trailing_marks(const char *text, size_t n_bytes)
 {
-    size_t end = n_bytes, length;
+    size_t pos = n_bytes, end = n_bytes, length; /* end: before it nothing is certain; signs count behind white space */
+    bool is_before_sign = false;
     uint32_t code = 0;
-    while ((length = previous(text, end, &code)) > 0 && (t5_utf8_is_space(code) || t5_is_picture_part(code)))
-        end -= length;
-    return n_bytes - end;
+    while ((length = previous(text, pos, &code)) > 0) {
+        const bool is_space = t5_utf8_is_space(code), is_sign = t5_is_sign(code);
+        if (!is_space && !is_sign && !t5_is_picture_part(code)) break;
+        pos -= length;
+        is_before_sign = is_sign || (is_before_sign && !is_space);
+        if (!is_before_sign) end = pos;
+    }
+    return pos == 0 ? n_bytes : n_bytes - end;
 }
 
 /* Marks that may stand between a placeholder and the words of its sentence: "{name}, hello", "(%s)". */

@@ -28,7 +28,8 @@ size_t t5_break_hidden(const t5_break *b, size_t from);
 /* True when the text has a letter of any script outside its placeholders; other texts are not for a translator. */
 bool t5_has_letter(const char *text, size_t n_bytes);
 /* Bytes at the start, and at the end, that stay out of the translation although they stand in a sentence: white space,
- * bullets and quote marks of mails ("- ", "> ") at the start of a line, pictures. */
+ * bullets and quote marks of mails ("- ", "> ") at the start of a line, pictures, signs that
+ * stand alone. */
 size_t t5_leading_marks(const char *text, size_t n_bytes, bool is_line_start);
 size_t t5_trailing_marks(const char *text, size_t n_bytes);
 /* The same for a part of a sentence that stands behind, or before, a placeholder: its marks there belong to both. */

@@ -18,7 +18,7 @@ static bool next_apart(const parter *p, const char *sentence, size_t n_bytes, si
 {
     for (size_t pos = from, length; pos < n_bytes; pos += length) {
         length = t5_placeholder_at(sentence, n_bytes, pos);
-        if (length == 0 && p->is_apart != NULL) length = t5_picture_bytes(sentence + pos, n_bytes - pos);
+        if (length == 0 && p->is_apart != NULL) length = t5_picture_at(sentence, n_bytes, pos);
         *out = (t5_placeholder){.offset = pos, .n_bytes = length};
         if (length > 0 && (p->is_apart == NULL || p->is_apart(sentence + pos, length, p->ctx))) return true;
         if (length == 0) length = 1;

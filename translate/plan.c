@@ -77,7 +77,7 @@ static bool is_strange_picture(fit_ctx *fit, const char *picture, size_t n_bytes
 static bool is_unspeakable(const char *thing, size_t n_bytes, void *ctx)
 {
     fit_ctx *fit = ctx;
-    if (t5_picture_bytes(thing, n_bytes) == 0) return ask(fit, thing, n_bytes) == T5_UNSAID;
+    if (t5_picture_at(thing, n_bytes, 0) == 0) return ask(fit, thing, n_bytes) == T5_UNSAID;
     const bool is_apart = !fit->units->holds_pictures && is_strange_picture(fit, thing, n_bytes);
     fit->units->has_pictures |= is_apart;
     return is_apart;

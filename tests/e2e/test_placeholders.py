@@ -66,6 +66,17 @@ class Placeholders(unittest.TestCase):
                     for made in [reply["translatedText"], *reply.get("alternatives", [])]:
                         self.assertEqual(pictures.findall(made), pictures.findall(text), made)
 
+    def test_lone_signs(self):
+        """Claim: shapes and lines of tables that stand alone come back in their places, and the words between are translated."""
+        texts = ["Show details \u25bc", "\u2502 the house \u2502 the dog \u2502 the cat \u2502",
+                 "The house is red. \u25a0 You have a dog."]
+        for text_format in ("text", "html"):
+            for text, made in zip(texts, self.reply(texts, format=text_format)["translatedText"]):
+                cells, cells_made = (re.split("[\u2500-\u25ff]", t) for t in (text, made))
+                self.assertEqual(len(cells_made), len(cells), made)
+                for cell, cell_made in zip(cells, cells_made):
+                    self.assertEqual(cell_made != cell, cell.strip() != "", made)
+
     def test_alternatives(self):
         """Claim: no alternative lacks a placeholder."""
         for text in TEXTS[:-1]:
