@@ -103,8 +103,8 @@ static void answers_are_remembered(void **state)
     assert_int_equal(n_encoded, T5_COUNT(texts) + 3);
 
     for (int i = 0; i < 2 * N_TEXTS; i++) {
-        const bool is_spelled = i % 2 == 0;
-        snprintf(text, sizeof text, "%s%d", is_spelled ? "\U0001F600" : "a", i % N_TEXTS);
+        const bool is_spelled = i % 3 == 0; /* whatever the last digits are, and as long as one that is said */
+        snprintf(text, sizeof text, "%s%d", is_spelled ? "\U0001F600" : "aaaa", i % N_TEXTS);
         assert_int_equal(ask(&s, text), is_spelled ? T5_SPELLED : T5_SAID);
     }
     close_stage(&s);
