@@ -138,6 +138,19 @@ static int64_t n_sequences(t5_translator *t)
     return stats.n_sequences;
 }
 
+/* Tokens of a sentence, with the prompt for German and the end token. */
+static int64_t count_tokens(t5_translator *t, const char *sentence)
+{
+    char text[256];
+    int32_t *ids = NULL, n_ids = 0;
+    t5_error err = {0};
+    snprintf(text, sizeof text, "translate English to German: %s", sentence);
+    assert_int_equal(t5_tokenizer_encode_alloc(t5_translator_tokenizer(t), text, strlen(text), 256, &ids, &n_ids, &err),
+                     T5_OK);
+    free(ids);
+    return n_ids;
+}
+
 /* ---- tests ---- */
 
 /* Claim: sentences are translated one by one and what stands between them is kept byte for byte; a sentence that occurs
@@ -440,22 +453,31 @@ static void bad_requests_are_refused(void **state)
 
 /* Claim: a request whose sentences are too many only in the parts that pictures make of them is translated, each
  * picture in its sentence; its limit is that of sentences. Method: a limit of three, and texts of three sentences with
- * pictures; then a fourth. */
+ * pictures: as many sequences, and the tokens of the whole sentences; then a fourth. */
 static void pictures_refuse_no_request(void **state)
 {
     (void)state;
+    static const char *const sentences[] = {"I am here 😀 my friend.", "You are there 👍 my brother.", "We are 😀 not."};
     static const t5_markup_options html = {.kind = T5_MARKUP_HTML};
+    char lines[256];
+    snprintf(lines, sizeof lines, "%s\n%s", sentences[1], sentences[2]);
     t5_translator *t = open_model(BUNDLED_DIR, NULL, 3);
-    t5_text texts[] = {make_text("I am here 😀 my friend.", "en", "de"),
-                       make_text("You are there 👍 my brother.\nWe are 😀 not.", "en", "de"),
+    t5_text texts[] = {make_text(sentences[0], "en", "de"), make_text(lines, "en", "de"),
                        make_text("<p>I am here.</p>", "en", "de"), make_text("He is tired.", "en", "de")};
     texts[2].markup = &html;
     t5_error err = {0};
     t5_translation *tr = NULL;
+    t5_usage usage;
+    int64_t n_tokens = 0;
+    for (size_t i = 0; i < T5_COUNT(sentences); i++)
+        n_tokens += count_tokens(t, sentences[i]);
     t5_translation_request r = make_request(t, texts, 2);
+    r.is_pinned = true; /* no second round */
     if (run(t, &r, &tr, &err) != T5_OK) fail_msg("%s", err.text);
     assert_int_equal(err.status, T5_OK);
-    assert_true(strlen(t5_translation_get(tr, 0)->text) > 0 && strchr(t5_translation_get(tr, 1)->text, '\n') != NULL);
+    assert_int_equal(n_sequences(t), T5_COUNT(sentences));
+    t5_translation_usage(tr, &usage);
+    assert_int_equal(usage.n_source_tokens, n_tokens);
     t5_translation_destroy(tr);
     r = make_request(t, texts, T5_COUNT(texts));
     assert_refused(t, &r, T5_ERR_ARG, "more than 3 sentences");
