@@ -10,7 +10,7 @@
 #include <string.h>
 
 typedef struct {
-    t5_units *units;
+    t5_sayings *sayings;
     t5_status status; /* the first failure */
     t5_error *err;
 } say_ctx;
@@ -20,16 +20,16 @@ static bool can_say(const char *character, size_t n_bytes, void *ctx)
 {
     say_ctx *say = ctx;
     t5_saying how = T5_SAID;
-    if (say->status == T5_OK) say->status = t5_units_say(say->units, character, n_bytes, &how, say->err);
+    if (say->status == T5_OK) say->status = t5_sayings_ask(say->sayings, character, n_bytes, &how, say->err);
     return how == T5_SAID;
 }
 
-t5_status t5_marked_open(const t5_text *text, t5_units *units, t5_plan *plan, t5_text *out_plain, t5_error *err)
+t5_status t5_marked_open(const t5_text *text, t5_sayings *sayings, t5_plan *plan, t5_text *out_plain, t5_error *err)
 {
     t5_markup *m = calloc(1, sizeof *m);
     if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "markup: %zu bytes", sizeof *m);
     plan->markup = m; /* released with the plan */
-    say_ctx say = {.units = units, .err = err};
+    say_ctx say = {.sayings = sayings, .err = err};
     const t5_alphabet alphabet = {can_say, &say};
     t5_status status = t5_markup_parse(text->text, text->n_bytes, text->markup, m, err);
     if (status == T5_OK) status = t5_markup_keep(m, &alphabet, err);

@@ -4,7 +4,7 @@
 #include "translate/plan.h"
 
 /* Parses the text into plan->markup; *out_plain is what is to be translated. T5_ERR_ARG: too many tags. */
-t5_status t5_marked_open(const t5_text *text, t5_units *units, t5_plan *plan, t5_text *out_plain, t5_error *err);
+t5_status t5_marked_open(const t5_text *text, t5_sayings *sayings, t5_plan *plan, t5_text *out_plain, t5_error *err);
 /* t5_sentences_split() for the plain text: also where line ends are no sentence ends, tags that end one do. */
 t5_status t5_marked_split(t5_plan *plan, t5_split split, t5_error *err);
 /* The units of sentences with tags among their words will be aligned. */

@@ -11,20 +11,21 @@
 #include <string.h>
 
 typedef struct {
-    t5_units *units;
-    const t5_pair *pair;
-    t5_status status; /* the first failure, which a bool cannot pass on */
+    t5_planning *planning;
+    const t5_pair *pair; /* of sentences that are cut */
+    t5_status status;    /* the first failure, which a bool cannot pass on */
     t5_error *err;
-} fit_ctx;
+} plan_ctx;
 
 static bool fits(const char *part, size_t n_bytes, void *ctx)
 {
-    fit_ctx *fit = ctx;
+    plan_ctx *p = ctx;
+    t5_units *units = p->planning->units;
     int32_t n_ids = 0;
-    if (fit->status != T5_OK) return true;
-    if (t5_units_is_too_wide(fit->units, n_bytes)) return false;
-    fit->status = t5_units_count(fit->units, fit->pair, part, n_bytes, &n_ids, fit->err);
-    return fit->status != T5_OK || n_ids <= fit->units->ids_max;
+    if (p->status != T5_OK) return true;
+    if (t5_units_is_too_wide(units, n_bytes)) return false;
+    p->status = t5_units_count(units, p->pair, part, n_bytes, &n_ids, p->err);
+    return p->status != T5_OK || n_ids <= units->ids_max;
 }
 
 /* Finds the unit of each sentence. *out_fits is false when one of them is too long. */
@@ -47,27 +48,27 @@ static t5_status link_units(const t5_text *text, t5_units *units, t5_plan *plan,
     return T5_OK;
 }
 
-static t5_status cut_sentences(const t5_text *text, t5_units *units, t5_plan *plan, t5_error *err)
+static t5_status cut_sentences(t5_planning *planning, const t5_text *text, t5_plan *plan, t5_error *err)
 {
-    fit_ctx fit = {.units = units, .pair = plan->route.pair, .err = err};
-    const t5_status status = t5_sentences_cut(text->text, fits, &fit, &plan->sentences, err);
-    return fit.status != T5_OK ? fit.status : status;
+    plan_ctx p = {.planning = planning, .pair = plan->route.pair, .err = err};
+    const t5_status status = t5_sentences_cut(text->text, fits, &p, &plan->sentences, err);
+    return p.status != T5_OK ? p.status : status;
 }
 
-static t5_saying ask(fit_ctx *fit, const char *text, size_t n_bytes)
+static t5_saying ask(plan_ctx *p, const char *text, size_t n_bytes)
 {
     t5_saying how = T5_SAID;
-    if (fit->status == T5_OK) fit->status = t5_units_say(fit->units, text, n_bytes, &how, fit->err);
+    if (p->status == T5_OK) p->status = t5_sayings_ask(&p->planning->sayings, text, n_bytes, &how, p->err);
     return how;
 }
 
 /* Asked by character: of pictures that touch there are endless ones. */
-static bool is_strange_picture(fit_ctx *fit, const char *picture, size_t n_bytes)
+static bool is_strange_picture(plan_ctx *p, const char *picture, size_t n_bytes)
 {
     uint32_t code;
     for (size_t pos = 0, length; pos < n_bytes; pos += length) {
         length = t5_utf8_next(picture + pos, n_bytes - pos, &code);
-        if (ask(fit, picture + pos, length) != T5_SAID) return true;
+        if (ask(p, picture + pos, length) != T5_SAID) return true;
     }
     return false;
 }
@@ -76,18 +77,18 @@ static bool is_strange_picture(fit_ctx *fit, const char *picture, size_t n_bytes
  * in bytes, unless pictures are held. */
 static bool is_unspeakable(const char *thing, size_t n_bytes, void *ctx)
 {
-    fit_ctx *fit = ctx;
-    if (t5_picture_at(thing, n_bytes, 0) == 0) return ask(fit, thing, n_bytes) == T5_UNSAID;
-    const bool is_apart = !fit->units->holds_pictures && is_strange_picture(fit, thing, n_bytes);
-    fit->units->has_pictures |= is_apart;
+    plan_ctx *p = ctx;
+    if (t5_picture_at(thing, n_bytes, 0) == 0) return ask(p, thing, n_bytes) == T5_UNSAID;
+    const bool is_apart = !p->planning->holds_pictures && is_strange_picture(p, thing, n_bytes);
+    p->planning->has_pictures |= is_apart;
     return is_apart;
 }
 
-static t5_status set_apart(const t5_text *text, t5_units *units, t5_plan *plan, t5_error *err)
+static t5_status set_apart(t5_planning *planning, const t5_text *text, t5_plan *plan, t5_error *err)
 {
-    fit_ctx fit = {.units = units, .err = err};
-    const t5_status status = t5_sentences_set_apart(text->text, is_unspeakable, &fit, &plan->sentences, err);
-    return fit.status != T5_OK ? fit.status : status;
+    plan_ctx p = {.planning = planning, .err = err};
+    const t5_status status = t5_sentences_set_apart(text->text, is_unspeakable, &p, &plan->sentences, err);
+    return p.status != T5_OK ? p.status : status;
 }
 
 /* Why a text does not fit even when it is cut: the limit is too small for the prompt, or for a character. */
@@ -115,24 +116,24 @@ static void use_unit(t5_unit *unit)
     unit->has_placeholders = t5_placeholder_next(unit->text, unit->n_bytes, 0, &first);
 }
 
-t5_status t5_plan_make(const t5_translator *t, const t5_text *text, t5_split split, t5_units *units, t5_plan *out,
-                       t5_error *err)
+t5_status t5_plan_make(t5_planning *planning, const t5_text *text, t5_plan *out, t5_error *err)
 {
     t5_status status = T5_OK;
+    t5_units *units = planning->units;
     bool all_fit = true;
     t5_text plain = *text;
     *out = (t5_plan){0};
     const size_t n_valid = t5_utf8_valid_prefix(text->text, text->n_bytes);
     if (n_valid < text->n_bytes) return T5_FAIL(err, T5_ERR_ARG, "the text is not valid UTF-8 at byte %zu", n_valid);
-    if (text->markup != NULL) T5_TRY(t5_marked_open(text, units, out, &plain, err));
-    T5_TRY(t5_route_find(t, &plain, &out->route, err));
+    if (text->markup != NULL) T5_TRY(t5_marked_open(text, &planning->sayings, out, &plain, err));
+    T5_TRY(t5_route_find(planning->translator, &plain, &out->route, err));
     if (out->route.pair == NULL) goto out;
 
-    T5_TRY(split_text(&plain, split, out, err));
-    T5_TRY(set_apart(&plain, units, out, err));
+    T5_TRY(split_text(&plain, planning->split, out, err));
+    T5_TRY(set_apart(planning, &plain, out, err));
     T5_TRY(link_units(&plain, units, out, &all_fit, err));
     if (!all_fit) {
-        T5_TRY(cut_sentences(&plain, units, out, err));
+        T5_TRY(cut_sentences(planning, &plain, out, err));
         T5_TRY(link_units(&plain, units, out, &all_fit, err));
     }
     if (!all_fit) {

@@ -116,15 +116,13 @@ static t5_status submit(t5_translation *tr, t5_error *err)
     return status;
 }
 
-/* Pictures that make parts of sentences stay in them when `holds_pictures`. */
-static t5_status plan_each(t5_translation *tr, bool holds_pictures, t5_error *err)
+static t5_status plan_each(t5_translation *tr, t5_planning *planning, t5_error *err)
 {
     const t5_translator *t = tr->translator;
     t5_units_init(&tr->units, t->tokenizer, t->sentence_tokens_max, t->sentences_max);
-    tr->units.holds_pictures = holds_pictures;
     for (int32_t i = 0; i < tr->request.n_texts; i++) {
         text_state *s = &tr->texts[i];
-        const t5_status status = t5_plan_make(t, &s->text, tr->request.split, &tr->units, &s->plan, err);
+        const t5_status status = t5_plan_make(planning, &s->text, &s->plan, err);
         if (status != T5_OK) return status;
     }
     return T5_OK;
@@ -136,17 +134,22 @@ static t5_status plan_texts(t5_translation *tr, const t5_text *texts, t5_error *
 {
     const int64_t start_ns = t5_clock_ns();
     const int32_t n_texts = tr->request.n_texts;
+    t5_planning planning = {.translator = tr->translator,
+                            .split = tr->request.split,
+                            .units = &tr->units,
+                            .sayings = {.tokenizer = tr->translator->tokenizer}};
     tr->texts = calloc((size_t)n_texts + 1, sizeof *tr->texts);
     if (tr->texts == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d texts", n_texts);
     for (int32_t i = 0; i < n_texts; i++)
         tr->texts[i].text = texts[i];
-    t5_status status = plan_each(tr, false, err);
-    if (tr->units.is_full && tr->units.has_pictures) {
+    t5_status status = plan_each(tr, &planning, err);
+    if (tr->units.is_full && planning.has_pictures) {
         for (int32_t i = 0; i < n_texts; i++)
             t5_plan_deinit(&tr->texts[i].plan);
         t5_units_deinit(&tr->units);
         t5_error_clear(err);
-        status = plan_each(tr, true, err);
+        planning.holds_pictures = true;
+        status = plan_each(tr, &planning, err);
     }
     if (status == T5_OK) t5_histogram_add(&tr->translator->tokenize_ns, t5_clock_ns() - start_ns);
     return status;

@@ -102,50 +102,6 @@ t5_status t5_units_encode(t5_units *u, const t5_pair *pair, const char *text, si
                                      err);
 }
 
-static t5_status ask_saying(const t5_units *u, const char *text, size_t n_bytes, t5_saying *out, t5_error *err)
-{
-    int32_t *ids = NULL, n_ids = 0;
-    char *decoded = NULL;
-    size_t decoded_bytes = 0;
-    uint8_t byte = 0;
-    bool has_bytes = false;
-    t5_status status = t5_tokenizer_encode_alloc(u->tokenizer, text, n_bytes, INT32_MAX, &ids, &n_ids, err);
-    if (status == T5_OK) status = t5_tokenizer_decode(u->tokenizer, ids, n_ids, &decoded, &decoded_bytes, err);
-    if (status != T5_OK) goto out;
-    for (int32_t i = 0; i < n_ids && !t5_tokenizer_is_bytes(u->tokenizer); i++)
-        has_bytes |= t5_tokenizer_token(u->tokenizer, ids[i], &byte) == T5_TOKEN_BYTE;
-    const bool is_same = decoded_bytes == n_bytes && memcmp(decoded, text, n_bytes) == 0;
-    *out = !is_same ? T5_UNSAID : has_bytes ? T5_SPELLED : T5_SAID;
-out:
-    free(decoded);
-    free(ids);
-    return status;
-}
-
-/* By the last two bytes: neighbours in the code, as emoji are, never take each other's place. */
-static size_t place_of(const char *text, size_t n_bytes)
-{
-    const unsigned char last = (unsigned char)text[n_bytes - 1];
-    const unsigned char before = n_bytes > 1 ? (unsigned char)text[n_bytes - 2] : 0;
-    return ((size_t)before << 6 ^ last) % T5_N_KNOWN;
-}
-
-t5_status t5_units_say(t5_units *u, const char *text, size_t n_bytes, t5_saying *out, t5_error *err)
-{
-    T5_ASSERT(n_bytes > 0);
-    if (n_bytes > T5_KNOWN_BYTES) return ask_saying(u, text, n_bytes, out, err);
-    t5_known_saying *known = &u->known[place_of(text, n_bytes)];
-    if (known->n_bytes != n_bytes || memcmp(known->text, text, n_bytes) != 0) {
-        const t5_status status = ask_saying(u, text, n_bytes, out, err);
-        if (status != T5_OK) return status;
-        memcpy(known->text, text, n_bytes);
-        known->n_bytes = (uint8_t)n_bytes;
-        known->saying = (uint8_t)*out;
-    }
-    *out = known->saying;
-    return T5_OK;
-}
-
 t5_status t5_units_locate(t5_units *u, int32_t i_unit, t5_error *err)
 {
     t5_unit *unit = &u->units[i_unit];

@@ -37,36 +37,16 @@ struct t5_unit {
     t5_unit *next;   /* in a list of the second round */
 };
 
-/* How a model writes a text. */
-typedef enum {
-    T5_SAID,    /* its tokens say the text */
-    T5_SPELLED, /* so they do, and some are bytes of a character that has no piece. Never where all tokens are bytes */
-    T5_UNSAID   /* they say another text */
-} t5_saying;
-
-#define T5_KNOWN_BYTES 14 /* a character and more */
-#define T5_N_KNOWN 1024
-
-/* An answer that is remembered. */
-typedef struct {
-    char text[T5_KNOWN_BYTES];
-    uint8_t n_bytes; /* 0: none yet */
-    uint8_t saying;
-} t5_known_saying;
-
 typedef struct {
     const t5_tokenizer *tokenizer;
     int32_t ids_max;
     t5_unit *units;
     int32_t n_units, n_units_max, capacity;
-    bool is_full;        /* a sentence was refused: there were n_units_max */
-    bool has_pictures;   /* one or more stand apart, in the middle of their sentences too */
-    bool holds_pictures; /* none is to, set by the caller */
-    int32_t *buckets;    /* [n_buckets] index of a unit, or -1; open addressing */
+    bool is_full;     /* a sentence was refused: there were n_units_max */
+    int32_t *buckets; /* [n_buckets] index of a unit, or -1; open addressing */
     int32_t n_buckets;
     char *prompted; /* prompt + sentence */
     size_t prompted_bytes;
-    t5_known_saying known[T5_N_KNOWN]; /* by the last bytes of the text */
 } t5_units;
 
 /* At most `n_units_max` units of at most `ids_max` tokens each. Release with t5_units_deinit(). */
@@ -79,8 +59,6 @@ bool t5_units_is_too_wide(const t5_units *u, size_t n_bytes);
  * valid until the next call. */
 t5_status t5_units_get(t5_units *u, const t5_pair *pair, const char *text, size_t n_bytes, int32_t *out_index,
                        t5_error *err);
-/* How the model would write a text; the last answers are remembered. */
-t5_status t5_units_say(t5_units *u, const char *text, size_t n_bytes, t5_saying *out, t5_error *err);
 /* Fills the spans of a unit that has ids, and asks for its alignment to the tokens behind the prompt. */
 t5_status t5_units_locate(t5_units *u, int32_t i_unit, t5_error *err);
 /* Number of tokens of a sentence with its prompt and eos, without keeping it. */

@@ -1,7 +1,7 @@
-/* tests/test_units.c: how a model writes a text, and what it costs to ask. The linker sends the tokenizer's calls past
+/* tests/test_saying.c: how a model writes a text, and what it costs to ask. The linker sends the tokenizer's calls past
  * a counter. */
 #include "model/hparams.h"
-#include "translate/units.h"
+#include "translate/saying.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,7 +30,7 @@ t5_status __wrap_t5_tokenizer_encode_alloc(const t5_tokenizer *t, const char *te
 
 typedef struct {
     t5_tokenizer *tokenizer;
-    t5_units units;
+    t5_sayings sayings;
 } stage;
 
 static void open_stage(stage *s, const char *dir)
@@ -41,12 +41,11 @@ static void open_stage(stage *s, const char *dir)
     const t5_tokenizer_options options = {
         .vocab_size = hparams.vocab_size, .pad_id = hparams.pad_id, .eos_id = hparams.eos_id};
     if (t5_tokenizer_open(dir, &options, &s->tokenizer, &err) != T5_OK) fail_msg("%s", err.text);
-    t5_units_init(&s->units, s->tokenizer, 64, 64);
+    s->sayings = (t5_sayings){.tokenizer = s->tokenizer};
 }
 
 static void close_stage(stage *s)
 {
-    t5_units_deinit(&s->units);
     t5_tokenizer_close(s->tokenizer);
 }
 
@@ -54,7 +53,7 @@ static t5_saying ask(stage *s, const char *text)
 {
     t5_error err = {0};
     t5_saying how;
-    if (t5_units_say(&s->units, text, strlen(text), &how, &err) != T5_OK) fail_msg("%s", err.text);
+    if (t5_sayings_ask(&s->sayings, text, strlen(text), &how, &err) != T5_OK) fail_msg("%s", err.text);
     return how;
 }
 
