@@ -7,8 +7,8 @@
  *   |x w - x' w'| <= |x| |w - w'| + |x - x'| |w'|
  *
  * A panel of columns whose best rough logit is too far below another panel's best to be above it is left out; the
- * others are computed as they always are: 1.5 of 128 in the mean with the bundled model, 2 to 5 of 502 with random
- * weights of T5-small's shape. The token is the same, bit for bit. */
+ * others, a few of hundreds (docs/performance.md), are computed as they always are. The token is the same, bit for bit.
+ */
 #include "cpu/fast.h"
 
 #include <float.h>
