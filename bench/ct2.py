@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """CTranslate2 as a rival: a folder of its own format from a T5 folder, and a worker that speaks bench_decode's protocol.
 
-usage: ct2.py DIR SOURCES [--threads N] [--compute-type float32|int8]        as bench_decode.c; `compare` starts it
+usage: ct2.py DIR SOURCES [--threads N] [--compute-type float32|int8] [--max-batch-size N]
+as bench_decode.c; `compare` starts it
 
 DIR is what write_ctranslate2 made. A load of more than 32 sentences at once is tried first, at once and by 32: the
-library is given the faster way. Tokens are called t0, t1, ... so that ids go in and come out; a model of any
+library is given the faster way, unless a size is given. A result says which it was. Tokens are called t0, t1, ... so that ids go in and come out; a model of any
 vocabulary will do.
 """
 import argparse
@@ -117,15 +118,16 @@ class Worker:
         self.load_ms = (time.perf_counter() - start) * 1e3
         with open(args.sources) as f:
             self.sources = [[name_of(int(i)) for i in line.split()] for line in f]
+        self.size = args.max_batch_size
         self.best_size = {}  # of a load: the max_batch_size that was faster
 
     def run(self, *load):
-        sizes = sorted({load[1], min(load[1], SORTED_BATCH)})
+        sizes = [self.size] if self.size else sorted({load[1], min(load[1], SORTED_BATCH)})
         if len(sizes) > 1 and load not in self.best_size:
             for size in sizes:
                 self.run_by(size, *load)  # the first run of all is cold
             self.best_size[load] = min(sizes, key=lambda size: self.run_by(size, *load)["ms"])
-        return self.run_by(self.best_size.get(load, load[1]), *load)
+        return self.run_by(self.best_size.get(load, sizes[0]), *load)
 
     def run_by(self, size, n_sources, batch, num_beams, min_new, max_new):
         ids, cpu = [], time.process_time()
@@ -137,7 +139,7 @@ class Worker:
                 return_end_token=True)
             ids += [r.hypotheses[0] for r in results]
         ms = (time.perf_counter() - start) * 1e3
-        return {"ids": [[id_of(t) for t in result] for result in ids], "ms": ms,
+        return {"ids": [[id_of(t) for t in result] for result in ids], "size": size, "ms": ms,
                 "cpu_ms": (time.process_time() - cpu) * 1e3}
 
 
@@ -160,6 +162,7 @@ def main():
     parser.add_argument("sources")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compute-type", default="float32")
+    parser.add_argument("--max-batch-size", type=int)
     args = parser.parse_args()
     empty_mb = high_water_mb()  # Python and the library
     worker = Worker(args)

@@ -3,7 +3,7 @@
 
 Claim: bench/compare measures both sides, pinned, and says so with its exit code when it could not: an engine that is
 missing or dies, outputs of another model, nothing measured. Method: the real bench_decode beside a CTranslate2 of our
-own, which gives the answers that it was told, others, or none.
+own, which gives the answers that it was told, others, or none; a valgrind of our own counts nothing, but says so much.
 """
 import json
 import os
@@ -34,6 +34,18 @@ class Translator:
         return [Result(answers[line] if os.environ["RIVAL"] == "right" else [5, 1]) for line in lines]
 """
 
+VALGRIND = """#!/bin/sh
+for argument; do case $argument in --callgrind-out-file=*) echo "${argument#*=}" >"$CALLS.out";; esac; done
+while [ "${1#--}" != "$1" ]; do shift; done
+exec "$@"
+"""
+CALLGRIND_CONTROL = """#!/bin/sh
+echo "$1" >>"$CALLS"
+out=$(cat "$CALLS.out") number=1
+while [ -e "$out.$number" ]; do number=$((number + 1)); done
+test "$1" != --dump || echo "totals: $(grep -c -e --dump "$CALLS")000000" >"$out.$number"
+"""
+
 
 def cell(load, ours=None, theirs=None, **more):
     sides = {name: {"median": x, "min": x, "max": x} for name, x in (("ours", ours), ("theirs", theirs)) if x}
@@ -57,13 +69,14 @@ class CompareTest(unittest.TestCase):
 
     def compare(self, *arguments, rival="right", expect=0):
         env = {**os.environ, "PYTHONPATH": str(self.python), "RIVAL": rival, "ANSWERS": str(self.work / "answers"),
+               "PATH": f"{self.python}:{os.environ['PATH']}", "CALLS": str(self.work / "calls"),
                "CORES": " ".join(map(str, os.sched_getaffinity(0)))}
         done = subprocess.run([sys.executable, SOURCE / "bench/compare", "--build", BUILD, "--work", self.work,
                                *arguments], capture_output=True, text=True, env=env, timeout=300)
         self.assertEqual(done.returncode, expect, done.stderr)
         return done.stdout, done.stderr
 
-    def measure(self, **options):
+    def measure(self, *arguments, **options):
         """A lone sentence, in float32."""
         command = [BUILD / "bench/bench_decode", "--model", SOURCE / "models/t5-tatoeba", "--sources",
                    self.work / "bundled.txt", "--compute-type", "float32"]
@@ -71,7 +84,7 @@ class CompareTest(unittest.TestCase):
         answers = dict(zip(SOURCES, json.loads(out.splitlines()[1])["ids"]))
         (self.work / "answers").write_text(json.dumps(answers))
         return self.compare("--shapes", "bundled", "--types", "float32", "--threads", "1", "--rounds", "2", "--loads",
-                            "1 sentence, greedy", **options)
+                            "1 sentence, greedy", *arguments, **options)
 
     def test_both_sides(self):
         table, _ = self.measure()
@@ -84,6 +97,14 @@ class CompareTest(unittest.TestCase):
                 self.assertLessEqual(c[side]["min"], c[side]["median"])
                 self.assertLessEqual(c[side]["median"], c[side]["max"])
         self.assertEqual(table, self.compare("--table")[0])
+
+    def test_instructions(self):
+        for name, text in (("valgrind", VALGRIND), ("callgrind_control", CALLGRIND_CONTROL)):
+            (self.python / name).write_text(text)
+            (self.python / name).chmod(0o755)
+        table, _ = self.measure("--instructions")
+        self.assertIn("| bundled | float32 | 1 | 1 sentence, greedy | 1 M instr. | 2 M instr. | **0.50** |", table)
+        self.assertEqual((self.work / "calls").read_text().split(), ["--instr=on", "--dump", "--instr=off"] * 2)
 
     def test_other_outputs(self):
         table, errors = self.measure(rival="wrong", expect=1)
