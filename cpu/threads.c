@@ -9,13 +9,11 @@
  * publishes the ticket and then looks at n_sleeping. Both orders are sequentially consistent, so one sees the other.
  * The same between the caller, who waits for the last task, and the thread that ends it.
  *
- * Shared cores: when another process wants a worker's core, the kernel stops the worker for milliseconds, most likely
- * in the middle of a task, and the caller, which has a core of its own, waits for it. Two threads are then slower than
- * one. So a worker that made the caller wait, and was stopped meanwhile, works in bursts from then on: shorter than the
- * time that the kernel gives a thread at once, with rests in which the neighbour has its turn. Resting, it holds no
- * task, and the caller works alone. After a while it tries whether the core is its own again; the while doubles with
- * each try that fails. Where bursts do not help, rests grow. Each worker judges its own core, and nothing of this
- * costs anything before the caller had to sleep.
+ * Shared cores: when another process wants a worker's core, the kernel stops the worker at one of its ticks, most
+ * likely in the middle of a task, and the caller, which has a core of its own, waits milliseconds for it. Two threads
+ * are then slower than one. So a worker offers its core between tasks, every TURN_NS: a neighbour has its turn while
+ * the worker holds no task, and the caller works alone. Without a neighbour that is a system call of less than a
+ * microsecond.
  *
  * When no core is idle, the kernel may also wake a worker on the caller's core, where each stops the other. So a worker
  * that finds itself there leaves, by forbidding itself that core for a moment. (The kernel then takes the cores of that
@@ -37,24 +35,16 @@
 #define SPIN_NS 50000      /* longer than the gap between two operations of a step */
 #define SPINS_PER_CLOCK 64 /* looks at what is awaited between looks at the clock */
 
-#define STALL_NS 500000     /* the caller waited longer for one that was stopped: its core is shared */
-#define BURST_NS 1000000    /* the kernel gives a thread 1.4 ms at least, and 4 ms where it looks so rarely */
-#define REST_NS_MIN 1500000 /* a neighbour's turn */
-#define REST_NS_MAX 24000000
-#define REST_GROWTH 4      /* when the caller waited in spite of it; halved after each rest */
-#define SHARED_NS 4000000  /* a core is taken for shared so long, */
-#define N_DOUBLINGS_MAX 6  /* and up to 256 ms when it still was whenever that was over */
-#define QUIET_NS 100000000 /* without such a wait: it is not shared any more */
+/* Longer than the kernel lets a thread run at least (1.4 ms with two cores), the rest of which who yields earlier
+ * loses. Two of them are shorter than its tick (4 ms), at which it takes the core itself. */
+#define TURN_NS 1800000
 
 typedef struct {
     t5_threads *threads;
     pthread_t id;
     int32_t i_thread;
-    /* Of a shared core; the worker's own. */
-    int64_t n_stopped; /* by the kernel for another thread, when last looked at */
-    int64_t rest_ns;   /* 0: the core is not shared */
-    int64_t burst_end_ns, shared_until_ns;
-    int32_t n_doublings;
+    int64_t turn_end_ns;
+    int64_t n_stopped; /* by the kernel, when the turn began */
 } worker;
 
 struct t5_threads {
@@ -68,8 +58,8 @@ struct t5_threads {
     _Alignas(64) _Atomic uint64_t ticket;
     _Alignas(64) _Atomic int32_t n_done;
     _Alignas(64) _Atomic int32_t n_sleeping;
-    _Atomic int64_t caller_sleeps_since_ns; /* 0: it does not */
-    _Atomic int caller_core;                /* when the call began; -1 before the first */
+    _Atomic bool caller_sleeps;
+    _Atomic int caller_core; /* when the call began; -1 before the first */
     _Atomic bool is_stopping;
     pthread_mutex_t mutex; /* for the conditions only */
     pthread_cond_t wake;
@@ -85,23 +75,6 @@ static void pause_cpu(void)
 #endif
 }
 
-/* The caller has slept since then until this worker's task was done. */
-static void note_wait(worker *w, int64_t since_ns)
-{
-    struct rusage usage;
-    const int64_t now_ns = t5_clock_ns();
-    if (now_ns - since_ns < STALL_NS || getrusage(RUSAGE_THREAD, &usage) != 0) return;
-    const bool was_stopped = usage.ru_nivcsw != w->n_stopped; /* else the task was a long one */
-    w->n_stopped = usage.ru_nivcsw;
-    if (!was_stopped) return;
-    const int64_t longer_ns = w->rest_ns == 0 ? REST_NS_MIN : w->rest_ns * REST_GROWTH;
-    w->rest_ns = longer_ns < REST_NS_MAX ? longer_ns : REST_NS_MAX;
-    if (now_ns - w->shared_until_ns > QUIET_NS) w->n_doublings = 0;
-    w->shared_until_ns = now_ns + (SHARED_NS << w->n_doublings);
-    w->burst_end_ns = now_ns;
-    if (w->n_doublings < N_DOUBLINGS_MAX) w->n_doublings++;
-}
-
 /* Runs one task of the open call. False when none is left. */
 static bool run_one(t5_threads *threads, int32_t i_thread)
 {
@@ -112,12 +85,10 @@ static bool run_one(t5_threads *threads, int32_t i_thread)
     const int32_t n_tasks = threads->n_tasks; /* the next call may change it once this task is done */
     threads->task(threads->ctx, n_tasks - (int32_t)(uint32_t)ticket, i_thread);
     if (atomic_fetch_add(&threads->n_done, 1) + 1 < n_tasks) return true;
-    const int64_t since_ns = atomic_load(&threads->caller_sleeps_since_ns);
-    if (since_ns == 0) return true;
+    if (!atomic_load(&threads->caller_sleeps)) return true;
     pthread_mutex_lock(&threads->mutex);
     pthread_cond_signal(&threads->all_done);
     pthread_mutex_unlock(&threads->mutex);
-    note_wait(&threads->workers[i_thread - 1], since_ns);
     return true;
 }
 
@@ -144,41 +115,47 @@ static bool comes_soon(t5_threads *threads, bool (*has_come)(t5_threads *))
     return false;
 }
 
-static void sleep_until_work(t5_threads *threads)
+/* How often the kernel has stopped this thread for another one. */
+static int64_t times_stopped(void)
 {
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
+}
+
+static void begin_turn(worker *w)
+{
+    w->n_stopped = times_stopped();
+    w->turn_end_ns = t5_clock_ns() + TURN_NS;
+}
+
+static void sleep_until_work(worker *w)
+{
+    t5_threads *threads = w->threads;
     pthread_mutex_lock(&threads->mutex);
     atomic_fetch_add(&threads->n_sleeping, 1);
     while (!has_work(threads))
         pthread_cond_wait(&threads->wake, &threads->mutex);
     atomic_fetch_sub(&threads->n_sleeping, 1);
     pthread_mutex_unlock(&threads->mutex);
+    begin_turn(w);
 }
 
-static void rest(worker *w)
+/* The worker holds no task. Offers its core when its turn is over and no neighbour has had it meanwhile. */
+static void take_turns(worker *w)
 {
-    const struct timespec length = {.tv_nsec = (long)(w->rest_ns == 0 ? REST_NS_MIN : w->rest_ns)};
-    nanosleep(&length, NULL);
-    if (w->rest_ns / 2 >= REST_NS_MIN) w->rest_ns /= 2;
-    w->burst_end_ns = t5_clock_ns() + BURST_NS;
+    if (t5_clock_ns() < w->turn_end_ns) return;
+    if (times_stopped() == w->n_stopped) sched_yield();
+    begin_turn(w);
 }
 
-/* On a shared core: one task, or a rest when the burst is over or no task comes. */
-static void work_or_rest(worker *w)
-{
-    const bool is_over = t5_clock_ns() >= w->burst_end_ns;
-    if (!is_over && (run_one(w->threads, w->i_thread) || comes_soon(w->threads, has_work))) return;
-    rest(w);
-    if (t5_clock_ns() > w->shared_until_ns) w->rest_ns = 0; /* tries whether it still is shared */
-}
-
-static void leave_core(worker *w, int core)
+static void leave_core(int core)
 {
     cpu_set_t allowed, others;
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) CPU_ZERO(&allowed);
     others = allowed;
     CPU_CLR((size_t)core, &others);
     if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0)
-        rest(w); /* nowhere to go */
+        nanosleep(&(struct timespec){.tv_nsec = TURN_NS}, NULL); /* nowhere to go */
     else
         sched_setaffinity(0, sizeof allowed, &allowed);
 }
@@ -188,13 +165,12 @@ static void *worker_main(void *arg)
     worker *self = arg;
     t5_threads *threads = self->threads;
     while (!atomic_load(&threads->is_stopping)) {
+        take_turns(self);
         const int core = sched_getcpu();
         if (core >= 0 && core == atomic_load_explicit(&threads->caller_core, memory_order_relaxed)) {
-            has_work(threads) ? leave_core(self, core) : sleep_until_work(threads);
-        } else if (self->rest_ns != 0) {
-            work_or_rest(self);
+            has_work(threads) ? leave_core(core) : sleep_until_work(self);
         } else if (!run_one(threads, self->i_thread) && !comes_soon(threads, has_work)) {
-            sleep_until_work(threads);
+            sleep_until_work(self);
         }
     }
     return NULL;
@@ -204,10 +180,10 @@ static void wait_for_tasks(t5_threads *threads)
 {
     if (is_done(threads) || comes_soon(threads, is_done)) return;
     pthread_mutex_lock(&threads->mutex);
-    atomic_store(&threads->caller_sleeps_since_ns, t5_clock_ns());
+    atomic_store(&threads->caller_sleeps, true);
     while (!is_done(threads))
         pthread_cond_wait(&threads->all_done, &threads->mutex);
-    atomic_store(&threads->caller_sleeps_since_ns, 0);
+    atomic_store(&threads->caller_sleeps, false);
     pthread_mutex_unlock(&threads->mutex);
 }
 

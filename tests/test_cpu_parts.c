@@ -213,7 +213,8 @@ static void *neighbour_main(void *core)
 
 /* Claim: beside a thread that wants one core all the time, calls end and run each task once, also with tasks on which
  * the caller waits for long; when it has gone, and after a pause, the workers work again. Method: two threads where the
- * neighbour's core is one of those allowed; first short tasks, which make the workers rest, then long ones. */
+ * neighbour's core is one of those allowed; first short tasks, of which the worker does many in a turn, then some that
+ * are longer than a turn. */
 static void threads_work_beside_a_neighbour(void **state)
 {
     (void)state;
