@@ -7,11 +7,12 @@
 #include <stdlib.h>
 
 #define SERIAL_WORK 65536  /* multiply-adds that one thread does sooner than others join in */
-#define PANELS_PER_TASK 4  /* neighbours, so that a task can fetch its next panel ahead */
-#define TASKS_PER_THREAD 8 /* at most: more even out threads that are held up, but fetch ahead less */
+#define PANELS_PER_TASK 2  /* at least: neighbours, which one row reads together */
+#define TASKS_PER_THREAD 4 /* more even out threads that are held up, but each costs a little */
 #define ROWS_PER_TASK 96   /* of products with many rows */
 #define ROWS_PER_TASK_MIN 12
 #define NORM_ROWS_PER_TASK 16
+#define EXCHANGE_COST 5 /* of a byte from another core's cache, in bytes of weights, which are read in order */
 
 static int32_t min_i32(int32_t a, int32_t b)
 {
@@ -23,20 +24,29 @@ static int32_t max_i32(int32_t a, int32_t b)
     return a > b ? a : b;
 }
 
-/* A product cut into n_panel_tasks x n_row_tasks; tasks of the same panels are neighbours. */
+/* How many tasks rows are cut into, of `max` rows at most where there are many. Each thread's are the same rows,
+ * whatever is done to them, so that they stay in its core's cache. */
+static int32_t count_row_tasks(const t5_fast *f, int32_t n_rows, int32_t max)
+{
+    const int32_t n_threads = t5_threads_count(f->threads);
+    const int32_t n_fair = n_threads * ((n_rows + n_threads * max - 1) / (n_threads * max));
+    return max_i32(1, min_i32(n_fair, n_rows / ROWS_PER_TASK_MIN));
+}
+
+/* A product cut into n_row_tasks x n_panel_tasks; tasks of the same rows are neighbours. */
 typedef struct {
     const t5_kernels *kernels;
     const t5_gemm *gemm;
     int32_t n_rows, n_panels;
-    int32_t n_panel_tasks, n_row_tasks;
+    int32_t n_row_tasks, n_panel_tasks;
 } product;
 
 static void compute_part(void *ctx, int32_t i_task, int32_t i_thread)
 {
     (void)i_thread;
     const product *p = ctx;
-    const int32_t i_panels = i_task / p->n_row_tasks;
-    const int32_t i_rows = i_task % p->n_row_tasks;
+    const int32_t i_rows = i_task / p->n_panel_tasks;
+    const int32_t i_panels = i_task % p->n_panel_tasks;
     const t5_gemm_part part = {.panel_begin = t5_fast_share(p->n_panels, i_panels, p->n_panel_tasks),
                                .panel_end = t5_fast_share(p->n_panels, i_panels + 1, p->n_panel_tasks),
                                .row_begin = t5_fast_share(p->n_rows, i_rows, p->n_row_tasks),
@@ -44,20 +54,36 @@ static void compute_part(void *ctx, int32_t i_task, int32_t i_thread)
     p->kernels->gemm(p->gemm, &part);
 }
 
+/* Panels are cut where there are not tasks enough by rows, so that all threads have as many. */
+static int32_t count_panel_tasks(int32_t n_threads, int32_t n_row_tasks, int32_t n_panels)
+{
+    int32_t n = max_i32(1, min_i32(n_panels / PANELS_PER_TASK, TASKS_PER_THREAD * n_threads / n_row_tasks));
+    while (n < n_panels && n * n_row_tasks % n_threads != 0)
+        n++;
+    return n;
+}
+
+/* Each thread's own rows, or its own panels? With rows each reads all weights, with panels each reads what others have
+ * computed of the rows, in their cores' caches. */
+static bool has_own_rows(const t5_gemm *g, int32_t n_rows, int32_t n_threads)
+{
+    const int64_t line_bytes = (int64_t)t5_line_bytes(g->w.storage, g->d_in); /* rows are about as wide */
+    const int64_t read_again = line_bytes * g->d_out * (g->w_up.panels != NULL ? 2 : 1);
+    const int64_t exchanged = n_rows * (line_bytes + (int64_t)sizeof(float) * g->d_out);
+    return n_rows >= n_threads * ROWS_PER_TASK || read_again <= EXCHANGE_COST * exchanged;
+}
+
 void t5_fast_multiply(const t5_fast *f, const t5_gemm *g, int32_t n_rows)
 {
     const int32_t n_threads = t5_threads_count(f->threads);
-    product p = {.kernels = f->kernels, .gemm = g, .n_rows = n_rows, .n_panel_tasks = 1, .n_row_tasks = 1};
+    product p = {.kernels = f->kernels, .gemm = g, .n_rows = n_rows, .n_row_tasks = 1, .n_panel_tasks = 1};
     p.n_panels = t5_fast_panels(f, g->d_out);
     const int64_t work = (int64_t)n_rows * g->d_in * g->d_out;
     if (n_threads > 1 && work > SERIAL_WORK) {
-        int32_t n_tasks = max_i32(p.n_panels / PANELS_PER_TASK, n_threads);
-        n_tasks = min_i32(n_tasks, TASKS_PER_THREAD * n_threads);
-        p.n_panel_tasks = min_i32(n_tasks, p.n_panels);
-        p.n_row_tasks = max_i32(n_rows / ROWS_PER_TASK, n_threads / p.n_panel_tasks);
-        p.n_row_tasks = max_i32(1, min_i32(p.n_row_tasks, n_rows / ROWS_PER_TASK_MIN));
+        if (has_own_rows(g, n_rows, n_threads)) p.n_row_tasks = count_row_tasks(f, n_rows, ROWS_PER_TASK);
+        p.n_panel_tasks = count_panel_tasks(n_threads, p.n_row_tasks, p.n_panels);
     }
-    t5_threads_run(f->threads, p.n_panel_tasks * p.n_row_tasks, compute_part, &p);
+    t5_threads_run(f->threads, p.n_row_tasks * p.n_panel_tasks, compute_part, &p);
 }
 
 t5_status t5_fast_grow(void **array, size_t *n_bytes, size_t wanted, t5_error *err)
@@ -78,6 +104,7 @@ typedef struct {
     const float *x, *gain; /* gain NULL: no norm */
     float eps;
     int32_t n_rows, d;
+    int32_t n_tasks;
     float *normed;
     uint8_t *rows8; /* NULL: not in 8 bits */
     size_t rows8_stride;
@@ -91,9 +118,8 @@ static void prepare_rows(void *ctx, int32_t i_task, int32_t i_thread)
 {
     (void)i_thread;
     const preparation *p = ctx;
-    const int32_t begin = i_task * NORM_ROWS_PER_TASK;
-    const int32_t end = min_i32(begin + NORM_ROWS_PER_TASK, p->n_rows);
-    for (int32_t r = begin; r < end; r++) {
+    const int32_t end = t5_fast_share(p->n_rows, i_task + 1, p->n_tasks);
+    for (int32_t r = t5_fast_share(p->n_rows, i_task, p->n_tasks); r < end; r++) {
         const float *x = p->x + (size_t)r * (size_t)p->d;
         if (p->gain != NULL) {
             float *y = p->normed + (size_t)r * (size_t)p->d;
@@ -154,14 +180,15 @@ t5_status t5_fast_prepare(t5_fast *f, const t5_linear_args *args, t5_gemm *g, t5
                      .gain = args->norm_gain,
                      .eps = args->norm_eps,
                      .n_rows = args->n_rows,
-                     .d = g->d_in};
+                     .d = g->d_in,
+                     .n_tasks = count_row_tasks(f, args->n_rows, NORM_ROWS_PER_TASK)};
     if (args->norm_gain != NULL) {
         T5_TRY(t5_fast_grow((void **)&f->normed, &f->normed_bytes, n_rows * (size_t)g->d_in * sizeof(float), err));
         g->x = p.normed = f->normed;
     }
     if (is_8_bit) T5_TRY(reserve_rows8(f, n_rows, &p, g, err));
     if (is_bf16) T5_TRY(reserve_rows16(f, n_rows, &p, g, err));
-    t5_threads_run(f->threads, (args->n_rows + NORM_ROWS_PER_TASK - 1) / NORM_ROWS_PER_TASK, prepare_rows, &p);
+    t5_threads_run(f->threads, p.n_tasks, prepare_rows, &p);
 out:
     return status;
 }
@@ -201,6 +228,7 @@ t5_status t5_fast_rms_norm(t5_backend *b, const float *x, const float *gain, flo
     (void)err;
     const t5_fast *f = (const t5_fast *)b;
     preparation p = {.kernels = f->kernels, .x = x, .gain = gain, .eps = eps, .n_rows = n_rows, .d = d, .normed = y};
-    t5_threads_run(f->threads, (n_rows + NORM_ROWS_PER_TASK - 1) / NORM_ROWS_PER_TASK, prepare_rows, &p);
+    p.n_tasks = count_row_tasks(f, n_rows, NORM_ROWS_PER_TASK);
+    t5_threads_run(f->threads, p.n_tasks, prepare_rows, &p);
     return T5_OK;
 }

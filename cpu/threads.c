@@ -1,12 +1,13 @@
 /* cpu/threads.c: see threads.h.
  *
- * `ticket` holds the number of the call in its upper half and the tasks not yet taken in its lower half. A thread takes
- * a task by lowering it with compare-and-swap: that fails when the call is over, so a late worker can't take from the
- * next call by mistake, and what describes the call may be read after a success, because the call can't end before the
- * task does.
+ * Each thread has a range of a call's tasks, neighbours, the same ones whenever calls are alike: what they read and
+ * write stays in its core's cache from step to step. It takes its first, and when it has none left, the last of
+ * another's. A range is one word with the number of the call, so a task is taken with compare-and-swap: that fails when
+ * the call is over, so a late worker can't take from the next call by mistake, and what describes the call may be read
+ * after a success, because the call can't end before the task does.
  *
- * Sleeping: a worker counts itself in n_sleeping and looks at the ticket once more before it waits; the caller
- * publishes the ticket and then looks at n_sleeping. Both orders are sequentially consistent, so one sees the other.
+ * Sleeping: a worker counts itself in n_sleeping and looks at its range once more before it waits; the caller
+ * publishes the ranges and then looks at n_sleeping. Both orders are sequentially consistent, so one sees the other.
  * The same between the caller, who waits for the last task, and the thread that ends it.
  *
  * Shared cores: when another process wants a worker's core, the kernel stops the worker at one of its ticks, most
@@ -39,6 +40,14 @@
  * loses. Two of them are shorter than its tick (4 ms), at which it takes the core itself. */
 #define TURN_NS 1800000
 
+/* Bits of a range: the call, the first task, and the task past the last. */
+#define TASK_BITS 18
+#define TASKS_MAX ((1 << TASK_BITS) - 1) /* of one range */
+
+typedef struct {
+    _Alignas(64) _Atomic uint64_t bits;
+} range;
+
 typedef struct {
     t5_threads *threads;
     pthread_t id;
@@ -51,11 +60,12 @@ struct t5_threads {
     int32_t n_threads;
     int32_t n_workers; /* that were started */
     worker *workers;
+    range *ranges; /* [n_threads] */
+    uint64_t call; /* number of it; the caller's own */
     /* The call: written by the caller while no task is open, read by who took a task. */
     t5_task *task;
     void *ctx;
-    int32_t n_tasks;
-    _Alignas(64) _Atomic uint64_t ticket;
+    int32_t first_task, n_tasks;
     _Alignas(64) _Atomic int32_t n_done;
     _Alignas(64) _Atomic int32_t n_sleeping;
     _Atomic bool caller_sleeps;
@@ -75,15 +85,37 @@ static void pause_cpu(void)
 #endif
 }
 
+static int32_t end_of(uint64_t bits)
+{
+    return (int32_t)(bits & TASKS_MAX);
+}
+
+static int32_t begin_of(uint64_t bits)
+{
+    return end_of(bits >> TASK_BITS);
+}
+
+/* The first task of a range, or the last. False when none is left. */
+static bool take(range *r, bool is_first, int32_t *i_task)
+{
+    uint64_t bits = atomic_load(&r->bits);
+    do {
+        if (begin_of(bits) == end_of(bits)) return false;
+        *i_task = is_first ? begin_of(bits) : end_of(bits) - 1;
+    } while (!atomic_compare_exchange_weak(&r->bits, &bits, is_first ? bits + ((uint64_t)1 << TASK_BITS) : bits - 1));
+    return true;
+}
+
 /* Runs one task of the open call. False when none is left. */
 static bool run_one(t5_threads *threads, int32_t i_thread)
 {
-    uint64_t ticket = atomic_load(&threads->ticket);
-    do {
-        if ((uint32_t)ticket == 0) return false;
-    } while (!atomic_compare_exchange_weak(&threads->ticket, &ticket, ticket - 1));
+    int32_t i_task = 0, i_range = i_thread;
+    while (!take(&threads->ranges[i_range], i_range == i_thread, &i_task)) {
+        i_range = (i_range + 1) % threads->n_threads;
+        if (i_range == i_thread) return false;
+    }
     const int32_t n_tasks = threads->n_tasks; /* the next call may change it once this task is done */
-    threads->task(threads->ctx, n_tasks - (int32_t)(uint32_t)ticket, i_thread);
+    threads->task(threads->ctx, threads->first_task + i_task, i_thread);
     if (atomic_fetch_add(&threads->n_done, 1) + 1 < n_tasks) return true;
     if (!atomic_load(&threads->caller_sleeps)) return true;
     pthread_mutex_lock(&threads->mutex);
@@ -92,23 +124,26 @@ static bool run_one(t5_threads *threads, int32_t i_thread)
     return true;
 }
 
-static bool has_work(t5_threads *threads)
+/* Of the worker's own range: those of others don't grow. */
+static bool has_work(t5_threads *threads, int32_t i_thread)
 {
-    return (uint32_t)atomic_load(&threads->ticket) != 0 || atomic_load(&threads->is_stopping);
+    const uint64_t bits = atomic_load(&threads->ranges[i_thread].bits);
+    return begin_of(bits) != end_of(bits) || atomic_load(&threads->is_stopping);
 }
 
-static bool is_done(t5_threads *threads)
+static bool is_done(t5_threads *threads, int32_t i_thread)
 {
+    (void)i_thread;
     return atomic_load(&threads->n_done) == threads->n_tasks;
 }
 
 /* Looks for a short while whether it has come. */
-static bool comes_soon(t5_threads *threads, bool (*has_come)(t5_threads *))
+static bool comes_soon(t5_threads *threads, int32_t i_thread, bool (*has_come)(t5_threads *, int32_t))
 {
     const int64_t give_up_ns = t5_clock_ns() + SPIN_NS;
     do {
         for (int32_t i = 0; i < SPINS_PER_CLOCK; i++) {
-            if (has_come(threads)) return true;
+            if (has_come(threads, i_thread)) return true;
             pause_cpu();
         }
     } while (t5_clock_ns() < give_up_ns);
@@ -133,7 +168,7 @@ static void sleep_until_work(worker *w)
     t5_threads *threads = w->threads;
     pthread_mutex_lock(&threads->mutex);
     atomic_fetch_add(&threads->n_sleeping, 1);
-    while (!has_work(threads))
+    while (!has_work(threads, w->i_thread))
         pthread_cond_wait(&threads->wake, &threads->mutex);
     atomic_fetch_sub(&threads->n_sleeping, 1);
     pthread_mutex_unlock(&threads->mutex);
@@ -168,8 +203,8 @@ static void *worker_main(void *arg)
         take_turns(self);
         const int core = sched_getcpu();
         if (core >= 0 && core == atomic_load_explicit(&threads->caller_core, memory_order_relaxed)) {
-            has_work(threads) ? leave_core(core) : sleep_until_work(self);
-        } else if (!run_one(threads, self->i_thread) && !comes_soon(threads, has_work)) {
+            has_work(threads, self->i_thread) ? leave_core(core) : sleep_until_work(self);
+        } else if (!run_one(threads, self->i_thread) && !comes_soon(threads, self->i_thread, has_work)) {
             sleep_until_work(self);
         }
     }
@@ -178,10 +213,10 @@ static void *worker_main(void *arg)
 
 static void wait_for_tasks(t5_threads *threads)
 {
-    if (is_done(threads) || comes_soon(threads, is_done)) return;
+    if (is_done(threads, 0) || comes_soon(threads, 0, is_done)) return;
     pthread_mutex_lock(&threads->mutex);
     atomic_store(&threads->caller_sleeps, true);
-    while (!is_done(threads))
+    while (!is_done(threads, 0))
         pthread_cond_wait(&threads->all_done, &threads->mutex);
     atomic_store(&threads->caller_sleeps, false);
     pthread_mutex_unlock(&threads->mutex);
@@ -195,6 +230,28 @@ static void wake_workers(t5_threads *threads)
     pthread_mutex_unlock(&threads->mutex);
 }
 
+/* Tasks first_task .. first_task + n_tasks - 1. */
+static void run_call(t5_threads *threads, int32_t first_task, int32_t n_tasks, t5_task *task, void *ctx)
+{
+    const int32_t n_threads = threads->n_threads;
+    threads->task = task;
+    threads->ctx = ctx;
+    threads->first_task = first_task;
+    threads->n_tasks = n_tasks;
+    threads->call++;
+    atomic_store_explicit(&threads->caller_core, sched_getcpu(), memory_order_relaxed);
+    atomic_store(&threads->n_done, 0);
+    for (int64_t i = 0, begin = 0, end = 0; i < n_threads; i++, begin = end) {
+        end = (n_tasks * (i + 1) + n_threads - 1) / n_threads;
+        atomic_store(&threads->ranges[i].bits,
+                     threads->call << 2 * TASK_BITS | (uint64_t)begin << TASK_BITS | (uint64_t)end);
+    }
+    wake_workers(threads);
+    while (run_one(threads, 0)) {
+    }
+    wait_for_tasks(threads);
+}
+
 void t5_threads_run(t5_threads *threads, int32_t n_tasks, t5_task *task, void *ctx)
 {
     T5_ASSERT(n_tasks >= 0);
@@ -203,17 +260,8 @@ void t5_threads_run(t5_threads *threads, int32_t n_tasks, t5_task *task, void *c
             task(ctx, i, 0);
         return;
     }
-    threads->task = task;
-    threads->ctx = ctx;
-    threads->n_tasks = n_tasks;
-    atomic_store_explicit(&threads->caller_core, sched_getcpu(), memory_order_relaxed);
-    atomic_store(&threads->n_done, 0);
-    const uint64_t call = (atomic_load(&threads->ticket) >> 32) + 1;
-    atomic_store(&threads->ticket, call << 32 | (uint32_t)n_tasks);
-    wake_workers(threads);
-    while (run_one(threads, 0)) {
-    }
-    wait_for_tasks(threads);
+    for (int32_t i = 0; i < n_tasks; i += TASKS_MAX)
+        run_call(threads, i, n_tasks - i < TASKS_MAX ? n_tasks - i : TASKS_MAX, task, ctx);
 }
 
 static int32_t cores_available(void)
@@ -253,7 +301,9 @@ t5_status t5_threads_create(int32_t n_threads, t5_threads **out, t5_error *err)
     pthread_cond_init(&threads->all_done, NULL);
     threads->n_threads = n_threads == 0 ? cores_available() : n_threads;
     threads->workers = calloc((size_t)threads->n_threads, sizeof *threads->workers);
-    if (threads->workers == NULL) {
+    threads->ranges = aligned_alloc(_Alignof(range), (size_t)threads->n_threads * sizeof *threads->ranges);
+    if (threads->ranges != NULL) memset(threads->ranges, 0, (size_t)threads->n_threads * sizeof *threads->ranges);
+    if (threads->workers == NULL || threads->ranges == NULL) {
         status = T5_FAIL(err, T5_ERR_NOMEM, "%d threads", threads->n_threads);
         goto out;
     }
@@ -278,6 +328,7 @@ void t5_threads_destroy(t5_threads *threads)
     pthread_cond_destroy(&threads->all_done);
     pthread_mutex_destroy(&threads->mutex);
     free(threads->workers);
+    free(threads->ranges);
     free(threads);
 }
 

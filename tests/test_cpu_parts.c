@@ -166,6 +166,31 @@ static void threads_run_each_task_once(void **state)
     t5_threads_destroy(threads);
 }
 
+static void mark_task(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    (void)i_thread;
+    uint8_t *marks = ctx; /* tasks share no byte */
+    marks[i_task]++;
+}
+
+/* Claim: more tasks than a thread's range can hold run once each too. */
+static void threads_run_many_tasks(void **state)
+{
+    (void)state;
+    enum { N_TASKS = 600000 };
+    t5_error err = {0};
+    t5_threads *threads = NULL;
+    uint8_t *marks = calloc(N_TASKS + 1, 1);
+    assert_non_null(marks);
+    assert_int_equal(t5_threads_create(2, &threads, &err), T5_OK);
+    t5_threads_run(threads, N_TASKS, mark_task, marks);
+    for (int32_t i = 0; i < N_TASKS; i++)
+        assert_int_equal(marks[i], 1);
+    assert_int_equal(marks[N_TASKS], 0);
+    t5_threads_destroy(threads);
+    free(marks);
+}
+
 typedef struct {
     tally counts;
     _Atomic int32_t n_by_workers;
@@ -363,6 +388,7 @@ int main(void)
         cmocka_unit_test(odd_values_are_passed_on),
         cmocka_unit_test(attend_passes_nan_on),
         cmocka_unit_test(threads_run_each_task_once),
+        cmocka_unit_test(threads_run_many_tasks),
         cmocka_unit_test(quota_bounds_threads),
         cmocka_unit_test(threads_work_beside_a_neighbour),
         cmocka_unit_test(workers_keep_off_the_callers_core),
