@@ -8,7 +8,8 @@
 
 #define SERIAL_WORK 65536  /* multiply-adds that one thread does sooner than others join in */
 #define PANELS_PER_TASK 2  /* at least: neighbours, which one row reads together */
-#define TASKS_PER_THREAD 4 /* more even out threads that are held up, but each costs a little */
+#define TASKS_PER_THREAD 8 /* at most: more even out threads that are held up, but each costs a little */
+#define TASK_WORK 4194304  /* multiply-adds at least where a thread has more than one */
 #define ROWS_PER_TASK 96   /* of products with many rows */
 #define ROWS_PER_TASK_MIN 12
 #define NORM_ROWS_PER_TASK 16
@@ -55,9 +56,12 @@ static void compute_part(void *ctx, int32_t i_task, int32_t i_thread)
 }
 
 /* Panels are cut where there are not tasks enough by rows, so that all threads have as many. */
-static int32_t count_panel_tasks(int32_t n_threads, int32_t n_row_tasks, int32_t n_panels)
+static int32_t count_panel_tasks(int32_t n_threads, int64_t work, int32_t n_row_tasks, int32_t n_panels)
 {
-    int32_t n = max_i32(1, min_i32(n_panels / PANELS_PER_TASK, TASKS_PER_THREAD * n_threads / n_row_tasks));
+    const int64_t n_wanted = work / TASK_WORK;
+    const int32_t n_max = TASKS_PER_THREAD * n_threads;
+    const int32_t n_tasks = n_wanted > n_max ? n_max : max_i32((int32_t)n_wanted, n_threads);
+    int32_t n = max_i32(1, min_i32(n_panels / PANELS_PER_TASK, n_tasks / n_row_tasks));
     while (n < n_panels && n * n_row_tasks % n_threads != 0)
         n++;
     return n;
@@ -81,7 +85,7 @@ void t5_fast_multiply(const t5_fast *f, const t5_gemm *g, int32_t n_rows)
     const int64_t work = (int64_t)n_rows * g->d_in * g->d_out;
     if (n_threads > 1 && work > SERIAL_WORK) {
         if (has_own_rows(g, n_rows, n_threads)) p.n_row_tasks = count_row_tasks(f, n_rows, ROWS_PER_TASK);
-        p.n_panel_tasks = count_panel_tasks(n_threads, p.n_row_tasks, p.n_panels);
+        p.n_panel_tasks = count_panel_tasks(n_threads, work, p.n_row_tasks, p.n_panels);
     }
     t5_threads_run(f->threads, p.n_row_tasks * p.n_panel_tasks, compute_part, &p);
 }
