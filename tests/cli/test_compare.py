@@ -25,10 +25,11 @@ class Translator:
     def __init__(self, folder, **options):
         if os.environ["RIVAL"] == "cannot load":
             raise RuntimeError("no such model")
+        self.n_threads = options["intra_threads"]
     def translate_batch(self, sources, **options):
         if os.environ["RIVAL"] == "dies":
             os._exit(3)
-        assert os.sched_getaffinity(0) == {max(map(int, os.environ["CORES"].split()))}
+        assert len(os.sched_getaffinity(0)) == self.n_threads
         answers = json.load(open(os.environ["ANSWERS"]))
         lines = [" ".join(str(["<pad>", "</s>", "<unk>"].index(t) if t[0] == "<" else t[1:]) for t in s) for s in sources]
         return [Result(answers[line] if os.environ["RIVAL"] == "right" else [5, 1]) for line in lines]
@@ -69,8 +70,7 @@ class CompareTest(unittest.TestCase):
 
     def compare(self, *arguments, rival="right", expect=0):
         env = {**os.environ, "PYTHONPATH": str(self.python), "RIVAL": rival, "ANSWERS": str(self.work / "answers"),
-               "PATH": f"{self.python}:{os.environ['PATH']}", "CALLS": str(self.work / "calls"),
-               "CORES": " ".join(map(str, os.sched_getaffinity(0)))}
+               "PATH": f"{self.python}:{os.environ['PATH']}", "CALLS": str(self.work / "calls")}
         done = subprocess.run([sys.executable, SOURCE / "bench/compare", "--build", BUILD, "--work", self.work,
                                *arguments], capture_output=True, text=True, env=env, timeout=300)
         self.assertEqual(done.returncode, expect, done.stderr)
@@ -105,6 +105,11 @@ class CompareTest(unittest.TestCase):
         table, _ = self.measure("--instructions")
         self.assertIn("| bundled | float32 | 1 | 1 sentence, greedy | 1 M instr. | 2 M instr. | **0.50** |", table)
         self.assertEqual((self.work / "calls").read_text().split(), ["--instr=on", "--dump", "--instr=off"] * 2)
+
+    def test_scaling(self):
+        if len(os.sched_getaffinity(0)) > 1:
+            table, _ = self.measure("--scaling", "--threads", "2")
+            self.assertRegex(table, r"1 sentence, greedy \| [\d.]+ times .* \| [\d.]+ times .* \| as fast as one thread")
 
     def test_other_outputs(self):
         table, errors = self.measure(rival="wrong", expect=1)
