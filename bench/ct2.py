@@ -2,11 +2,11 @@
 """CTranslate2 as a rival: a folder of its own format from a T5 folder, and a worker that speaks bench_decode's protocol.
 
 usage: ct2.py DIR SOURCES [--threads N] [--compute-type float32|int8] [--max-batch-size N]
-as bench_decode.c; `compare` starts it
+       with `compare`, which reads and writes as bench_decode.c has it
 
 DIR is what write_ctranslate2 made. A load of more than 32 sentences at once is tried first, at once and by 32: the
-library is given the faster way, unless a size is given. A result says which it was. Tokens are called t0, t1, ... so that ids go in and come out; a model of any
-vocabulary will do.
+library is given the faster way, unless a size is given. A result says which it was. Tokens are called t0, t1, ... so
+that ids go in and come out; a model of any vocabulary will do.
 """
 import argparse
 import json

@@ -139,15 +139,15 @@ static void attend_row(const self_job *job, const t5_step_row *row, int32_t head
     }
 }
 
-/* A group of heads of the slot whose first row of this step is i_task / n_groups; of other rows there is nothing to do:
- * one task each is simpler than a list of slots. */
+/* A group of heads of the slot whose first row of this step is i_task % n_rows; of other rows there is nothing to do:
+ * one task each is simpler than a list of slots. The groups of a slot are far apart, for different threads. */
 static void self_attention_task(void *ctx, int32_t i_task, int32_t i_thread)
 {
     const self_job *job = ctx;
     const t5_self_attention_args *args = job->args;
     const t5_step *step = args->step;
-    const int32_t first = i_task / job->n_groups;
-    const int32_t group = i_task % job->n_groups;
+    const int32_t first = i_task % step->n_rows;
+    const int32_t group = i_task / step->n_rows;
     const int32_t slot = step->rows[first].slot;
     if (first > 0 && step->rows[first - 1].slot == slot) return;
     const int32_t head_begin = args->kv->n_heads * group / job->n_groups;

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 #define SERIAL_WORK 65536  /* multiply-adds that one thread does sooner than others join in */
-#define PANELS_PER_TASK 2  /* at least: neighbours, which one row reads together */
-#define TASKS_PER_THREAD 8 /* at most: more even out threads that are held up, but each costs a little */
+#define PANELS_PER_TASK 2  /* unless threads had fewer: neighbours, which one row reads together */
+#define TASKS_PER_THREAD 8 /* of few rows: more even out threads that are held up, but each costs a little */
 #define TASK_WORK 4194304  /* multiply-adds at least where a thread has more than one */
 #define ROWS_PER_TASK 96   /* of products with many rows */
 #define ROWS_PER_TASK_MIN 12
@@ -25,13 +25,15 @@ static int32_t max_i32(int32_t a, int32_t b)
     return a > b ? a : b;
 }
 
-/* How many tasks rows are cut into, of `max` rows at most where there are many. Each thread's are the same rows,
- * whatever is done to them, so that they stay in its core's cache. */
+/* How many tasks rows are cut into, of `max` rows at most where there are many. As many for each thread, so that its
+ * are the same rows, whatever is done to them: they stay in its core's cache. */
 static int32_t count_row_tasks(const t5_fast *f, int32_t n_rows, int32_t max)
 {
     const int32_t n_threads = t5_threads_count(f->threads);
-    const int32_t n_fair = n_threads * ((n_rows + n_threads * max - 1) / (n_threads * max));
-    return max_i32(1, min_i32(n_fair, n_rows / ROWS_PER_TASK_MIN));
+    const int32_t n_wanted = (n_rows + n_threads * max - 1) / (n_threads * max); /* of each thread */
+    const int32_t n_largest = n_rows / (n_threads * ROWS_PER_TASK_MIN);
+    if (n_largest == 0) return max_i32(1, n_rows / ROWS_PER_TASK_MIN);
+    return n_threads * min_i32(n_wanted, n_largest);
 }
 
 /* A product cut into n_row_tasks x n_panel_tasks; tasks of the same rows are neighbours. */

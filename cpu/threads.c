@@ -6,9 +6,9 @@
  * the call is over, so a late worker can't take from the next call by mistake, and what describes the call may be read
  * after a success, because the call can't end before the task does.
  *
- * Sleeping: a worker counts itself in n_sleeping and looks at its range once more before it waits; the caller
- * publishes the ranges and then looks at n_sleeping. Both orders are sequentially consistent, so one sees the other.
- * The same between the caller, who waits for the last task, and the thread that ends it.
+ * Sleeping: a worker says so and looks at its range once more before it waits; the caller fills the range and then
+ * looks whether its worker sleeps. Both orders are sequentially consistent, so one sees the other. The same between the
+ * caller, who waits for the last task, and the thread that ends it.
  *
  * Shared cores: when another process wants a worker's core, the kernel stops the worker at one of its ticks, most
  * likely in the middle of a task, and the caller, which has a core of its own, waits milliseconds for it. Two threads
@@ -46,11 +46,13 @@
 
 typedef struct {
     _Alignas(64) _Atomic uint64_t bits;
+    _Atomic bool is_asleep; /* its worker */
 } range;
 
 typedef struct {
     t5_threads *threads;
     pthread_t id;
+    pthread_cond_t wake;
     int32_t i_thread;
     int64_t turn_end_ns;
     int64_t n_stopped; /* by the kernel, when the turn began */
@@ -67,12 +69,10 @@ struct t5_threads {
     void *ctx;
     int32_t first_task, n_tasks;
     _Alignas(64) _Atomic int32_t n_done;
-    _Alignas(64) _Atomic int32_t n_sleeping;
-    _Atomic bool caller_sleeps;
+    _Alignas(64) _Atomic bool caller_sleeps;
     _Atomic int caller_core; /* when the call began; -1 before the first */
     _Atomic bool is_stopping;
     pthread_mutex_t mutex; /* for the conditions only */
-    pthread_cond_t wake;
     pthread_cond_t all_done;
 };
 
@@ -166,11 +166,12 @@ static void begin_turn(worker *w)
 static void sleep_until_work(worker *w)
 {
     t5_threads *threads = w->threads;
+    _Atomic bool *is_asleep = &threads->ranges[w->i_thread].is_asleep;
     pthread_mutex_lock(&threads->mutex);
-    atomic_fetch_add(&threads->n_sleeping, 1);
+    atomic_store(is_asleep, true);
     while (!has_work(threads, w->i_thread))
-        pthread_cond_wait(&threads->wake, &threads->mutex);
-    atomic_fetch_sub(&threads->n_sleeping, 1);
+        pthread_cond_wait(&w->wake, &threads->mutex);
+    atomic_store(is_asleep, false);
     pthread_mutex_unlock(&threads->mutex);
     begin_turn(w);
 }
@@ -222,31 +223,39 @@ static void wait_for_tasks(t5_threads *threads)
     pthread_mutex_unlock(&threads->mutex);
 }
 
-static void wake_workers(t5_threads *threads)
+static void wake(t5_threads *threads, int32_t i_thread)
 {
-    if (atomic_load(&threads->n_sleeping) == 0) return;
     pthread_mutex_lock(&threads->mutex);
-    pthread_cond_broadcast(&threads->wake);
+    pthread_cond_signal(&threads->workers[i_thread - 1].wake);
     pthread_mutex_unlock(&threads->mutex);
+}
+
+/* A range without tasks stays as it is: empty, of an earlier call. The caller's comes last: a worker that looks around
+ * meanwhile finds its own first. */
+static void fill_ranges(t5_threads *threads)
+{
+    const int64_t n_tasks = threads->n_tasks, n_threads = threads->n_threads;
+    threads->call++;
+    for (int32_t i = threads->n_threads - 1; i >= 0; i--) {
+        const int64_t begin = (n_tasks * i + n_threads - 1) / n_threads;
+        const int64_t end = (n_tasks * (i + 1) + n_threads - 1) / n_threads;
+        range *r = &threads->ranges[i];
+        if (begin == end) continue;
+        atomic_store(&r->bits, threads->call << 2 * TASK_BITS | (uint64_t)begin << TASK_BITS | (uint64_t)end);
+        if (atomic_load(&r->is_asleep)) wake(threads, i);
+    }
 }
 
 /* Tasks first_task .. first_task + n_tasks - 1. */
 static void run_call(t5_threads *threads, int32_t first_task, int32_t n_tasks, t5_task *task, void *ctx)
 {
-    const int32_t n_threads = threads->n_threads;
     threads->task = task;
     threads->ctx = ctx;
     threads->first_task = first_task;
     threads->n_tasks = n_tasks;
-    threads->call++;
     atomic_store_explicit(&threads->caller_core, sched_getcpu(), memory_order_relaxed);
     atomic_store(&threads->n_done, 0);
-    for (int64_t i = 0, begin = 0, end = 0; i < n_threads; i++, begin = end) {
-        end = (n_tasks * (i + 1) + n_threads - 1) / n_threads;
-        atomic_store(&threads->ranges[i].bits,
-                     threads->call << 2 * TASK_BITS | (uint64_t)begin << TASK_BITS | (uint64_t)end);
-    }
-    wake_workers(threads);
+    fill_ranges(threads);
     while (run_one(threads, 0)) {
     }
     wait_for_tasks(threads);
@@ -279,8 +288,12 @@ static t5_status start_workers(t5_threads *threads, t5_error *err)
     for (int32_t i = 1; i < threads->n_threads; i++) {
         worker *w = &threads->workers[i - 1];
         *w = (worker){.threads = threads, .i_thread = i};
+        pthread_cond_init(&w->wake, NULL);
         const int rc = pthread_create(&w->id, NULL, worker_main, w);
-        if (rc != 0) return T5_FAIL(err, T5_ERR_NOMEM, "thread %d of %d: %s", i, threads->n_threads, strerror(rc));
+        if (rc != 0) {
+            pthread_cond_destroy(&w->wake);
+            return T5_FAIL(err, T5_ERR_NOMEM, "thread %d of %d: %s", i, threads->n_threads, strerror(rc));
+        }
         threads->n_workers++;
     }
     return T5_OK;
@@ -297,7 +310,6 @@ t5_status t5_threads_create(int32_t n_threads, t5_threads **out, t5_error *err)
     memset(threads, 0, sizeof *threads);
     atomic_store(&threads->caller_core, -1);
     pthread_mutex_init(&threads->mutex, NULL);
-    pthread_cond_init(&threads->wake, NULL);
     pthread_cond_init(&threads->all_done, NULL);
     threads->n_threads = n_threads == 0 ? cores_available() : n_threads;
     threads->workers = calloc((size_t)threads->n_threads, sizeof *threads->workers);
@@ -320,11 +332,13 @@ void t5_threads_destroy(t5_threads *threads)
     if (threads == NULL) return;
     pthread_mutex_lock(&threads->mutex);
     atomic_store(&threads->is_stopping, true);
-    pthread_cond_broadcast(&threads->wake);
-    pthread_mutex_unlock(&threads->mutex);
     for (int32_t i = 0; i < threads->n_workers; i++)
+        pthread_cond_signal(&threads->workers[i].wake);
+    pthread_mutex_unlock(&threads->mutex);
+    for (int32_t i = 0; i < threads->n_workers; i++) {
         pthread_join(threads->workers[i].id, NULL);
-    pthread_cond_destroy(&threads->wake);
+        pthread_cond_destroy(&threads->workers[i].wake);
+    }
     pthread_cond_destroy(&threads->all_done);
     pthread_mutex_destroy(&threads->mutex);
     free(threads->workers);

@@ -192,6 +192,43 @@ static void threads_run_many_tasks(void **state)
 }
 
 typedef struct {
+    _Atomic int32_t n_begun;
+    int32_t thread_of[4];
+} meeting;
+
+/* The first two tasks that begin wait for each other, so that two threads have one each. */
+static void meet(void *ctx, int32_t i_task, int32_t i_thread)
+{
+    meeting *m = ctx;
+    const int64_t give_up_ns = t5_clock_ns() + INT64_C(10000000000);
+    m->thread_of[i_task] = i_thread;
+    atomic_fetch_add(&m->n_begun, 1);
+    while (atomic_load(&m->n_begun) < 2 && t5_clock_ns() < give_up_ns) {
+    }
+}
+
+/* Claim: a thread that waits for work begins with its own share of a call, the same one each time: the caller with the
+ * first tasks. (One that still looks for tasks of the call before may begin with another's.) */
+static void threads_begin_with_their_own(void **state)
+{
+    (void)state;
+    t5_error err = {0};
+    t5_threads *threads = NULL;
+    cpu_set_t allowed;
+    assert_int_equal(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    if (CPU_COUNT(&allowed) < 2) return; /* workers keep off the caller's core */
+    assert_int_equal(t5_threads_create(2, &threads, &err), T5_OK);
+    for (int32_t call = 0; call < 200; call++) {
+        meeting m = {.n_begun = 0};
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+        t5_threads_run(threads, 4, meet, &m);
+        assert_int_equal(m.thread_of[0], 0);
+        assert_int_equal(m.thread_of[2], 1);
+    }
+    t5_threads_destroy(threads);
+}
+
+typedef struct {
     tally counts;
     _Atomic int32_t n_by_workers;
     int64_t task_ns, worker_task_ns;
@@ -389,6 +426,7 @@ int main(void)
         cmocka_unit_test(attend_passes_nan_on),
         cmocka_unit_test(threads_run_each_task_once),
         cmocka_unit_test(threads_run_many_tasks),
+        cmocka_unit_test(threads_begin_with_their_own),
         cmocka_unit_test(quota_bounds_threads),
         cmocka_unit_test(threads_work_beside_a_neighbour),
         cmocka_unit_test(workers_keep_off_the_callers_core),

@@ -14,7 +14,8 @@ import unittest
 from pathlib import Path
 
 BUILD, SOURCE = map(Path, sys.argv[1:])
-SOURCES = ["13 5 27 1", "40 6 1", "7 8 9 10 11 1"] * 6
+CORES = sorted(os.sched_getaffinity(0))
+SOURCES = ["13 5 27 1", "40 6 1", "7 8 9 10 11 1"] * 43
 RIVAL = """
 import json, os
 __version__ = "of the test"
@@ -29,7 +30,9 @@ class Translator:
     def translate_batch(self, sources, **options):
         if os.environ["RIVAL"] == "dies":
             os._exit(3)
-        assert len(os.sched_getaffinity(0)) == self.n_threads
+        with open(os.environ["CALLS"], "a") as calls:
+            cores = sorted(os.sched_getaffinity(0))
+            calls.write(f"{self.n_threads} threads on {cores}: {len(sources)} by {options['max_batch_size']}\\n")
         answers = json.load(open(os.environ["ANSWERS"]))
         lines = [" ".join(str(["<pad>", "</s>", "<unk>"].index(t) if t[0] == "<" else t[1:]) for t in s) for s in sources]
         return [Result(answers[line] if os.environ["RIVAL"] == "right" else [5, 1]) for line in lines]
@@ -76,15 +79,18 @@ class CompareTest(unittest.TestCase):
         self.assertEqual(done.returncode, expect, done.stderr)
         return done.stdout, done.stderr
 
-    def measure(self, *arguments, **options):
-        """A lone sentence, in float32."""
+    def calls(self):
+        return (self.work / "calls").read_text().splitlines()
+
+    def measure(self, *arguments, loads=("1 sentence, greedy",), **options):
+        """In float32, a lone sentence unless other loads are asked for."""
         command = [BUILD / "bench/bench_decode", "--model", SOURCE / "models/t5-tatoeba", "--sources",
                    self.work / "bundled.txt", "--compute-type", "float32"]
         out = subprocess.run(command, input="16 1 1 0 64\n", stdout=subprocess.PIPE, text=True, check=True).stdout
         answers = dict(zip(SOURCES, json.loads(out.splitlines()[1])["ids"]))
         (self.work / "answers").write_text(json.dumps(answers))
         return self.compare("--shapes", "bundled", "--types", "float32", "--threads", "1", "--rounds", "2", "--loads",
-                            "1 sentence, greedy", *arguments, **options)
+                            *loads, *arguments, **options)
 
     def test_both_sides(self):
         table, _ = self.measure()
@@ -92,6 +98,7 @@ class CompareTest(unittest.TestCase):
         self.assertIn("| 16/16 |", table)
         cells = [json.loads(line) for line in (self.work / "compare.jsonl").read_text().splitlines()]
         self.assertEqual([c["load"] for c in cells], ["1 sentence, greedy", "load the model", "peak memory"])
+        self.assertEqual({line.split(":")[0] for line in self.calls()}, {f"1 threads on [{CORES[-1]}]"})
         for c in cells:
             for side in ("ours", "theirs"):
                 self.assertLessEqual(c[side]["min"], c[side]["median"])
@@ -99,17 +106,32 @@ class CompareTest(unittest.TestCase):
         self.assertEqual(table, self.compare("--table")[0])
 
     def test_instructions(self):
+        """Counting is on while a load runs, and only then; theirs runs by the size that was faster without valgrind."""
         for name, text in (("valgrind", VALGRIND), ("callgrind_control", CALLGRIND_CONTROL)):
             (self.python / name).write_text(text)
             (self.python / name).chmod(0o755)
-        table, _ = self.measure("--instructions")
-        self.assertIn("| bundled | float32 | 1 | 1 sentence, greedy | 1 M instr. | 2 M instr. | **0.50** |", table)
-        self.assertEqual((self.work / "calls").read_text().split(), ["--instr=on", "--dump", "--instr=off"] * 2)
+        table, _ = self.measure("--instructions", loads=["1 sentence, greedy", "128 sentences, greedy"])
+        self.assertIn("| bundled | float32 | 1 | 1 sentence, greedy | 1 M instr. | 3 M instr. | **0.33** |", table)
+        self.assertIn("| bundled | float32 | 1 | 128 sentences, greedy | 2 M instr. | 4 M instr. | **0.50** |", table)
+        lone = f"1 threads on [{CORES[-1]}]: 1 by"
+        calls = self.calls()
+        self.assertEqual(calls[:6], ["--instr=on", "--dump", "--instr=off"] * 2)
+        lines = calls[calls.index("--instr=off", 4) + 1:]
+        tried, counted = lines[:5], lines[5:]
+        self.assertEqual({line.split(" by ")[1] for line in tried}, {"32", "128"})
+        size = counted[0].split(" by ")[1]
+        self.assertEqual([line for line in counted if not line.startswith(lone)],
+                         ["--instr=on", "--dump", "--instr=off", "--instr=on", f"1 threads on [{CORES[-1]}]: 128 by {size}",
+                          "--dump", "--instr=off"])
+        self.assertEqual([i for i, line in enumerate(counted) if line.startswith(lone)], [*range(16), *range(17, 33)])
 
     def test_scaling(self):
-        if len(os.sched_getaffinity(0)) > 1:
-            table, _ = self.measure("--scaling", "--threads", "2")
-            self.assertRegex(table, r"1 sentence, greedy \| [\d.]+ times .* \| [\d.]+ times .* \| as fast as one thread")
+        if len(CORES) < 2:
+            return
+        table, _ = self.measure("--scaling", "--threads", "2")
+        self.assertRegex(table, r"1 sentence, greedy \| [\d.]+ times .* \| [\d.]+ times .* \| as fast as one thread")
+        self.assertEqual({line.split(":")[0] for line in self.calls()},
+                         {f"1 threads on [{core}]" for core in CORES[-2:]} | {f"2 threads on {CORES[-2:]}"})
 
     def test_other_outputs(self):
         table, errors = self.measure(rival="wrong", expect=1)
