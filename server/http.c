@@ -168,7 +168,6 @@ static t5_status start_daemon(t5_http *h, t5_error *err)
 t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error *err)
 {
     t5_status status = T5_OK;
-    int fd = -1;
     const char *scheme = options->is_tls ? "https" : "http";
     t5_http *h = calloc(1, sizeof *h);
     if (h == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "http: %zu bytes", sizeof *h);
@@ -179,23 +178,18 @@ t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error 
     h->home_headers[1] = h->home;
     t5_http_set_limits(h, options->request_timeout_ms, options->body_bytes_max);
     const t5_acceptor_calls calls = {
-        .has_room = has_room, .take = take_client, .ctx = h, .is_shared = options->listen_fd >= 0};
+        .has_room = has_room, .take = take_client, .ctx = h, .is_shared = options->is_listening};
     raise_fd_limit(options->connections_max);
     T5_TRY(t5_watch_create(options->connections_max + CONNECTIONS_SPARE, &h->watch, err));
     T5_TRY(t5_workers_create(options->n_workers, &h->workers, err));
-    if (options->listen_fd >= 0) {
-        T5_TRY(t5_listen_take(options->listen_fd, scheme, h->url, sizeof h->url, err));
-        fd = options->listen_fd;
-    } else {
-        T5_TRY(t5_listen(options->host, options->port, scheme, &fd, h->url, sizeof h->url, err));
-    }
+    const int fd = options->listen_fd;
+    T5_TRY(options->is_listening ? t5_listen_take(fd, scheme, h->url, sizeof h->url, err)
+                                 : t5_listen_start(fd, scheme, h->url, sizeof h->url, err));
     T5_TRY(start_daemon(h, err));
     T5_TRY(t5_acceptor_create(fd, &calls, &h->acceptor, err));
     *out = h;
-    h = NULL; /* handed to the caller; the socket is the acceptor's */
-    fd = -1;
+    h = NULL; /* handed to the caller */
 out:
-    if (fd >= 0) close(fd);
     if (h != NULL && h->daemon != NULL) MHD_stop_daemon(h->daemon);
     if (h != NULL) t5_workers_destroy(h->workers);
     if (h != NULL) t5_watch_destroy(h->watch);

@@ -56,10 +56,9 @@ typedef struct {
 } t5_http_summary;
 
 typedef struct {
-    const char *host; /* "*": every address */
-    int32_t port;     /* 0: a free one */
-    int listen_fd;    /* -1, or a listening socket that was handed to us, in place of both; ours on T5_OK */
-    bool is_tls;      /* HTTPS, with what t5_tls_use() was given */
+    int listen_fd;     /* a bound socket; ours on T5_OK */
+    bool is_listening; /* it does already, and others may too: it was handed to us */
+    bool is_tls;       /* HTTPS, with what t5_tls_use() was given */
     int32_t n_threads, n_workers, connections_max, receive_timeout_ms;
     int64_t request_timeout_ms; /* for work, from the end of its body to its answer; 0: none */
     size_t connection_bytes, body_bytes_max;

@@ -13,6 +13,7 @@
 
 #define BACKLOG 1024
 
+/* A bound socket, or -1 with errno set. */
 static int open_socket(const struct addrinfo *address)
 {
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -20,7 +21,7 @@ static int open_socket(const struct addrinfo *address)
     if (fd < 0) return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->ai_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0) return fd;
+    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0) return fd;
     int cause = errno;
     close(fd);
     errno = cause;
@@ -49,7 +50,7 @@ static bool format_url(int fd, const char *scheme, char *url, size_t url_bytes)
     return true;
 }
 
-/* A bound and listening socket of one of the host's addresses, or -1 with errno or *out_rc set. */
+/* A bound socket of one of the host's addresses, or -1 with errno or *out_rc set. */
 static int open_host(const char *host, int32_t port, int *out_rc)
 {
     const struct addrinfo hints = {
@@ -68,8 +69,7 @@ static int open_host(const char *host, int32_t port, int *out_rc)
     return fd;
 }
 
-t5_status t5_listen(const char *host, int32_t port, const char *scheme, int *out_fd, char *url, size_t url_bytes,
-                    t5_error *err)
+t5_status t5_listen_bind(const char *host, int32_t port, int *out_fd, t5_error *err)
 {
     bool is_any = strcmp(host, "*") == 0;
     int rc = 0;
@@ -83,13 +83,18 @@ t5_status t5_listen(const char *host, int32_t port, const char *scheme, int *out
     if (fd < 0 && cause == EACCES)
         return T5_FAIL(err, T5_ERR_IO, "port %d on %.100s: not permitted; choose a --port above 1023", port, host);
     if (fd < 0) return T5_FAIL(err, T5_ERR_IO, "cannot listen on %.100s port %d: %s", host, port, strerror(cause));
-    if (!format_url(fd, scheme, url, url_bytes)) {
-        t5_status status = T5_FAIL(err, T5_ERR_IO, "the address of %.100s port %d: %s", host, port, strerror(errno));
-        close(fd);
-        return status;
-    }
     *out_fd = fd;
     return T5_OK;
+}
+
+t5_status t5_listen_start(int fd, const char *scheme, char *url, size_t url_bytes, t5_error *err)
+{
+    if (!format_url(fd, scheme, url, url_bytes))
+        return T5_FAIL(err, T5_ERR_IO, "the address to listen on: %s", strerror(errno));
+    if (listen(fd, BACKLOG) == 0) return T5_OK;
+    if (errno == EADDRINUSE) /* by one that was bound when we were */
+        return T5_FAIL(err, T5_ERR_IO, "%.100s is taken: stop the other server or choose another --port", url);
+    return T5_FAIL(err, T5_ERR_IO, "cannot listen on %.100s: %s", url, strerror(errno));
 }
 
 t5_status t5_listen_take(int fd, const char *scheme, char *url, size_t url_bytes, t5_error *err)

@@ -5,10 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* `host`: an address or a name; "*" is every address, IPv6 and IPv4. Writes "host:port" with the real port behind
- * `scheme` ("http") and "://" into `url`. The caller closes *out_fd. T5_ERR_IO names address, port and cause. */
-t5_status t5_listen(const char *host, int32_t port, const char *scheme, int *out_fd, char *url, size_t url_bytes,
-                    t5_error *err);
+/* `host`: an address or a name; "*" is every address, IPv6 and IPv4. Nobody can connect yet, but the address is ours: a
+ * mistake shows before a model is read. The caller closes *out_fd. T5_ERR_IO names address, port and cause. */
+t5_status t5_listen_bind(const char *host, int32_t port, int *out_fd, t5_error *err);
+/* From now on clients can connect. Writes "host:port" with the real port behind `scheme` ("http") and "://" into `url`.
+ * `fd` stays the caller's. T5_ERR_IO as above. */
+t5_status t5_listen_start(int fd, const char *scheme, char *url, size_t url_bytes, t5_error *err);
 /* The same for a socket that listens already: `fd` is made not to block and not to be inherited, and stays the
  * caller's. T5_ERR_ARG: it is no listening TCP socket. */
 t5_status t5_listen_take(int fd, const char *scheme, char *url, size_t url_bytes, t5_error *err);

@@ -10,6 +10,7 @@
 #include "server/head.h"
 #include "server/json_memory.h"
 #include "server/keys.h"
+#include "server/listen.h"
 #include "server/probe.h"
 #include "server/reload.h"
 #include "server/routes.h"
@@ -50,7 +51,9 @@ typedef struct {
     t5_catalog *catalog;
     t5_server server;
     t5_http *http;
-    bool is_opening; /* a model still was when the server had stopped */
+    int listen_fd;         /* until HTTP has it; -1: none */
+    bool is_socket_handed; /* by the service manager */
+    bool is_opening;       /* a model still was when the server had stopped */
     sigset_t signals;
     int argc;
     char **argv;
@@ -166,12 +169,21 @@ static t5_status load_access(program *p, t5_error *err)
     return status == T5_OK ? t5_access_create(&access, &p->server.access, err) : status;
 }
 
+/* The socket of the service manager, or one of our own. */
+static t5_status take_address(program *p, t5_error *err)
+{
+    t5_status status = t5_systemd_take_socket(&p->listen_fd, err);
+    p->is_socket_handed = p->listen_fd >= 0;
+    if (status == T5_OK && !p->is_socket_handed)
+        status = t5_listen_bind(p->config.host, (int32_t)p->config.port, &p->listen_fd, err);
+    return status;
+}
+
 static t5_status start_http(program *p, t5_error *err)
 {
     t5_status status = T5_OK;
     const t5_config *c = &p->config;
     p->server.catalog = p->catalog;
-    int listen_fd = -1;
     p->server.has_web_ui = !c->disable_web_ui;
     p->server.has_keys = c->api_keys[0] != '\0';
     p->server.requires_key = c->require_api_key;
@@ -185,11 +197,9 @@ static t5_status start_http(program *p, t5_error *err)
     p->server.wanted_languages = c->languages;
     t5_reload_apply(c, &p->server);
     T5_TRY(t5_server_init(&p->server, err));
-    T5_TRY(t5_systemd_take_socket(&listen_fd, err));
     const t5_http_options options = {
-        .host = c->host,
-        .port = (int32_t)c->port,
-        .listen_fd = listen_fd,
+        .listen_fd = p->listen_fd,
+        .is_listening = p->is_socket_handed,
         .is_tls = c->tls_cert[0] != '\0',
         .n_threads = (int32_t)c->http_threads,
         .n_workers = (int32_t)c->text_threads,
@@ -207,6 +217,7 @@ static t5_status start_http(program *p, t5_error *err)
         .observe = t5_server_observe,
     };
     T5_TRY(t5_http_start(&options, &p->http, err));
+    p->listen_fd = -1;
 out:
     return status;
 }
@@ -334,6 +345,7 @@ static bool drain(program *p)
 
 static void close_program(program *p)
 {
+    if (p->listen_fd >= 0) close(p->listen_fd);
     t5_server_deinit(&p->server);
     t5_access_destroy(p->server.access);
     t5_catalog_close(p->catalog);
@@ -358,6 +370,7 @@ static t5_status run(program *p, t5_error *err)
 {
     t5_status status = T5_OK;
     char quoted[2 * sizeof p->config.warning];
+    p->listen_fd = -1;
     json_object_seed(0);
     t5_json_memory_watch();
     signal(SIGPIPE, SIG_IGN);
@@ -374,6 +387,7 @@ static t5_status run(program *p, t5_error *err)
 
     T5_TRY(load_tls(&p->config, err)); /* mistakes show before a large model is read */
     T5_TRY(load_access(p, err));
+    T5_TRY(take_address(p, err));
     T5_TRY(open_catalog_unless_stopped(p, err));
     T5_TRY(start_http(p, err));
     log_listening(p);

@@ -75,6 +75,7 @@ class Startup(unittest.TestCase):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
             self.refuses(run("--port", port), 1, f"port {port}", "taken", "--port")
+            self.refuses(run("--port", port, "--model", "no_such_model"), 1, "taken")  # before models are opened
         self.refuses(run("--host", "no.such.host.invalid", "--port", "0"), 1, "no.such.host.invalid")
 
     def test_no_gpu(self):
