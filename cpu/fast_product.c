@@ -32,8 +32,11 @@ static int32_t count_row_tasks(const t5_fast *f, int32_t n_rows, int32_t max)
     const int32_t n_threads = t5_threads_count(f->threads);
     const int32_t n_wanted = (n_rows + n_threads * max - 1) / (n_threads * max); /* of each thread */
     const int32_t n_largest = n_rows / (n_threads * ROWS_PER_TASK_MIN);
-    if (n_largest == 0) return max_i32(1, n_rows / ROWS_PER_TASK_MIN);
-    return n_threads * min_i32(n_wanted, n_largest);
+    if (n_largest > 0) return n_threads * min_i32(n_wanted, n_largest);
+    int32_t n = max_i32(1, n_rows / ROWS_PER_TASK_MIN); /* threads share rows, as many all of them */
+    while (n_threads % n != 0)
+        n--;
+    return n;
 }
 
 /* A product cut into n_row_tasks x n_panel_tasks; tasks of the same rows are neighbours. */

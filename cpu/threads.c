@@ -223,13 +223,6 @@ static void wait_for_tasks(t5_threads *threads)
     pthread_mutex_unlock(&threads->mutex);
 }
 
-static void wake(t5_threads *threads, int32_t i_thread)
-{
-    pthread_mutex_lock(&threads->mutex);
-    pthread_cond_signal(&threads->workers[i_thread - 1].wake);
-    pthread_mutex_unlock(&threads->mutex);
-}
-
 /* A range without tasks stays as it is: empty, of an earlier call. The caller's comes last: a worker that looks around
  * meanwhile finds its own first. */
 static void fill_ranges(t5_threads *threads)
@@ -239,10 +232,19 @@ static void fill_ranges(t5_threads *threads)
     for (int32_t i = threads->n_threads - 1; i >= 0; i--) {
         const int64_t begin = (n_tasks * i + n_threads - 1) / n_threads;
         const int64_t end = (n_tasks * (i + 1) + n_threads - 1) / n_threads;
-        range *r = &threads->ranges[i];
-        if (begin == end) continue;
-        atomic_store(&r->bits, threads->call << 2 * TASK_BITS | (uint64_t)begin << TASK_BITS | (uint64_t)end);
-        if (atomic_load(&r->is_asleep)) wake(threads, i);
+        const uint64_t bits = threads->call << 2 * TASK_BITS | (uint64_t)begin << TASK_BITS | (uint64_t)end;
+        if (begin < end) atomic_store(&threads->ranges[i].bits, bits);
+    }
+}
+
+/* Who sleeps, and has tasks. After all ranges are filled: waking takes long, and others may have the tasks by then. */
+static void wake_workers(t5_threads *threads)
+{
+    for (int32_t i = 1; i < threads->n_threads; i++) {
+        if (!atomic_load(&threads->ranges[i].is_asleep) || !has_work(threads, i)) continue;
+        pthread_mutex_lock(&threads->mutex);
+        pthread_cond_signal(&threads->workers[i - 1].wake);
+        pthread_mutex_unlock(&threads->mutex);
     }
 }
 
@@ -256,6 +258,7 @@ static void run_call(t5_threads *threads, int32_t first_task, int32_t n_tasks, t
     atomic_store_explicit(&threads->caller_core, sched_getcpu(), memory_order_relaxed);
     atomic_store(&threads->n_done, 0);
     fill_ranges(threads);
+    wake_workers(threads);
     while (run_one(threads, 0)) {
     }
     wait_for_tasks(threads);

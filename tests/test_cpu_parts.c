@@ -208,7 +208,7 @@ static void meet(void *ctx, int32_t i_task, int32_t i_thread)
 }
 
 /* Claim: a thread that waits for work begins with its own share of a call, the same one each time: the caller with the
- * first tasks. (One that still looks for tasks of the call before may begin with another's.) */
+ * first tasks. (One that still looks for tasks of the call before may stray.) */
 static void threads_begin_with_their_own(void **state)
 {
     (void)state;
@@ -218,13 +218,15 @@ static void threads_begin_with_their_own(void **state)
     assert_int_equal(sched_getaffinity(0, sizeof allowed, &allowed), 0);
     if (CPU_COUNT(&allowed) < 2) return; /* workers keep off the caller's core */
     assert_int_equal(t5_threads_create(2, &threads, &err), T5_OK);
+    int32_t n_strayed = 0;
     for (int32_t call = 0; call < 200; call++) {
         meeting m = {.n_begun = 0};
         nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
         t5_threads_run(threads, 4, meet, &m);
         assert_int_equal(m.thread_of[0], 0);
-        assert_int_equal(m.thread_of[2], 1);
+        n_strayed += m.thread_of[2] != 1;
     }
+    assert_in_range(n_strayed, 0, 20);
     t5_threads_destroy(threads);
 }
 
