@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define CONNECTIONS_SPARE 1088 /* the backlog of t5_listen(), and an uneven division among 64 threads */
+#define CONNECTIONS_SPARE 1088 /* the backlog of t5_listen_start(), and an uneven division among 64 threads */
 #define FULL_LOG_MS 60000      /* at most once in so long */
 #define FDS_SPARE 128          /* besides connections: model files, epoll sets, logs, lingering clients */
 
@@ -178,15 +178,13 @@ t5_status t5_http_start(const t5_http_options *options, t5_http **out, t5_error 
     h->home_headers[1] = h->home;
     t5_http_set_limits(h, options->request_timeout_ms, options->body_bytes_max);
     const t5_acceptor_calls calls = {
-        .has_room = has_room, .take = take_client, .ctx = h, .is_shared = options->is_listening};
+        .has_room = has_room, .take = take_client, .ctx = h, .is_shared = options->is_shared};
     raise_fd_limit(options->connections_max);
     T5_TRY(t5_watch_create(options->connections_max + CONNECTIONS_SPARE, &h->watch, err));
     T5_TRY(t5_workers_create(options->n_workers, &h->workers, err));
-    const int fd = options->listen_fd;
-    T5_TRY(options->is_listening ? t5_listen_take(fd, scheme, h->url, sizeof h->url, err)
-                                 : t5_listen_start(fd, scheme, h->url, sizeof h->url, err));
+    T5_TRY(t5_listen_start(options->listen_fd, scheme, h->url, sizeof h->url, err));
     T5_TRY(start_daemon(h, err));
-    T5_TRY(t5_acceptor_create(fd, &calls, &h->acceptor, err));
+    T5_TRY(t5_acceptor_create(options->listen_fd, &calls, &h->acceptor, err));
     *out = h;
     h = NULL; /* handed to the caller */
 out:

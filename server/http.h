@@ -56,9 +56,9 @@ typedef struct {
 } t5_http_summary;
 
 typedef struct {
-    int listen_fd;     /* a bound socket; ours on T5_OK */
-    bool is_listening; /* it does already, and others may too: it was handed to us */
-    bool is_tls;       /* HTTPS, with what t5_tls_use() was given */
+    int listen_fd;  /* of listen.h; ours on T5_OK */
+    bool is_shared; /* others may accept from it too */
+    bool is_tls;    /* HTTPS, with what t5_tls_use() was given */
     int32_t n_threads, n_workers, connections_max, receive_timeout_ms;
     int64_t request_timeout_ms; /* for work, from the end of its body to its answer; 0: none */
     size_t connection_bytes, body_bytes_max;

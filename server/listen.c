@@ -28,6 +28,13 @@ static int open_socket(const struct addrinfo *address)
     return -1;
 }
 
+static bool is_listening(int fd)
+{
+    int flag = 0;
+    socklen_t n_bytes = sizeof flag;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &flag, &n_bytes) == 0 && flag != 0;
+}
+
 /* The bound address as a URL; an address that means "every" is shown as localhost. False with errno set on failure. */
 static bool format_url(int fd, const char *scheme, char *url, size_t url_bytes)
 {
@@ -87,28 +94,25 @@ t5_status t5_listen_bind(const char *host, int32_t port, int *out_fd, t5_error *
     return T5_OK;
 }
 
+t5_status t5_listen_take(int fd, t5_error *err)
+{
+    struct sockaddr_storage bound = {0};
+    socklen_t n_bytes = sizeof bound;
+    bool is_socket = getsockname(fd, (struct sockaddr *)&bound, &n_bytes) == 0;
+    bool is_tcp = is_socket && (bound.ss_family == AF_INET || bound.ss_family == AF_INET6);
+    if (!is_tcp || !is_listening(fd))
+        return T5_FAIL(err, T5_ERR_ARG, "file descriptor %d, handed to us, is no listening TCP socket", fd);
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+        return T5_FAIL(err, T5_ERR_IO, "file descriptor %d: %s", fd, strerror(errno));
+    return T5_OK;
+}
+
 t5_status t5_listen_start(int fd, const char *scheme, char *url, size_t url_bytes, t5_error *err)
 {
     if (!format_url(fd, scheme, url, url_bytes))
         return T5_FAIL(err, T5_ERR_IO, "the address to listen on: %s", strerror(errno));
-    if (listen(fd, BACKLOG) == 0) return T5_OK;
+    if (is_listening(fd) || listen(fd, BACKLOG) == 0) return T5_OK;
     if (errno == EADDRINUSE) /* by one that was bound when we were */
         return T5_FAIL(err, T5_ERR_IO, "%.100s is taken: stop the other server or choose another --port", url);
     return T5_FAIL(err, T5_ERR_IO, "cannot listen on %.100s: %s", url, strerror(errno));
-}
-
-t5_status t5_listen_take(int fd, const char *scheme, char *url, size_t url_bytes, t5_error *err)
-{
-    struct sockaddr_storage bound = {0};
-    socklen_t n_bytes = sizeof bound, n_flag = sizeof(int);
-    int is_listening = 0;
-    bool is_socket = getsockname(fd, (struct sockaddr *)&bound, &n_bytes) == 0 &&
-                     getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &n_flag) == 0;
-    bool is_tcp = is_socket && (bound.ss_family == AF_INET || bound.ss_family == AF_INET6);
-    if (!is_tcp || !is_listening)
-        return T5_FAIL(err, T5_ERR_ARG, "file descriptor %d, handed to us, is no listening TCP socket", fd);
-    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
-        !format_url(fd, scheme, url, url_bytes))
-        return T5_FAIL(err, T5_ERR_IO, "file descriptor %d: %s", fd, strerror(errno));
-    return T5_OK;
 }

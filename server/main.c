@@ -121,13 +121,29 @@ static void leave_early(void)
     leave(EXIT_SUCCESS);
 }
 
-/* Nobody who wants to stop waits for that. */
-static t5_status open_catalog_unless_stopped(program *p, t5_error *err)
+/* The socket of the service manager, or one of our own. */
+static t5_status take_address(program *p, t5_error *err)
+{
+    t5_status status = T5_OK;
+    int handed = -1;
+    T5_TRY(t5_systemd_take_socket(&handed, err));
+    if (handed < 0) return t5_listen_bind(p->config.host, (int32_t)p->config.port, &p->listen_fd, err);
+    T5_TRY(t5_listen_take(handed, err));
+    p->listen_fd = handed;
+    p->is_socket_handed = true;
+out:
+    return status;
+}
+
+/* What may take long: a name's address, and models, after all mistakes that show at once. Who wants to stop does not
+ * wait. */
+static t5_status open_unless_stopped(program *p, t5_error *err)
 {
     t5_early_stop *early = NULL;
     sigset_t stops = p->signals;
     sigdelset(&stops, SIGHUP);
     t5_status status = t5_early_stop_create(&stops, leave_early, &early, err);
+    if (status == T5_OK) status = take_address(p, err);
     if (status == T5_OK) status = open_catalog(p, err);
     t5_early_stop_destroy(early);
     return status;
@@ -169,16 +185,6 @@ static t5_status load_access(program *p, t5_error *err)
     return status == T5_OK ? t5_access_create(&access, &p->server.access, err) : status;
 }
 
-/* The socket of the service manager, or one of our own. */
-static t5_status take_address(program *p, t5_error *err)
-{
-    t5_status status = t5_systemd_take_socket(&p->listen_fd, err);
-    p->is_socket_handed = p->listen_fd >= 0;
-    if (status == T5_OK && !p->is_socket_handed)
-        status = t5_listen_bind(p->config.host, (int32_t)p->config.port, &p->listen_fd, err);
-    return status;
-}
-
 static t5_status start_http(program *p, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -199,7 +205,7 @@ static t5_status start_http(program *p, t5_error *err)
     T5_TRY(t5_server_init(&p->server, err));
     const t5_http_options options = {
         .listen_fd = p->listen_fd,
-        .is_listening = p->is_socket_handed,
+        .is_shared = p->is_socket_handed,
         .is_tls = c->tls_cert[0] != '\0',
         .n_threads = (int32_t)c->http_threads,
         .n_workers = (int32_t)c->text_threads,
@@ -387,8 +393,7 @@ static t5_status run(program *p, t5_error *err)
 
     T5_TRY(load_tls(&p->config, err)); /* mistakes show before a large model is read */
     T5_TRY(load_access(p, err));
-    T5_TRY(take_address(p, err));
-    T5_TRY(open_catalog_unless_stopped(p, err));
+    T5_TRY(open_unless_stopped(p, err));
     T5_TRY(start_http(p, err));
     log_listening(p);
     status = serve(p, err);

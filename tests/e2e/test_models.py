@@ -255,7 +255,10 @@ class Models(unittest.TestCase):
             usage = found[-1].pop("usage")
             self.assertEqual(found[-1].pop("finish_reason"), got.pop("finish_reason", "stop"))
             self.assertEqual(found[-1], got)
-            tokens = [int(n) for n in re.findall(r"source_tokens=(\d+)", server.log_text())]
+            def logged():
+                return [int(n) for n in re.findall(r"source_tokens=(\d+)", server.log_text())]
+            self.wait_for(lambda: len(logged()) == len(texts) + 2)  # a line may come after its answer
+            tokens = logged()
             self.assertEqual(tokens[-1], usage["source_tokens"])
             self.assertEqual(sum(tokens[:len(texts)]), tokens[-1])
 

@@ -63,15 +63,15 @@ class Startup(unittest.TestCase):
         self.refuses(run("--prot", "1"), 2, "--prot", "did you mean port?")
         self.refuses(run(T5_PORT="x"), 2, "environment T5_PORT", "0 to 65535")
         self.refuses(run("--config", "/nonexistent.json"), 2, "/nonexistent.json")
-        self.refuses(run("--device", "abacus"), 2, "abacus")
+        self.refuses(run("--port", "0", "--device", "abacus"), 2, "abacus")
         self.refuses(run(T5_MAX_RUNNING_ROWS="31"), 2, "max_running_rows", "environment T5_MAX_RUNNING_ROWS", "32 to 4096, or 0")
         self.refuses(run("--max-new-tokens", "4096"), 2, "flag --max-new-tokens", "0 to 4095")
 
     def test_failures(self):
         """Claim: what the machine refuses ends with 1 and one line that says what to do."""
         with tempfile.TemporaryDirectory() as folder:
-            self.refuses(run("--model", folder), 1, folder)
-            self.refuses(run("--model", folder + "/none"), 1, folder + "/none")
+            self.refuses(run("--port", "0", "--model", folder), 1, folder)
+            self.refuses(run("--port", "0", "--model", folder + "/none"), 1, folder + "/none")
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
             self.refuses(run("--port", port), 1, f"port {port}", "taken", "--port")
