@@ -22,7 +22,9 @@ typedef void t5_task(void *ctx, int32_t i_task, int32_t i_thread);
 t5_status t5_threads_create(int32_t n_threads, t5_threads **out, t5_error *err);
 void t5_threads_destroy(t5_threads *threads); /* accepts NULL */
 int32_t t5_threads_count(const t5_threads *threads);
-/* Runs task(ctx, 0 .. n_tasks - 1) in any order and returns when all are done. */
+/* Runs task(ctx, 0 .. n_tasks - 1) in any order and returns when all are done. A thread takes its own share first, as
+ * many tasks as any other's, neighbours: what tasks of the same place in each call read and write stays in one core's
+ * cache. */
 void t5_threads_run(t5_threads *threads, int32_t n_tasks, t5_task *task, void *ctx);
 
 T5_C_END

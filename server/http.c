@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #define CONNECTIONS_SPARE 1088 /* the backlog of t5_listen_start(), and an uneven division among 64 threads */
 #define FULL_LOG_MS 60000      /* at most once in so long */
