@@ -5,6 +5,8 @@ Claim: bench/compare measures both sides, pinned, and says so with its exit code
 missing or dies, outputs of another model, nothing measured. Method: the real bench_decode beside a CTranslate2 of our
 own, which gives the answers that it was told, others, or none; a valgrind of our own counts nothing, but says so much.
 """
+import importlib.machinery
+import importlib.util
 import json
 import os
 import subprocess
@@ -161,6 +163,18 @@ class CompareTest(unittest.TestCase):
             self.assertIn("nothing was measured", self.compare("--scaling", "--threads", "1", expect=1)[1])
         self.compare("--table", "--out", self.work / "none", expect=1)
         self.compare("--sides", "ours", expect=2)
+
+    def test_small_values(self):
+        """What takes next to no time, or no memory, has a row and may have no ratio."""
+        sys.dont_write_bytecode = True
+        loader = importlib.machinery.SourceFileLoader("compare", str(SOURCE / "bench/compare"))
+        module = importlib.util.module_from_spec(importlib.util.spec_from_loader("compare", loader))
+        loader.exec_module(module)
+        self.assertEqual(module.summary([0.00312, 0.0041, 12.344]), {"median": 0.0041, "min": 0.0031, "max": 12.34})
+        self.assertEqual(module.summary([0.0]), {"median": 0.0, "min": 0.0, "max": 0.0})
+        (self.work / "compare.jsonl").write_text(json.dumps(
+            {**cell("peak memory", 10), "unit": "MiB", "theirs": module.summary([0.0])}) + "\n")
+        self.assertIn("| bundled | int8 | 1 | peak memory | 10 MiB | 0 MiB |  |  |  |", self.compare("--table")[0])
 
     def test_later_lines(self):
         lines = [cell("32 sentences, greedy", 30, 60), cell("1 sentence, greedy", 10, 20),
