@@ -53,10 +53,25 @@ static void emit(const char *line, size_t n_bytes)
     (void)n_written; /* there is nowhere to report a log that cannot be written */
 }
 
+static bool is_wanted(t5_log_level level)
+{
+    return (int)level <= atomic_load_explicit(&level_max, memory_order_relaxed);
+}
+
+size_t t5_log_make_line(t5_log_level level, const char *text, char out[T5_LOG_LINE_MAX])
+{
+    char time[T5_LOG_TIME_BYTES];
+    if (!is_wanted(level)) return 0;
+    format_time(time);
+    bool is_json = atomic_load_explicit(&format_now, memory_order_relaxed) == T5_LOG_JSON;
+    return is_json ? t5_log_line_json(time, level_names[level], text, out)
+                   : t5_log_line_text(time, level_names[level], text, out);
+}
+
 void t5_log(t5_log_level level, const char *format, ...)
 {
-    if ((int)level > atomic_load_explicit(&level_max, memory_order_relaxed)) return;
-    char text[T5_LOG_TEXT_MAX], time[T5_LOG_TIME_BYTES], line[T5_LOG_LINE_MAX];
+    if (!is_wanted(level)) return;
+    char text[T5_LOG_TEXT_MAX], line[T5_LOG_LINE_MAX];
     va_list args;
     va_start(args, format);
     int n_text = vsnprintf(text, sizeof text, format, args);
@@ -64,11 +79,8 @@ void t5_log(t5_log_level level, const char *format, ...)
     if (n_text < 0) return;
     for (char *p = text; *p != '\0'; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = ' ';
-    format_time(time);
-    bool is_json = atomic_load_explicit(&format_now, memory_order_relaxed) == T5_LOG_JSON;
-    size_t n = is_json ? t5_log_line_json(time, level_names[level], text, line)
-                       : t5_log_line_text(time, level_names[level], text, line);
-    emit(line, n);
+    size_t n = t5_log_make_line(level, text, line);
+    if (n > 0) emit(line, n);
 }
 
 void t5_log_plain(const char *text)

@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -90,11 +91,18 @@ static size_t take_lines(char chunk[CHUNK_BYTES])
     return n;
 }
 
-/* Writes some bytes without waiting. Returns how many, 0 when there is no room yet, -1 when it cannot be done. */
+/* The writer ends, and its time for that is over. */
+static bool is_late(void)
+{
+    return atomic_load(&log_writer.is_stopping) && t5_clock_ms() > atomic_load(&log_writer.stop_ms);
+}
+
+/* Writes some bytes once there is room, which it awaits for a moment. Returns how many, 0 when there is no room yet, -1
+ * when it cannot be done. */
 static ssize_t write_some(const char *bytes, size_t n_bytes)
 {
     struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
-    int n_ready = poll(&room, 1, POLL_MS);
+    int n_ready = poll(&room, 1, is_late() ? 0 : POLL_MS);
     if (n_ready <= 0) return 0;
     if (n_bytes > PIPE_BUF) n_bytes = PIPE_BUF;
     ssize_t n = send(STDERR_FILENO, bytes, n_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -103,21 +111,27 @@ static ssize_t write_some(const char *bytes, size_t n_bytes)
     return n;
 }
 
-/* False when some of it could not be written; that much is counted. */
-static bool write_lines(const char *bytes, size_t n_bytes)
+/* Returns how many lines could not be written. */
+static int64_t write_lines(const char *bytes, size_t n_bytes)
 {
     while (n_bytes > 0) {
         ssize_t n = write_some(bytes, n_bytes);
-        bool is_late =
-            n == 0 && atomic_load(&log_writer.is_stopping) && t5_clock_ms() > atomic_load(&log_writer.stop_ms);
-        if (n < 0 || is_late) {
-            atomic_fetch_add(&log_writer.n_dropped, count_lines(bytes, n_bytes));
-            return false;
-        }
+        if (n < 0 || (n == 0 && is_late())) return count_lines(bytes, n_bytes);
         bytes += n;
         n_bytes -= (size_t)n;
     }
-    return true;
+    return 0;
+}
+
+/* Around the ring, which may be full. */
+static void tell_dropped(void)
+{
+    char text[T5_LOG_TEXT_MAX], line[T5_LOG_LINE_MAX];
+    int64_t n_dropped = atomic_load(&log_writer.n_dropped);
+    if (n_dropped == log_writer.n_told) return;
+    snprintf(text, sizeof text, "log_dropped lines=%lld", (long long)(n_dropped - log_writer.n_told));
+    size_t n_bytes = t5_log_make_line(T5_LOG_WARN, text, line);
+    if (write_lines(line, n_bytes) == 0) log_writer.n_told = n_dropped;
 }
 
 static void *run(void *arg)
@@ -125,11 +139,9 @@ static void *run(void *arg)
     char chunk[CHUNK_BYTES];
     (void)arg;
     for (size_t n = take_lines(chunk); n > 0; n = take_lines(chunk)) {
-        bool is_written = write_lines(chunk, n);
-        int64_t n_dropped = atomic_load(&log_writer.n_dropped);
-        if (!is_written || n_dropped == log_writer.n_told) continue;
-        t5_log(T5_LOG_WARN, "log_dropped lines=%lld", (long long)(n_dropped - log_writer.n_told));
-        log_writer.n_told = n_dropped;
+        int64_t n_lost = write_lines(chunk, n);
+        atomic_fetch_add(&log_writer.n_dropped, n_lost);
+        if (n_lost == 0) tell_dropped();
     }
     return NULL;
 }

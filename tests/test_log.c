@@ -19,8 +19,7 @@
 
 #define LINES 5000
 #define DRAIN_BYTES (1 << 20)
-#define QUIET_MS 300
-#define PATIENCE_MS 5000
+#define PATIENCE_MS 60000 /* for what comes at once, on any machine */
 
 /* Claim: JSON says what the text says, and is valid for every text. Method: a table, odd and cut values in it. */
 static void json_has_the_same_fields(void **state)
@@ -91,17 +90,36 @@ static void restore(const captured *c)
     close(c->read_end);
 }
 
-/* Reads until `word` came and nothing more comes; the text is in `text`. */
-static void read_all(int fd, const char *word, char text[DRAIN_BYTES])
+/* Numbers behind each `what` in a text. */
+static int64_t sum_of(const char *text, const char *what, int64_t *out_n)
+{
+    int64_t sum = 0;
+    *out_n = 0;
+    for (const char *p = text; (p = strstr(p, what)) != NULL; ++*out_n) {
+        p += strlen(what);
+        sum += strtoll(p, NULL, 10);
+    }
+    return sum;
+}
+
+/* Lines that have arrived, and those that are told as dropped. */
+static int64_t lines_in(const char *text, int64_t *out_n_told)
+{
+    int64_t n_lines = 0, n_tellings = 0;
+    *out_n_told = sum_of(text, " log_dropped lines=", &n_tellings);
+    sum_of(text, " info line ", &n_lines);
+    return n_lines;
+}
+
+/* Reads until all lines have arrived or are told as dropped. */
+static void read_all(int fd, char text[DRAIN_BYTES])
 {
     size_t n = 0;
+    int64_t n_told = 0;
     text[0] = '\0';
-    for (;;) {
-        bool has_word = strstr(text, word) != NULL;
+    while (n == 0 || text[n - 1] != '\n' || lines_in(text, &n_told) + n_told < LINES) {
         struct pollfd ready = {.fd = fd, .events = POLLIN};
-        int n_ready = poll(&ready, 1, has_word ? QUIET_MS : PATIENCE_MS);
-        if (has_word && n_ready == 0) return;
-        assert_int_equal(n_ready, 1);
+        assert_int_equal(poll(&ready, 1, PATIENCE_MS), 1);
         ssize_t n_read = read(fd, text + n, DRAIN_BYTES - 1 - n);
         assert_true(n_read > 0);
         n += (size_t)n_read;
@@ -109,30 +127,39 @@ static void read_all(int fd, const char *word, char text[DRAIN_BYTES])
     }
 }
 
-/* Claim: a full pipe holds up nobody; what is lost is counted and told. Method: 5 000 lines into a pipe of 64 kB that
- * is read only afterwards; lines told as dropped and lines that arrived are all. */
-static void full_pipe_holds_up_nobody(void **state)
+/* One full pipe and lines with texts of n_bytes. */
+static void fill_pipe(int n_bytes)
 {
-    (void)state;
     static char text[DRAIN_BYTES];
     t5_error err = {0};
+    int64_t n_told = 0;
+    const int64_t n_before = t5_log_dropped();
     captured c = capture();
     assert_int_equal(t5_log_start(&err), T5_OK);
     int64_t begin_ms = t5_clock_ms();
     for (int i = 0; i < LINES; i++)
-        t5_log(T5_LOG_INFO, "line text=\"%0200d\"", i);
+        t5_log(T5_LOG_INFO, "line text=\"%0*d\"", n_bytes, i);
     int64_t ms = t5_clock_ms() - begin_ms;
-    read_all(c.read_end, "log_dropped lines=", text);
+    read_all(c.read_end, text);
     t5_log_stop();
     restore(&c);
-    int64_t n_lines = 0;
-    for (const char *p = text; (p = strstr(p, " info line ")) != NULL; p++)
-        n_lines++;
+    const int64_t n_lines = lines_in(text, &n_told);
     print_message("%d lines in %lld ms, %lld arrived, %lld dropped\n", LINES, (long long)ms, (long long)n_lines,
-                  (long long)t5_log_dropped());
-    assert_true(ms < 2000);
-    assert_true(t5_log_dropped() > 0);
-    assert_int_equal(n_lines + t5_log_dropped(), LINES);
+                  (long long)n_told);
+    assert_true(ms < PATIENCE_MS);
+    assert_true(n_told > 0);
+    assert_int_equal(n_lines + n_told, LINES);
+    assert_int_equal(t5_log_dropped() - n_before, n_told);
+}
+
+/* Claim: a full pipe holds up nobody; what is lost is counted and told, also when the buffer has no room for one more
+ * line. Method: 5 000 lines into a pipe of 64 kB that is read only afterwards; lines told as dropped and lines that
+ * arrived are all; several lengths, which leave more or less room at the end of the buffer. */
+static void full_pipe_holds_up_nobody(void **state)
+{
+    (void)state;
+    for (int n_bytes = 200; n_bytes < 216; n_bytes++)
+        fill_pipe(n_bytes);
 }
 
 /* Claim: the end of a program does not wait for a full pipe, or one without a reader. Method: stop with both. */
@@ -153,7 +180,7 @@ static void stop_is_bounded(void **state)
         t5_log_stop();
         int64_t ms = t5_clock_ms() - begin_ms;
         restore(&c);
-        assert_true(ms < 5000);
+        assert_true(ms < PATIENCE_MS); /* a second, on a machine with time for it */
     }
 }
 
