@@ -1,7 +1,7 @@
 /* tests/test_engine_faults.c: the engine's control flow over a fake batch: failures at every call, cancellation,
  * deadlines, a full queue, draining and stopping. Each sequence must end exactly once, with the right status. */
 #include "base/clock.h"
-#include "engine/engine.h"
+#include "engine/engine_internal.h"
 #include "engine_wait.h"
 #include "fake_batch.h"
 
@@ -302,15 +302,16 @@ static void given_up_leave_before_the_next_step(void **state)
     t5_error err = {0};
     t5_engine_stats stats;
     open_engine(&f, &small);
-    f.seqs[1].deadline_ms = f.seqs[6].deadline_ms = t5_clock_ms() + 200;
     fake_batch_close_gate();
+    f.seqs[1].deadline_ms = t5_clock_ms() + 200;
     assert_int_equal(t5_engine_submit_all(f.engine, f.list, 2, &err), T5_OK);
     fake_batch_wait_at_gate(); /* 0 and 1 run */
+    f.seqs[6].deadline_ms = t5_clock_ms() + 1;
     assert_int_equal(t5_engine_submit_all(f.engine, f.list + 2, N_SEQS - 2, &err), T5_OK);
     atomic_store(&f.seqs[0].is_cancelled, true);
     atomic_store(&f.seqs[7].is_cancelled, true);
     const struct timespec nap = {.tv_nsec = 1000000};
-    while (t5_clock_ms() <= f.seqs[1].deadline_ms)
+    while (t5_clock_ms() <= f.seqs[1].deadline_ms || t5_clock_ms() <= f.seqs[6].deadline_ms)
         nanosleep(&nap, NULL);
     fake_batch_open_gate();
     wait_all(&f);
@@ -361,11 +362,16 @@ static void full_queue_refuses(void **state)
     close_engine(&f);
 }
 
-static void *open_gate_soon(void *arg)
+/* Opens the gate once the engine stops, which then waits for who stands there. */
+static void *open_gate_at_the_stop(void *arg)
 {
-    (void)arg;
-    const struct timespec nap = {.tv_nsec = 50000000};
-    nanosleep(&nap, NULL);
+    t5_engine *e = arg;
+    const struct timespec nap = {.tv_nsec = 200000};
+    for (bool is_stopping = false; !is_stopping; nanosleep(&nap, NULL)) {
+        pthread_mutex_lock(&e->mutex);
+        is_stopping = e->is_stopping;
+        pthread_mutex_unlock(&e->mutex);
+    }
     fake_batch_open_gate();
     return NULL;
 }
@@ -439,7 +445,7 @@ static void destroy_busy(int32_t n_devices)
     fake_batch_close_gate();
     assert_int_equal(t5_engine_submit_all(f.engine, f.list, N_SEQS, &err), T5_OK);
     fake_batch_wait_at_gate();
-    assert_int_equal(pthread_create(&opener, NULL, open_gate_soon, NULL), 0);
+    assert_int_equal(pthread_create(&opener, NULL, open_gate_at_the_stop, f.engine), 0);
     close_engine(&f);
     for (int i = 0; i < N_SEQS; i++) {
         assert_int_equal(f.n_done[i], 1);

@@ -6,6 +6,8 @@
 #include "engine_wait.h"
 #include "fake_batch.h"
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -75,25 +77,52 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* A small request, and what had been done when it ended: the device's thread counts, since the one that waits for the
+ * answer may wait for its core as well. */
+typedef struct {
+    t5_sequence seq;
+    const large *beside;
+    sem_t has_ended;
+    int n_steps, n_large;
+} small;
+
+static void end_small(t5_sequence *seq, void *ctx)
+{
+    (void)seq;
+    small *s = ctx;
+    s->n_steps = fake_batch_n_calls(FAKE_STEP);
+    s->n_large = atomic_load(&s->beside->n_done);
+    sem_post(&s->has_ended);
+}
+
 /* Claim: a small request is answered within a few steps while one of 5 000 sequences runs, which is done in the end,
  * and in the order of its sequences. Method: small ones one after the other; steps from submission to result are
- * counted. Now and then the machine stops this thread between two looks at the count, so nine of ten must hold. */
+ * counted. The first is submitted while the device stands in a step; later on the machine may stop this thread between
+ * its look at the count and the submission, so nine of ten must hold. */
 static void small_ones_beside_a_large_one(void **state)
 {
     (void)state;
     t5_error err = {0};
     t5_engine *engine = open_engine(100);
+    fake_batch_close_gate();
     large *l = submit_large(engine);
+    fake_batch_wait_at_gate();
     int64_t n_steps[N_SMALL];
     int n_beside = 0;
     for (int i = 0; i < N_SMALL; i++) {
-        t5_sequence seq;
-        fill(&seq, NULL, NULL);
+        small s = {.beside = l};
+        sem_init(&s.has_ended, 0, 0);
+        fill(&s.seq, end_small, &s);
         const int n_before = fake_batch_n_calls(FAKE_STEP);
-        assert_int_equal(engine_run(engine, &seq, &err), T5_OK);
-        n_steps[i] = fake_batch_n_calls(FAKE_STEP) - n_before;
-        n_beside += atomic_load(&l->n_done) < N_BATCH;
-        t5_sequence_deinit(&seq);
+        assert_int_equal(t5_engine_submit(engine, &s.seq, &err), T5_OK);
+        fake_batch_open_gate();
+        while (sem_wait(&s.has_ended) != 0) {
+        }
+        assert_int_equal(s.seq.error.status, T5_OK);
+        n_steps[i] = s.n_steps - n_before;
+        n_beside += s.n_large < N_BATCH;
+        sem_destroy(&s.has_ended);
+        t5_sequence_deinit(&s.seq);
     }
     assert_true(engine_wait_idle(engine, WAIT_MS));
     assert_int_equal(atomic_load(&l->n_done), N_BATCH);
@@ -111,9 +140,18 @@ static void small_ones_beside_a_large_one(void **state)
     t5_engine_destroy(engine);
 }
 
+/* Seconds that what waits takes at the mean time of a step so far. */
+static double seconds_left(t5_engine *engine)
+{
+    t5_engine_stats stats;
+    t5_engine_stats_get(engine, &stats);
+    const double step_s = (double)stats.step_ns.sum / 1e9 / (double)stats.step_ns.count;
+    return step_s * SRC_LEN * stats.queue_depth / options.n_rows_max;
+}
+
 /* Claim: a refused client is told to come back when what waits now is through, by the measured speed; never less than a
  * second, nor more than a minute. Method: 5 000 sequences at 32 in 4 steps of 10 ms (over 6 s), then at 200 ms (over
- * two minutes). */
+ * two minutes). A machine that is busy takes longer for its steps, now and then for one: half and twice the mean. */
 static void retry_after_follows_the_queue(void **state)
 {
     (void)state;
@@ -125,41 +163,82 @@ static void retry_after_follows_the_queue(void **state)
         while (fake_batch_n_calls(FAKE_STEP) < (round == 0 ? 20 : 6) && t5_clock_ms() < until_ms)
             nanosleep(&nap, NULL);
         t5_error err = {0};
+        const double most_s = 2 * seconds_left(engine) + 1;
         const int64_t late_ms = t5_clock_ms() + 1; /* too soon for what waits */
         assert_int_equal(t5_engine_check_room(engine, late_ms, &err), T5_ERR_BUSY);
+        const double least_s = seconds_left(engine) / 2;
         const int32_t seconds = err.retry_after_s;
         print_message("retry after %d s\n", seconds);
-        if (round == 0)
-            assert_in_range(seconds, 3, 40); /* a machine that is busy takes longer for its steps */
-        else
-            assert_int_equal(seconds, 60);
+        assert_in_range(seconds, least_s < 1 ? 1 : least_s > 60 ? 60 : least_s, most_s > 60 ? 60 : most_s);
+        if (round == 1) assert_int_equal(seconds, 60);
         t5_engine_destroy(engine);
         for (int i = 0; i < N_BATCH; i++)
             t5_sequence_deinit(&l->seqs[i]);
     }
 }
 
+/* A thread that answers as an engine would that has nothing to do at all. */
+typedef struct {
+    sem_t asked, answered;
+    atomic_bool is_over;
+} echo;
+
+static void *run_echo(void *ctx)
+{
+    echo *e = ctx;
+    while (sem_wait(&e->asked) != 0 || !atomic_load(&e->is_over))
+        sem_post(&e->answered);
+    return NULL;
+}
+
+static int64_t time_echo(echo *e)
+{
+    const int64_t start_ns = t5_clock_ns();
+    sem_post(&e->asked);
+    while (sem_wait(&e->answered) != 0) {
+    }
+    return t5_clock_ns() - start_ns;
+}
+
+static int64_t time_lone(t5_engine *engine)
+{
+    t5_error err = {0};
+    t5_sequence seq;
+    fill(&seq, NULL, NULL);
+    const int64_t start_ns = t5_clock_ns();
+    assert_int_equal(engine_run(engine, &seq, &err), T5_OK);
+    const int64_t ns = t5_clock_ns() - start_ns;
+    t5_sequence_deinit(&seq);
+    return ns;
+}
+
 /* Claim: an idle engine adds well under a millisecond to a lone request: nothing waits for a time to pass. Method: the
- * time that 200 lone requests take with a model that takes none. */
+ * time that 200 lone requests take with a model that takes none, in turns with a question to another thread, which
+ * takes long where both wait for a core. */
 static void idle_engine_answers_at_once(void **state)
 {
     (void)state;
-    t5_error err = {0};
-    int64_t ns[N_LONE];
+    int64_t ns[N_LONE], echo_ns[N_LONE];
+    pthread_t thread;
+    echo e = {.is_over = false};
+    sem_init(&e.asked, 0, 0);
+    sem_init(&e.answered, 0, 0);
+    assert_int_equal(pthread_create(&thread, NULL, run_echo, &e), 0);
     t5_engine *engine = open_engine(0);
     for (int i = 0; i < N_LONE; i++) {
-        t5_sequence seq;
-        fill(&seq, NULL, NULL);
-        const int64_t start_ns = t5_clock_ns();
-        assert_int_equal(engine_run(engine, &seq, &err), T5_OK);
-        ns[i] = t5_clock_ns() - start_ns;
-        t5_sequence_deinit(&seq);
+        ns[i] = time_lone(engine);
+        echo_ns[i] = time_echo(&e);
     }
     t5_engine_destroy(engine);
+    atomic_store(&e.is_over, true);
+    sem_post(&e.asked);
+    pthread_join(thread, NULL);
     qsort(ns, N_LONE, sizeof *ns, compare);
-    print_message("a lone request: %.3f ms in the median, %.3f ms at p99\n", (double)ns[N_LONE / 2] / 1e6,
-                  (double)ns[N_LONE - N_LONE / 100] / 1e6);
-    assert_true(ns[N_LONE / 2] < 1000000);
+    qsort(echo_ns, N_LONE, sizeof *echo_ns, compare);
+    print_message("a lone request: %.3f ms in the median, %.3f ms at p99; an echo %.3f ms\n",
+                  (double)ns[N_LONE / 2] / 1e6, (double)ns[N_LONE - N_LONE / 100] / 1e6,
+                  (double)echo_ns[N_LONE / 2] / 1e6);
+    assert_true(ns[N_LONE / 2] < 1000000 + 4 * echo_ns[N_LONE / 2]);
 }
 
 typedef struct {
