@@ -244,22 +244,39 @@ static void two_devices_equal_one(void **state)
     check_batch_equals_alone(t5_cpu_ref_create, 2);
 }
 
+typedef struct {
+    atomic_int n_done, n_looks;
+} crowd;
+
 static void on_count(t5_sequence *seq, void *ctx)
 {
     (void)seq;
-    atomic_fetch_add((atomic_int *)ctx, 1);
+    atomic_fetch_add(&((crowd *)ctx)->n_done, 1);
+}
+
+/* Holds up the device until somebody has looked at its blocks. */
+static bool wait_for_a_look(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx)
+{
+    (void)seq, (void)ids, (void)n_ids;
+    crowd *c = ctx;
+    const struct timespec nap = {.tv_nsec = 100000};
+    const int64_t until_ms = t5_clock_ms() + WAIT_MS;
+    for (const int n = atomic_load(&c->n_looks); atomic_load(&c->n_looks) == n && t5_clock_ms() < until_ms;)
+        nanosleep(&nap, NULL);
+    return true;
 }
 
 /* Claim: a cache that holds little more than one sequence never runs out half-way: what does not fit waits, every
  * sequence ends right, and all blocks come back. Method: 128 mixed sequences at once through 24 blocks, some cancelled
- * at random moments; the blocks are looked at all the time. (An allocation beyond a reservation is an assertion.) */
+ * at random moments; the blocks are looked at all the time, at least once in each step of one sequence amid the others.
+ * (An allocation beyond a reservation is an assertion.) */
 static void tiny_cache_never_runs_out(void **state)
 {
     (void)state;
     fixture f;
     t5_error err = {0};
     t5_engine_stats stats;
-    atomic_int n_done = 0;
+    crowd c = {.n_done = 0};
     static t5_sequence seqs[N_SEQS];
     t5_sequence *list[N_SEQS];
     t5_engine_options tiny = usual;
@@ -268,19 +285,21 @@ static void tiny_cache_never_runs_out(void **state)
     for (int32_t i = 0; i < N_SEQS; i++) {
         make_sequence(i, &seqs[i]);
         seqs[i].on_done = on_count;
-        seqs[i].ctx = &n_done;
+        seqs[i].ctx = &c;
         list[i] = &seqs[i];
     }
+    seqs[N_SEQS / 2 + 2].on_tokens = wait_for_a_look;
     assert_int_equal(t5_engine_submit_all(f.engine, list, N_SEQS, &err), T5_OK);
     int32_t n_reserved_max = 0, i_next = 0;
     const struct timespec nap = {.tv_nsec = 100000};
-    while (atomic_load(&n_done) < N_SEQS) {
+    while (atomic_load(&c.n_done) < N_SEQS) {
         t5_engine_stats_get(f.engine, &stats);
         assert_int_equal(stats.kv.n_blocks, 24);
         assert_true(stats.kv.n_used <= stats.kv.n_reserved && stats.kv.n_reserved <= stats.kv.n_blocks);
         if (stats.kv.n_reserved > n_reserved_max) n_reserved_max = stats.kv.n_reserved;
         if (i_next < N_SEQS) atomic_store(&seqs[i_next].is_cancelled, true);
         i_next += 7;
+        atomic_fetch_add(&c.n_looks, 1);
         nanosleep(&nap, NULL);
     }
     assert_true(engine_wait_idle(f.engine, WAIT_MS));
@@ -343,15 +362,40 @@ static void wait_for_steps(t5_engine *e, int64_t n)
     } while (stats.step_ns.count < n);
 }
 
-/* Sequences that run for TGT_LEN_MAX - 1 steps. */
-static void make_long(t5_sequence *seq, share *s)
+/* Two that run for TGT_LEN_MAX - 1 steps. */
+typedef struct {
+    t5_sequence first, second;
+    int32_t n_told; /* tokens of the second; the device's */
+    atomic_int n_done;
+} couple;
+
+static void on_one_done(t5_sequence *seq, void *ctx)
+{
+    (void)seq;
+    atomic_fetch_add(&((couple *)ctx)->n_done, 1);
+}
+
+/* Holds up the device, once the second has some tokens, until the first is cancelled. */
+static bool wait_for_cancel(t5_sequence *seq, const int32_t *ids, int32_t n_ids, void *ctx)
+{
+    (void)seq, (void)ids;
+    couple *c = ctx;
+    const struct timespec nap = {.tv_nsec = 200000};
+    const int64_t until_ms = t5_clock_ms() + WAIT_MS;
+    c->n_told += n_ids;
+    while (c->n_told > 2 && !atomic_load(&c->first.is_cancelled) && t5_clock_ms() < until_ms)
+        nanosleep(&nap, NULL);
+    return true;
+}
+
+static void make_long(t5_sequence *seq, int32_t num_beams, couple *c)
 {
     make_sequence(6, seq);
     seq->decoding.max_new_tokens = TGT_LEN_MAX - 1;
     seq->decoding.min_new_tokens = TGT_LEN_MAX - 1;
-    seq->decoding.num_beams = 4;
-    seq->on_done = on_share_done;
-    seq->ctx = s;
+    seq->decoding.num_beams = num_beams;
+    seq->on_done = on_one_done;
+    seq->ctx = c;
 }
 
 /* Claim: cancelling and destroying in the middle of the real loop ends sequences early and frees everything. Method:
@@ -361,26 +405,24 @@ static void cancel_then_destroy(void **state)
     (void)state;
     fixture f;
     t5_error err = {0};
-    t5_sequence first, second;
-    share s = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    couple c = {.n_told = 0};
+    const struct timespec nap = {.tv_nsec = 200000};
     open_engine(&f);
-    make_long(&first, &s);
-    make_long(&second, &s);
-    first.decoding.num_beams = 4;
-    t5_sequence *group[] = {&first, &second};
+    make_long(&c.first, 4, &c);
+    make_long(&c.second, 1, &c);
+    c.second.on_tokens = wait_for_cancel;
+    t5_sequence *group[] = {&c.first, &c.second};
     assert_int_equal(t5_engine_submit_all(f.engine, group, 2, &err), T5_OK);
     wait_for_steps(f.engine, 2);
-    atomic_store(&first.is_cancelled, true);
-    pthread_mutex_lock(&s.mutex);
-    while (s.n_done < 1)
-        pthread_cond_wait(&s.changed, &s.mutex);
-    pthread_mutex_unlock(&s.mutex);
+    atomic_store(&c.first.is_cancelled, true);
+    while (atomic_load(&c.n_done) < 1)
+        nanosleep(&nap, NULL);
     close_engine(&f);
-    assert_int_equal(s.n_done, 2);
-    assert_int_equal(first.error.status, T5_ERR_TIMEOUT);
-    assert_true(second.error.status == T5_ERR_BUSY || second.error.status == T5_OK);
-    free_sequence(&first);
-    free_sequence(&second);
+    assert_int_equal(atomic_load(&c.n_done), 2);
+    assert_int_equal(c.first.error.status, T5_ERR_TIMEOUT);
+    assert_true(c.second.error.status == T5_ERR_BUSY || c.second.error.status == T5_OK);
+    free_sequence(&c.first);
+    free_sequence(&c.second);
 }
 
 int main(void)
