@@ -28,16 +28,31 @@ static t5_status set_from_object(t5_config *c, json_t *root, const char *path, t
     return T5_OK;
 }
 
-static t5_status load_file(t5_config *c, const char *path, t5_error *err)
+/* Some editors begin a file with a byte order mark, which is invisible and no JSON. */
+static size_t skip_mark(const char *text, size_t n_bytes)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+    const size_t n_mark = sizeof mark - 1;
+    return n_bytes >= n_mark && memcmp(text, mark, n_mark) == 0 ? n_mark : 0;
+}
+
+/* `origin` is who named the file. */
+static t5_status load_file(t5_config *c, const char *path, const char *origin, t5_error *err)
 {
     t5_status status = T5_OK;
     char *text = NULL;
     size_t n_bytes = 0;
     json_t *root = NULL;
     json_error_t where;
+    t5_error cause = {0};
 
-    T5_TRY(t5_file_read(path, CONFIG_FILE_MAX, &text, &n_bytes, err));
-    root = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &where);
+    status = t5_file_read(path, CONFIG_FILE_MAX, &text, &n_bytes, &cause);
+    if (status != T5_OK) {
+        t5_error_set(err, status, cause.file, cause.line, "config (%s): %s", origin, cause.text);
+        goto out;
+    }
+    const size_t n_mark = skip_mark(text, n_bytes);
+    root = json_loadb(text + n_mark, n_bytes - n_mark, JSON_REJECT_DUPLICATES, &where);
     if (root == NULL) {
         status = T5_FAIL(err, T5_ERR_FORMAT, "%s: line %d: %s", path, where.line, where.text);
         goto out;
@@ -115,15 +130,25 @@ static t5_status load_flag(t5_config *c, int argc, char *const *argv, int *i_arg
 }
 
 /* The last --config, else T5_CONFIG, else NULL. */
-static const char *config_path(int argc, char *const *argv, char *const *env)
+static const char *config_path(int argc, char *const *argv, char *const *env, const char **out_origin)
 {
-    const char *path = t5_config_env(env, "T5_CONFIG");
+    const char *path = t5_config_env(env, "T5_CONFIG"), *flag = NULL;
     if (path != NULL && path[0] == '\0') path = NULL;
     for (int i = 1; i < argc; i++) {
-        if (strncmp(argv[i], "--config=", 9) == 0) path = argv[i] + 9;
-        if (strcmp(argv[i], "--config") == 0 && i + 1 < argc) path = argv[i + 1];
+        if (strncmp(argv[i], "--config=", 9) == 0) flag = argv[i] + 9;
+        if (strcmp(argv[i], "--config") == 0 && i + 1 < argc) flag = argv[i + 1];
     }
-    return path;
+    *out_origin = flag != NULL ? "flag --config" : "environment T5_CONFIG";
+    return flag != NULL ? flag : path;
+}
+
+/* An address in brackets, as URLs and LibreTranslate's LT_HOST have it. */
+static void strip_brackets(char *host)
+{
+    const size_t n = strlen(host);
+    if (n < 3 || host[0] != '[' || host[n - 1] != ']') return;
+    memmove(host, host + 1, n - 2);
+    host[n - 2] = '\0';
 }
 
 t5_status t5_config_load(int argc, char *const *argv, char *const *env, t5_config *out, t5_config_action *action,
@@ -137,8 +162,8 @@ t5_status t5_config_load(int argc, char *const *argv, char *const *env, t5_confi
         if (strcmp(argv[i], "--version") == 0) *action = T5_CONFIG_VERSION;
         if (*action != T5_CONFIG_RUN) return T5_OK;
     }
-    const char *path = config_path(argc, argv, env);
-    if (path != NULL) T5_TRY(load_file(out, path, err));
+    const char *origin = NULL, *path = config_path(argc, argv, env, &origin);
+    if (path != NULL) T5_TRY(load_file(out, path, origin, err));
     T5_TRY(t5_config_load_lt(out, env, err));
     T5_TRY(load_t5_environment(out, env, err));
     for (int i = 1; i < argc; i++) {
@@ -153,6 +178,7 @@ t5_status t5_config_load(int argc, char *const *argv, char *const *env, t5_confi
         T5_TRY(load_flag(out, argc, argv, &i, err));
     }
     T5_TRY(t5_config_check_lt(out, env, err));
+    strip_brackets(out->host);
 out:
     return status;
 }

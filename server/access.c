@@ -177,6 +177,15 @@ static t5_rate_account account_of_key(const char *id)
 
 /* --- life --- */
 
+/* A mistake in the file is told with the setting that names it. */
+static t5_status load_keys(const char *path, t5_keys *out, t5_error *err)
+{
+    t5_error cause = {0};
+    const t5_status status = t5_keys_load(path, out, &cause);
+    if (status == T5_OK) return T5_OK;
+    return t5_error_set(err, status, cause.file, cause.line, "api_keys: %s", cause.text);
+}
+
 t5_status t5_access_create(const t5_access_options *options, t5_access **out, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -193,7 +202,7 @@ t5_status t5_access_create(const t5_access_options *options, t5_access **out, t5
     if (options->keys_path[0] != '\0') {
         a->keys_path = strdup(options->keys_path);
         if (a->keys_path == NULL) T5_TRY(T5_FAIL(err, T5_ERR_NOMEM, "access: a path"));
-        T5_TRY(t5_keys_load(a->keys_path, &a->keys, err));
+        T5_TRY(load_keys(a->keys_path, &a->keys, err));
     } else if (options->requires_key) {
         T5_TRY(T5_FAIL(err, T5_ERR_ARG, "require_api_key: there are no keys, name their file with api_keys"));
     }
@@ -225,7 +234,7 @@ t5_status t5_access_reload(t5_access *a, t5_error *err)
 {
     t5_keys keys = {0};
     if (a->keys_path == NULL) return T5_OK;
-    const t5_status status = t5_keys_load(a->keys_path, &keys, err);
+    const t5_status status = load_keys(a->keys_path, &keys, err);
     if (status != T5_OK) return status;
     pthread_rwlock_wrlock(&a->lock);
     t5_keys before = a->keys;

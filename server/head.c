@@ -57,6 +57,19 @@ t5_status t5_head_timeout(const char *given, int64_t ms_max, int64_t *out_ms, t5
     return T5_OK;
 }
 
+/* Each part between slashes is a name: what clients and proxies resolve before they ask ("..", "a//b") is not. */
+static bool has_plain_parts(const char *path, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes;) {
+        size_t n = 0;
+        while (i + n < n_bytes && path[i + n] != '/')
+            n++;
+        if (n == 0 || strspn(path + i, ".") >= n) return false;
+        i += n + 1;
+    }
+    return true;
+}
+
 t5_status t5_head_prefix(const char *given, char out[T5_PATH_PREFIX_MAX + 1], t5_error *err)
 {
     static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
@@ -64,11 +77,28 @@ t5_status t5_head_prefix(const char *given, char out[T5_PATH_PREFIX_MAX + 1], t5
     size_t n = strlen(begin);
     while (n > 0 && begin[n - 1] == '/')
         n--;
-    if (n >= T5_PATH_PREFIX_MAX || strspn(begin, safe) < n)
+    if (n >= T5_PATH_PREFIX_MAX || strspn(begin, safe) < n || !has_plain_parts(begin, n))
         return T5_FAIL(err, T5_ERR_ARG,
                        "url_prefix: must be like /translate/v1, of at most %d letters, digits and -._~",
                        T5_PATH_PREFIX_MAX);
     snprintf(out, T5_PATH_PREFIX_MAX + 1, "%s%.*s", n > 0 ? "/" : "", (int)n, begin);
+    return T5_OK;
+}
+
+t5_status t5_head_origin(const char *given, t5_error *err)
+{
+    static const char scheme[] = "abcdefghijklmnopqrstuvwxyz0123456789-+.";
+    static const char host[] = "abcdefghijklmnopqrstuvwxyz0123456789-._:[]";
+    if (given[0] == '\0' || strcmp(given, "*") == 0 || strcmp(given, "null") == 0) return T5_OK;
+    const size_t n_scheme = strspn(given, scheme);
+    const bool has_scheme = n_scheme > 0 && strncmp(given + n_scheme, "://", 3) == 0;
+    const char *rest = has_scheme ? given + n_scheme + 3 : "";
+    const bool is_origin = *rest != '\0' && rest[strspn(rest, host)] == '\0';
+    if (!is_origin)
+        return T5_FAIL(err, T5_ERR_ARG,
+                       "cors_origin: '%.100s' is neither * nor one origin as browsers send it, such as "
+                       "https://example.org: in small letters, without a path or a slash at its end",
+                       given);
     return T5_OK;
 }
 

@@ -181,8 +181,10 @@ static t5_status load_access(program *p, t5_error *err)
                                       .requires_key = c->require_api_key,
                                       .req_limits = {c->req_limit, c->hourly_req_limit, c->daily_req_limit},
                                       .trusted_proxies = c->trusted_proxies};
-    const t5_status status = t5_head_prefix(c->url_prefix, p->path_prefix, err);
-    return status == T5_OK ? t5_access_create(&access, &p->server.access, err) : status;
+    t5_status status = t5_head_prefix(c->url_prefix, p->path_prefix, err);
+    if (status == T5_OK) status = t5_head_origin(c->cors_origin, err);
+    if (status == T5_OK) status = t5_access_create(&access, &p->server.access, err);
+    return status;
 }
 
 static t5_status start_http(program *p, t5_error *err)

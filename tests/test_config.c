@@ -45,6 +45,26 @@ static t5_status load(const sources *s, t5_config *out, t5_config_action *action
     return status;
 }
 
+/* Claim: an address may stand in brackets, as in URLs and in LibreTranslate's images; a byte order mark before the file
+ * changes nothing. */
+static void hosts_and_marks(void **state)
+{
+    static const char *const hosts[][2] = {{"[::1]", "::1"}, {"[::]", "::"},   {"::1", "::1"},
+                                           {"[]", "[]"},     {"[::1", "[::1"}, {"a.b", "a.b"}};
+    t5_config c;
+    t5_config_action action;
+    t5_error err = {0};
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(hosts); i++) {
+        char variable[32];
+        snprintf(variable, sizeof variable, "LT_HOST=%s", hosts[i][0]);
+        const sources from = {.file = "\xef\xbb\xbf{\"port\": 7}", .env = {variable}};
+        assert_int_equal(load(&from, &c, &action, &err), T5_OK);
+        assert_string_equal(c.host, hosts[i][1]);
+        assert_int_equal(c.port, 7);
+    }
+}
+
 /* Claim: file < LT_ < T5_ < flag, and each value tells its origin. Method: the same key in one place more each time. */
 static void later_sources_win(void **state)
 {
@@ -398,17 +418,12 @@ static void bundled_model_is_found(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(later_sources_win),
-        cmocka_unit_test(every_type_is_read),
-        cmocka_unit_test(bytes_have_units),
-        cmocka_unit_test(mistakes_are_named),
-        cmocka_unit_test(libretranslate_variables),
-        cmocka_unit_test(unknown_variables_warn),
-        cmocka_unit_test(printed_settings_load_again),
-        cmocka_unit_test(help_names_every_key),
-        cmocka_unit_test(example_file_loads),
-        cmocka_unit_test(lists_are_read),
-        cmocka_unit_test(models_are_found),
+        cmocka_unit_test(hosts_and_marks),        cmocka_unit_test(later_sources_win),
+        cmocka_unit_test(every_type_is_read),     cmocka_unit_test(bytes_have_units),
+        cmocka_unit_test(mistakes_are_named),     cmocka_unit_test(libretranslate_variables),
+        cmocka_unit_test(unknown_variables_warn), cmocka_unit_test(printed_settings_load_again),
+        cmocka_unit_test(help_names_every_key),   cmocka_unit_test(example_file_loads),
+        cmocka_unit_test(lists_are_read),         cmocka_unit_test(models_are_found),
         cmocka_unit_test(bundled_model_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

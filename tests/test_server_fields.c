@@ -178,7 +178,8 @@ static void prefixes_are_folders(void **state)
 {
     static const char *const same[][2] = {
         {"", ""}, {"/", ""}, {"tr", "/tr"}, {"/tr/", "/tr"}, {"//a/b-1.x_~//", "/a/b-1.x_~"}};
-    static const char *const wrong[] = {"a b", "a?b", "/a#", "http://x", "a%2f", "\xc3\xa4", "a\\b"};
+    static const char *const wrong[] = {"a b",  "a?b",     "/a#", "http://x", "a%2f", "\xc3\xa4",
+                                        "a\\b", "/a/../b", "..",  "a/.",      "a//b", "."};
     char out[T5_PATH_PREFIX_MAX + 1], longest[T5_PATH_PREFIX_MAX + 2];
     t5_error err = {0};
     (void)state;
@@ -200,12 +201,42 @@ static void prefixes_are_folders(void **state)
     assert_int_equal(strlen(out), T5_PATH_PREFIX_MAX);
 }
 
+/* Claim: what a browser could never send as its origin is refused by the setting's name, and all that it can send is
+ * taken. */
+static void origins_are_those_of_browsers(void **state)
+{
+    static const char *const fine[] = {
+        "", "*", "null", "https://example.org", "http://localhost:3000", "http://[::1]:80", "moz-extension://0a-1b"};
+    static const char *const wrong[] = {"https://example.org/",
+                                        "https://example.org/app",
+                                        "example.org",
+                                        "https://Example.org",
+                                        "https://",
+                                        "://example.org",
+                                        "https://a, https://b",
+                                        "*,https://a",
+                                        "https://*.example.org",
+                                        "https:example.org",
+                                        " *",
+                                        "https://u@example.org"};
+    t5_error err = {0};
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(fine); i++)
+        assert_int_equal(t5_head_origin(fine[i], &err), T5_OK);
+    for (size_t i = 0; i < T5_COUNT(wrong); i++) {
+        t5_error_clear(&err);
+        assert_int_equal(t5_head_origin(wrong[i], &err), T5_ERR_ARG);
+        assert_memory_equal(err.text, "cors_origin:", 12);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(content_type_is_recognized),    cmocka_unit_test(forms_decode),
         cmocka_unit_test(bad_forms_are_refused),         cmocka_unit_test(json_is_bounded),
         cmocka_unit_test(guard_refuses_ambiguous_heads), cmocka_unit_test(prefixes_are_folders),
+        cmocka_unit_test(origins_are_those_of_browsers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,7 +62,14 @@ class Startup(unittest.TestCase):
         """Claim: a bad setting ends with 2 and one line that names it."""
         self.refuses(run("--prot", "1"), 2, "--prot", "did you mean port?")
         self.refuses(run(T5_PORT="x"), 2, "environment T5_PORT", "0 to 65535")
-        self.refuses(run("--config", "/nonexistent.json"), 2, "/nonexistent.json")
+        self.refuses(run("--config", "/nonexistent.json"), 2, "config (flag --config): /nonexistent.json")
+        self.refuses(run(T5_CONFIG="/"), 2, "config (environment T5_CONFIG): /: not a regular file")
+        self.refuses(run("--cors-origin", "https://example.org/"), 2, "cors_origin", "slash")
+        self.refuses(run("--api-keys", "/nonexistent.json"), 1, "api_keys: /nonexistent.json")
+        with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8-sig") as file:
+            file.write('{"port": 99999}')  # behind the mark that editors on Windows write
+            file.flush()
+            self.refuses(run("--config", file.name), 2, "port", "99999 is not within")
         self.refuses(run("--port", "0", "--device", "abacus"), 2, "abacus")
         self.refuses(run(T5_MAX_RUNNING_ROWS="31"), 2, "max_running_rows", "environment T5_MAX_RUNNING_ROWS", "32 to 4096, or 0")
         self.refuses(run("--max-new-tokens", "4096"), 2, "flag --max-new-tokens", "0 to 4095")
