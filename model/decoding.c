@@ -362,6 +362,72 @@ static bool is_for_sampling(const option_row *option)
            option->offset == offsetof(t5_decoding, top_p);
 }
 
+typedef struct {
+    const char *name;
+    double neutral; /* the value that changes nothing, also as a boolean; NAN: null and [] alone */
+    bool is_for_sampling;
+} foreign_row;
+
+/* What else of generate() changes its tokens or scores. */
+static const foreign_row foreign[] = {
+    {"num_beam_groups", 1, false},
+    {"diversity_penalty", 0, false},
+    {"penalty_alpha", 0, false},
+    {"encoder_repetition_penalty", 1, false},
+    {"encoder_no_repeat_ngram_size", 0, false},
+    {"guidance_scale", 1, false},
+    {"renormalize_logits", 0, false},
+    {"bad_words_ids", NAN, false},
+    {"begin_suppress_tokens", NAN, false},
+    {"constraints", NAN, false},
+    {"dola_layers", NAN, false},
+    {"exponential_decay_length_penalty", NAN, false},
+    {"force_words_ids", NAN, false},
+    {"forced_bos_token_id", NAN, false},
+    {"forced_decoder_ids", NAN, false},
+    {"forced_eos_token_id", NAN, false},
+    {"sequence_bias", NAN, false},
+    {"stop_strings", NAN, false},
+    {"watermarking_config", NAN, false},
+    {"epsilon_cutoff", 0, true},
+    {"eta_cutoff", 0, true},
+    {"min_p", 0, true},
+    {"top_h", NAN, true},
+    {"typical_p", 1, true},
+};
+
+static bool is_neutral(const foreign_row *row, const json_t *value)
+{
+    if (value == NULL || json_is_null(value) || (json_is_array(value) && json_array_size(value) == 0)) return true;
+    if (json_is_boolean(value)) return (double)json_is_true(value) == row->neutral;
+    return json_is_number(value) && json_number_value(value) == row->neutral;
+}
+
+/* The first end of sequence is config.json's, see hparams.c. */
+static bool has_several_ends(const json_t *eos)
+{
+    for (size_t i = 1; i < json_array_size(eos); i++)
+        if (!json_equal(json_array_get(eos, i), json_array_get(eos, 0))) return true;
+    return false;
+}
+
+/* A folder that generate() would search otherwise is refused: to leave out what it asks for gives other tokens, and
+ * nobody would see it. */
+static t5_status check_foreign(const json_t *object, bool is_sampling, t5_error *err)
+{
+    char shown[80];
+    const json_t *eos = json_object_get(object, "eos_token_id");
+    for (size_t i = 0; i < T5_COUNT(foreign); i++) {
+        const json_t *value = json_object_get(object, foreign[i].name);
+        if (is_neutral(&foreign[i], value) || (foreign[i].is_for_sampling && !is_sampling)) continue;
+        return T5_FAIL(err, T5_ERR_ARG, "%s: %s is not supported; remove the key to decode without it", foreign[i].name,
+                       t5_json_show(shown, sizeof shown, value));
+    }
+    if (!has_several_ends(eos)) return T5_OK;
+    return T5_FAIL(err, T5_ERR_ARG, "eos_token_id: %s: only one end of sequence is supported",
+                   t5_json_show(shown, sizeof shown, eos));
+}
+
 t5_status t5_decoding_set_folder(t5_decoding *d, const struct json_t *object, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -378,6 +444,7 @@ t5_status t5_decoding_set_folder(t5_decoding *d, const struct json_t *object, t5
             T5_TRY(set_key(&set, object, options[i].name, err));
     }
     T5_TRY(set_key(&set, object, SUPPRESS_NAME, err));
+    T5_TRY(check_foreign(object, set.do_sample, err));
     *d = set;
 out:
     return status;
@@ -391,6 +458,7 @@ t5_status t5_decoding_load(const char *dir, t5_decoding *d, t5_error *err)
     t5_error_clear(&problem);
     t5_status status = T5_OK;
     T5_TRY(t5_path_join(path, sizeof path, dir, "generation_config.json", err));
+    if (!t5_file_exists(path)) T5_TRY(t5_path_join(path, sizeof path, dir, "config.json", err));
     if (!t5_file_exists(path)) return T5_OK;
     T5_TRY(t5_json_load(path, &object, err));
     if (t5_decoding_set_folder(d, object, &problem) != T5_OK)

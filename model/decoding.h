@@ -44,9 +44,11 @@ t5_status t5_decoding_set_text(t5_decoding *d, const char *name, const char *val
 t5_status t5_decoding_set_object(t5_decoding *d, const struct json_t *object, t5_error *err);
 /* The same for what Hugging Face wrote: max_length and min_length are known too (they count the start token), lengths
  * beyond our limits are lowered, and temperature, top_k and top_p out of range are left out unless do_sample is true.
- * Nothing is set on an error. */
+ * T5_ERR_ARG also for what we do not have and would change the result: forced_bos_token_id, num_beam_groups 2, several
+ * ends of sequence. Nothing is set on an error. */
 t5_status t5_decoding_set_folder(t5_decoding *d, const struct json_t *object, t5_error *err);
-/* Overlays dir/generation_config.json when it exists, by t5_decoding_set_folder(). */
+/* Overlays dir/generation_config.json, by t5_decoding_set_folder(). In folders older than that file config.json has the
+ * options, so it is read when there is no other, as generate() does. */
 t5_status t5_decoding_load(const char *dir, t5_decoding *d, t5_error *err);
 /* Checks what spans several options: num_return_sequences <= num_beams unless sampling, sampling with one beam, a
  * vocabulary with two tokens for each beam, ... */

@@ -223,16 +223,23 @@ out:
     return status;
 }
 
+/* Keeps its value when there is none. */
+static t5_status read_eos(const config_file *file, int32_t id_max, int32_t *inout, t5_error *err)
+{
+    const json_t *eos = get(file, "eos_token_id");
+    if (eos == NULL) return T5_OK;
+    if (json_is_array(eos)) eos = json_array_get(eos, 0); /* the first is the one that T5 was trained with */
+    return check_int(file, "eos_token_id", eos, 0, id_max, inout, err);
+}
+
 static t5_status read_ids(const config_file *file, const family_row *family, t5_hparams *hp, t5_error *err)
 {
     t5_status status = T5_OK;
     int32_t id_max = hp->vocab_size - 1;
     hp->pad_id = 0;
     T5_TRY(read_int(file, "pad_token_id", 0, id_max, &hp->pad_id, err));
-    const json_t *eos = get(file, "eos_token_id");
-    if (json_is_array(eos)) eos = json_array_get(eos, 0); /* the first is the one that T5 was trained with */
     hp->eos_id = 1;
-    if (get(file, "eos_token_id") != NULL) T5_TRY(check_int(file, "eos_token_id", eos, 0, id_max, &hp->eos_id, err));
+    T5_TRY(read_eos(file, id_max, &hp->eos_id, err));
     hp->start_id = family->starts_with_pad ? hp->pad_id : 0;
     T5_TRY(read_int(file, "decoder_start_token_id", 0, id_max, &hp->start_id, err));
     if (hp->eos_id > id_max) {
@@ -291,15 +298,40 @@ t5_status t5_hparams_parse(const char *path, const char *text, size_t n_bytes, t
     return status;
 }
 
+/* generation_config.json has the ids that generate() goes by. Its start is taken; an end of its own, other than that of
+ * the sources, is unheard of. */
+static t5_status load_generation_ids(const char *dir, t5_hparams *hp, t5_error *err)
+{
+    char path[PATH_MAX];
+    json_t *root = NULL;
+    int32_t eos_id = hp->eos_id;
+    const int32_t id_max = hp->vocab_size - 1;
+    t5_status status = T5_OK;
+    T5_TRY(t5_path_join(path, sizeof path, dir, "generation_config.json", err));
+    if (!t5_file_exists(path)) return T5_OK;
+    T5_TRY(t5_json_load(path, &root, err));
+    const config_file file = {.path = path, .root = root};
+    T5_TRY(read_int(&file, "decoder_start_token_id", 0, id_max, &hp->start_id, err));
+    T5_TRY(read_eos(&file, id_max, &eos_id, err));
+    if (eos_id != hp->eos_id)
+        status = T5_FAIL(err, T5_ERR_FORMAT, "%s: eos_token_id: %d, but config.json has %d", path, eos_id, hp->eos_id);
+out:
+    json_decref(root);
+    return status;
+}
+
 t5_status t5_hparams_load(const char *dir, t5_hparams *out, t5_error *err)
 {
     char path[PATH_MAX];
     char *text = NULL;
     size_t n_bytes = 0;
+    t5_hparams hp = {0};
     t5_status status = T5_OK;
     T5_TRY(t5_path_join(path, sizeof path, dir, "config.json", err));
     T5_TRY(t5_file_read(path, T5_JSON_FILE_MAX, &text, &n_bytes, err));
-    status = t5_hparams_parse(path, text, n_bytes, out, err);
+    T5_TRY(t5_hparams_parse(path, text, n_bytes, &hp, err));
+    T5_TRY(load_generation_ids(dir, &hp, err));
+    *out = hp;
 out:
     free(text);
     return status;

@@ -255,7 +255,7 @@ static void generation_config_is_read(void **state)
     t5_decoding_init(&d);
     assert_int_equal(t5_decoding_load(dir, &d, &err), T5_OK);
     assert_int_equal(d.max_new_tokens, 256);
-    const char *text = "{\"num_beams\":4,\"early_stopping\":true,\"eos_token_id\":[1,2],\"bad\":{},\"top_k\":null,"
+    const char *text = "{\"num_beams\":4,\"early_stopping\":true,\"eos_token_id\":[1,1],\"bad\":{},\"top_k\":null,"
                        "\"max_length\":64,\"min_length\":3}";
     assert_int_equal(load(dir, text, &d, &err), T5_OK);
     assert_true(d.num_beams == 4 && d.early_stopping == T5_EARLY_TRUE && d.top_k == 50);
@@ -296,6 +296,55 @@ static void generation_config_is_lenient(void **state)
     assert_non_null(strstr(err.text, "temperature: 0 is out of range"));
 }
 
+/* Claim: a folder older than generation_config.json has its options in config.json, and they count when there is no
+ * other file, as in generate(). */
+static void old_folders_are_read(void **state)
+{
+    const char *dir = *state;
+    t5_decoding d;
+    t5_error err = {0};
+    t5_decoding_init(&d);
+    file_write_text(dir, "config.json",
+                    "{\"model_type\":\"t5\",\"num_beams\":4,\"max_length\":300,\"no_repeat_ngram_size\":3}");
+    if (t5_decoding_load(dir, &d, &err) != T5_OK) fail_msg("%s", err.text);
+    assert_true(d.num_beams == 4 && d.max_new_tokens == 299 && d.no_repeat_ngram_size == 3);
+    assert_int_equal(load(dir, "{\"length_penalty\":0.5}", &d, &err), T5_OK);
+    assert_true(d.num_beams == 1 && d.max_new_tokens == 256 && d.length_penalty == 0.5);
+}
+
+/* Claim: what changes the results of generate() and is not done here is refused by name, and taken where it says that
+ * nothing changes. */
+static void unsupported_options_are_refused(void **state)
+{
+    const char *dir = *state;
+    static const char *const good[] = {
+        "{\"num_beam_groups\":1,\"diversity_penalty\":0.0,\"bad_words_ids\":null,\"renormalize_logits\":false}",
+        "{\"forced_bos_token_id\":null,\"begin_suppress_tokens\":[],\"encoder_no_repeat_ngram_size\":0}",
+        "{\"min_p\":0.1,\"typical_p\":0.5,\"epsilon_cutoff\":0.1}",
+        "{\"do_sample\":true,\"typical_p\":1.0,\"eta_cutoff\":0.0,\"min_p\":null}",
+        "{\"eos_token_id\":[1]}",
+    };
+    static const struct {
+        const char *text, *named;
+    } bad[] = {
+        {"{\"num_beams\":4,\"num_beam_groups\":2}", "num_beam_groups: 2 is not supported"},
+        {"{\"forced_bos_token_id\":5}", "forced_bos_token_id: 5 is not supported"},
+        {"{\"forced_eos_token_id\":0}", "forced_eos_token_id: 0 is not supported"},
+        {"{\"bad_words_ids\":[[5]]}", "bad_words_ids: a list of 1 is not supported"},
+        {"{\"renormalize_logits\":true}", "renormalize_logits: true is not supported"},
+        {"{\"do_sample\":true,\"min_p\":0.1}", "min_p: 0.1 is not supported"},
+        {"{\"eos_token_id\":[1,1,2]}", "eos_token_id: a list of 3: only one end of sequence is supported"},
+    };
+    t5_decoding d;
+    t5_error err;
+    for (size_t i = 0; i < T5_COUNT(good); i++)
+        if (load(dir, good[i], &d, &err) != T5_OK) fail_msg("%s", err.text);
+    for (size_t i = 0; i < T5_COUNT(bad); i++) {
+        assert_int_equal(load(dir, bad[i].text, &d, &err), T5_ERR_FORMAT);
+        if (strstr(err.text, bad[i].named) == NULL) fail_msg("%s", err.text);
+    }
+}
+
 /* Claim: --help has one line per option with flag and default. */
 static void help_lists_every_option(void **state)
 {
@@ -327,6 +376,8 @@ int main(void)
         cmocka_unit_test(options_must_agree),
         IN_FOLDER(generation_config_is_read),
         IN_FOLDER(generation_config_is_lenient),
+        IN_FOLDER(old_folders_are_read),
+        IN_FOLDER(unsupported_options_are_refused),
         cmocka_unit_test(help_lists_every_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* tests/test_hparams.c: config.json is read as transformers reads it, and every absurd value is named. */
 #include "model/hparams.h"
+#include "tests/model_files.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -258,6 +259,27 @@ static void other_files_are_refused(void **state)
     assert_string_equal(err.text, "/nonexistent/config.json: No such file or directory");
 }
 
+/* Claim: the start is that of generation_config.json, by which generate() goes; it may not have an end of its own. */
+static void generation_config_has_the_start(void **state)
+{
+    const char *dir = *state;
+    t5_error err = {0};
+    t5_hparams hp;
+    file_write_text(dir, "config.json", "{\"model_type\":\"t5\",\"decoder_start_token_id\":0," SIZES "}");
+    assert_int_equal(t5_hparams_load(dir, &hp, &err), T5_OK);
+    assert_int_equal(hp.start_id, 0);
+    file_write_text(dir, "generation_config.json", "{\"decoder_start_token_id\":7,\"eos_token_id\":[1]}");
+    assert_int_equal(t5_hparams_load(dir, &hp, &err), T5_OK);
+    assert_true(hp.start_id == 7 && hp.eos_id == 1);
+    file_write_text(dir, "generation_config.json", "{\"decoder_start_token_id\":100}");
+    assert_int_equal(t5_hparams_load(dir, &hp, &err), T5_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "/generation_config.json: decoder_start_token_id: 100 is not allowed"));
+    t5_error_clear(&err);
+    file_write_text(dir, "generation_config.json", "{\"eos_token_id\":2}");
+    assert_int_equal(t5_hparams_load(dir, &hp, &err), T5_ERR_FORMAT);
+    assert_non_null(strstr(err.text, "/generation_config.json: eos_token_id: 2, but config.json has 1"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +290,7 @@ int main(void)
         cmocka_unit_test(activations_are_transformers),
         cmocka_unit_test(absurd_values_are_named),
         cmocka_unit_test(other_files_are_refused),
+        IN_FOLDER(generation_config_has_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
