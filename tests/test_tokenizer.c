@@ -382,14 +382,147 @@ static void extra_ids_are_counted(void **state)
     }
 }
 
+static t5_tokenizer *open_folder(const folder_file *files, size_t n_files, t5_error *err)
+{
+    t5_tokenizer *t = NULL;
+    const t5_tokenizer_options options = {.vocab_size = 1344, .pad_id = 0, .eos_id = 1};
+    *err = (t5_error){0};
+    (void)t5_tokenizer_open(make_folder(files, n_files, false), &options, &t, err);
+    make_folder(files, n_files, true);
+    return t;
+}
+
+/* Appends the ids of a text, without eos. */
+static void add_ids(const t5_tokenizer *t, const char *text, int32_t *ids, int32_t *n_ids)
+{
+    int32_t n = 0;
+    t5_error err = {0};
+    assert_int_equal(t5_tokenizer_encode(t, text, strlen(text), ids + *n_ids, IDS_MAX - *n_ids, &n, &err), T5_OK);
+    *n_ids += n - 1;
+}
+
+#define HL 1300
+#define TAG 1310
+
+/* What Hugging Face does: a token ends the text before it and begins another behind it. */
+static void check_added(const t5_tokenizer *t)
+{
+    static const char text[] = "one <hl>two<hl> <2de> three <h";
+    int32_t want[IDS_MAX], got[IDS_MAX], n_want = 0, n_got = 0;
+    t5_token_span spans[IDS_MAX];
+    t5_error err = {0};
+    add_ids(t, "one", want, &n_want);
+    want[n_want++] = HL;
+    add_ids(t, "two", want, &n_want);
+    want[n_want++] = HL;
+    want[n_want++] = TAG;
+    add_ids(t, "three <h", want, &n_want);
+    want[n_want++] = 1;
+    assert_int_equal(t5_tokenizer_encode(t, text, sizeof text - 1, got, IDS_MAX, &n_got, &err), T5_OK);
+    assert_int_equal(n_got, n_want);
+    assert_memory_equal(got, want, (size_t)n_want * sizeof *want);
+    assert_int_equal(t5_tokenizer_encode_spans(t, text, sizeof text - 1, spans, n_got, &err), T5_OK);
+    for (int32_t i = 0; i < n_got; i++)
+        if (got[i] == HL) assert_memory_equal(text + spans[i].begin, "<hl>", spans[i].end - spans[i].begin);
+    assert_int_equal(spans[n_got - 2].end, sizeof text - 1);
+    expect_text(t, got, n_got, "one<hl> two<hl> three <h"); /* the tag is special */
+    assert_string_equal(t5_tokenizer_piece(t, HL), "<hl>");
+    assert_int_equal(t5_tokenizer_find(t, "<2de>"), TAG);
+    assert_string_equal(t5_tokenizer_piece(t, 1200), "<extra_id_99>");
+    assert_null(t5_tokenizer_piece(t, HL + 1));
+    assert_int_equal(t5_tokenizer_vocab_live(t), TAG + 1);
+}
+
+/* Claim: tokens that a folder adds to its model are found in texts and come back, whichever file has them; names of
+ * special tokens stay text, and what has no row in the embedding is left out. */
+static void added_tokens_are_tokens(void **state)
+{
+    static const folder_file decoder[] = {
+        {"spiece.model", NULL},
+        {"tokenizer_config.json",
+         "{\"added_tokens_decoder\": {\"0\": {\"content\": \"<pad>\", \"special\": true}, \"1300\": {\"content\": "
+         "\"<hl>\"},"
+         "\"1310\": {\"content\": \"<2de>\", \"special\": true}, \"1299\": {\"content\": \"<extra_id_0>\"},"
+         "\"1344\": {\"content\": \"one\"}}}"}};
+    static const folder_file map[] = {
+        {"spiece.model", NULL},
+        {"added_tokens.json", "{\"<hl>\": 1300, \"<2de>\": 1310, \"<extra_id_0>\": 1299, \"one\": 5000}"},
+        {"special_tokens_map.json", "{\"additional_special_tokens\": [\"x\", {\"content\": \"<2de>\"}]}"}};
+    static const folder_file list[] = {
+        {"spiece.model", NULL},
+        {"tokenizer.json",
+         "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 1300, \"content\": \"<hl>\", \"special\": false},"
+         "{\"id\": 1310, \"content\": \"<2de>\", \"special\": true}], \"model\": {\"type\": \"Unigram\", \"vocab\": "
+         "[["}};
+    const folder_file *folders[] = {decoder, map, list};
+    const size_t n_files[] = {T5_COUNT(decoder), T5_COUNT(map), T5_COUNT(list)};
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(folders); i++) {
+        t5_error err;
+        t5_tokenizer *t = open_folder(folders[i], n_files[i], &err);
+        if (t == NULL) fail_msg("%s", err.text);
+        check_added(t);
+        t5_tokenizer_close(t);
+    }
+}
+
+/* Claim: of tokens that begin alike the longest is taken, and one that strips takes the white space beside it. */
+static void added_tokens_are_cut_out(void **state)
+{
+    static const folder_file files[] = {{"spiece.model", NULL},
+                                        {"tokenizer_config.json",
+                                         "{\"extra_ids\": 0, \"added_tokens_decoder\": {\"1200\": {\"content\": "
+                                         "\"<a\"}, \"1202\": {\"content\": \"<a>\"},"
+                                         "\"1203\": {\"content\": \"LR\", \"lstrip\": true, \"rstrip\": true}}}"}};
+    int32_t ids[16], n_ids = 0;
+    t5_token_span spans[16];
+    t5_error err;
+    (void)state;
+    t5_tokenizer *t = open_folder(files, 2, &err);
+    if (t == NULL) fail_msg("%s", err.text);
+    assert_int_equal(t5_tokenizer_encode(t, "<a><a \xC2\xA0LR \n<a", 14, ids, 16, &n_ids, &err), T5_OK);
+    static const int32_t want[] = {1202, 1200, 1203, 1200, 1};
+    assert_int_equal(n_ids, T5_COUNT(want));
+    assert_memory_equal(ids, want, sizeof want);
+    assert_int_equal(t5_tokenizer_encode_spans(t, "<a><a \xC2\xA0LR \n<a", 14, spans, n_ids, &err), T5_OK);
+    assert_true(spans[2].begin == 5 && spans[2].end == 12 && spans[3].begin == 12 && spans[3].end == 14);
+    t5_tokenizer_close(t);
+}
+
+/* Claim: lists of added tokens that make no sense are named. */
+static void bad_added_tokens_are_named(void **state)
+{
+    static const struct {
+        const char *name, *text, *want;
+    } cases[] = {
+        {"added_tokens.json", "{\"\": 1300}",
+         "added_tokens.json: the added token 1300 must be a text of 1 to 256 bytes"},
+        {"added_tokens.json", "{\"a\": 1300, \"b\": 1300}", "the added token 1300 is there twice"},
+        {"added_tokens.json", "[", "added_tokens.json: line 1"},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"1300\": 7}}", "the added token 1300 must be a text"},
+        {"tokenizer_config.json",
+         "{\"added_tokens_decoder\": {\"1300\": {\"content\": \"a\"}, \"1301\": {\"content\": \"a\"}}}",
+         "is there twice"},
+        {"tokenizer.json", "{\"added_tokens\": [{\"id\": 1300, ", "tokenizer.json: added_tokens: "},
+    };
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        const folder_file files[] = {{"spiece.model", NULL}, {cases[i].name, cases[i].text}};
+        t5_error err;
+        assert_null(open_folder(files, 2, &err));
+        if (strstr(err.text, cases[i].want) == NULL) fail_msg("case %zu: \"%s\"", i, err.text);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ids_match_reference),     cmocka_unit_test(typed_names_are_text),
-        cmocka_unit_test(special_ids_are_dropped), cmocka_unit_test(broken_bytes_are_repaired),
-        cmocka_unit_test(pieces_have_names),       cmocka_unit_test(odd_texts_are_handled),
-        cmocka_unit_test(folders_are_searched),    cmocka_unit_test(extra_ids_are_counted),
-        cmocka_unit_test(tokens_have_places),
+        cmocka_unit_test(ids_match_reference),      cmocka_unit_test(typed_names_are_text),
+        cmocka_unit_test(special_ids_are_dropped),  cmocka_unit_test(broken_bytes_are_repaired),
+        cmocka_unit_test(pieces_have_names),        cmocka_unit_test(odd_texts_are_handled),
+        cmocka_unit_test(folders_are_searched),     cmocka_unit_test(extra_ids_are_counted),
+        cmocka_unit_test(tokens_have_places),       cmocka_unit_test(added_tokens_are_tokens),
+        cmocka_unit_test(added_tokens_are_cut_out), cmocka_unit_test(bad_added_tokens_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/utf8.h"
+#include "tokenizer/added.h"
 #include "tokenizer/locate.h"
 #include "tokenizer/pieces.h"
 #include "tokenizer/spm_wrapper.h"
@@ -36,14 +37,80 @@ struct t5_tokenizer {
     t5_tokenizer_options options;
     t5_spm *spm;      /* NULL: bytes */
     t5_pieces pieces; /* of spm */
-    int32_t n_pieces; /* ids that the kind itself knows; sentinels follow */
-    int32_t named_first, vocab_live;
-    token_name *names; /* of the ids named_first to vocab_live - 1, which SentencePiece does not know */
+    t5_added_tokens added;
+    int32_t n_pieces; /* ids that the kind itself knows, added ones among them */
+    int32_t named_first, named_end, vocab_live;
+    token_name *names; /* of the ids named_first to named_end - 1, which SentencePiece does not know; "" for none */
 };
+
+/* Appends n ids, and has room for one more. */
+static t5_status append_ids(int32_t **ids, size_t *n_ids, const int32_t *more, size_t n, t5_error *err)
+{
+    int32_t *grown = realloc(*ids, (*n_ids + n + 1) * sizeof *grown);
+    if (grown == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "tokenize: %zu ids", *n_ids + n + 1);
+    if (n > 0) memcpy(grown + *n_ids, more, n * sizeof *more);
+    *ids = grown;
+    *n_ids += n;
+    return T5_OK;
+}
+
+/* Each part between added tokens is a text of its own. */
+static t5_status encode_parts(const t5_tokenizer *t, const char *text, size_t n_bytes, int32_t **out, size_t *out_n,
+                              t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_added_part part = {0};
+    int32_t *ids = NULL;
+    size_t n_ids = 0;
+    T5_TRY(append_ids(&ids, &n_ids, NULL, 0, err));
+    do {
+        int32_t *of_part = NULL;
+        size_t n = 0;
+        t5_added_next(&t->added, text, n_bytes, part.next, &part);
+        T5_TRY(t5_spm_encode(t->spm, text + part.begin, part.end - part.begin, 0, &of_part, &n, err));
+        status = append_ids(&ids, &n_ids, of_part, n, err);
+        free(of_part);
+        if (status == T5_OK && part.token != NULL) status = append_ids(&ids, &n_ids, &part.token->id, 1, err);
+        if (status != T5_OK) goto out;
+    } while (part.next < n_bytes);
+    *out = ids;
+    *out_n = n_ids;
+    ids = NULL; /* handed to the caller */
+out:
+    free(ids);
+    return status;
+}
+
+/* The spans of the ids of encode_parts(). */
+static t5_status encode_parts_spans(const t5_tokenizer *t, const char *text, size_t n_bytes, t5_token_span *out,
+                                    size_t n_ids, t5_error *err)
+{
+    t5_status status = T5_OK;
+    t5_added_part part = {0};
+    size_t n_done = 0;
+    do {
+        int32_t *of_part = NULL;
+        size_t n = 0;
+        t5_added_next(&t->added, text, n_bytes, part.next, &part);
+        T5_TRY(t5_spm_encode(t->spm, text + part.begin, part.end - part.begin, 0, &of_part, &n, err));
+        free(of_part);
+        T5_ASSERT(n_done + n + (part.token != NULL) <= n_ids);
+        T5_TRY(t5_spm_encode_spans(t->spm, text + part.begin, part.end - part.begin, out + n_done, n, err));
+        for (size_t end = n_done + n; n_done < end; n_done++) {
+            out[n_done].begin += (uint32_t)part.begin;
+            out[n_done].end += (uint32_t)part.begin;
+        }
+        if (part.token != NULL) out[n_done++] = (t5_token_span){(uint32_t)part.end, (uint32_t)part.next};
+    } while (part.next < n_bytes);
+    T5_ASSERT(n_done == n_ids);
+out:
+    return status;
+}
 
 static t5_status spm_encode(const t5_tokenizer *t, const char *text, size_t n_bytes, int32_t **out, size_t *out_n,
                             t5_error *err)
 {
+    if (t->added.n_items > 0) return encode_parts(t, text, n_bytes, out, out_n, err);
     return t5_spm_encode(t->spm, text, n_bytes, 1, out, out_n, err);
 }
 
@@ -112,6 +179,7 @@ static const tokenizer_kind kind_bytes = {"bytes", bytes_encode, bytes_decode, b
 static t5_status alloc_names(t5_tokenizer *t, int32_t first, int32_t end, t5_error *err)
 {
     t->named_first = first;
+    t->named_end = end;
     t->vocab_live = end;
     t->names = calloc((size_t)(end - first) + 1, sizeof *t->names);
     if (t->names == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "tokenizer: %" PRId32 " names", end - first);
@@ -140,7 +208,26 @@ static t5_status open_bytes(t5_tokenizer *t, const char *dir, t5_error *err)
     return T5_OK;
 }
 
-static t5_status load_spm(t5_tokenizer *t, const char *path, t5_error *err)
+/* Opens the model once more with the tokens that the folder adds to it, if it does. */
+static t5_status open_added(t5_tokenizer *t, const char *dir, const char *path, const void *model, size_t n_bytes,
+                            t5_error *err)
+{
+    t5_status status = T5_OK;
+    void *grown = NULL;
+    size_t grown_bytes = 0;
+    T5_TRY(t5_added_load(dir, t->n_pieces, t->options.vocab_size, &t->added, err));
+    if (t->added.n_items == 0) return T5_OK;
+    T5_TRY(t5_added_append(&t->added, model, n_bytes, t->n_pieces, &grown, &grown_bytes, &t->n_pieces, err));
+    t5_spm_close(t->spm);
+    t->spm = NULL;
+    T5_TRY(t5_spm_open(grown, grown_bytes, path, &t->spm, err));
+out:
+    free(grown);
+    return status;
+}
+
+/* *out_n_own: pieces without the added ones. */
+static t5_status load_spm(t5_tokenizer *t, const char *dir, const char *path, int32_t *out_n_own, t5_error *err)
 {
     t5_status status = T5_OK;
     const void *file = NULL;
@@ -151,6 +238,8 @@ static t5_status load_spm(t5_tokenizer *t, const char *path, t5_error *err)
     T5_TRY(t5_spm_check(file, file_bytes, path, err));
     T5_TRY(t5_spm_guard(file, file_bytes, &guarded, &guarded_bytes, err));
     T5_TRY(t5_spm_open(guarded, guarded_bytes, path, &t->spm, err));
+    t->n_pieces = *out_n_own = t5_spm_n_pieces(t->spm);
+    T5_TRY(open_added(t, dir, path, guarded, guarded_bytes, err));
     T5_TRY(t5_pieces_init(&t->pieces, t->spm, t5_spm_maps_text(file, file_bytes), err));
 out:
     t5_file_unmap(file, file_bytes);
@@ -158,25 +247,26 @@ out:
     return status;
 }
 
-static t5_status open_spm(t5_tokenizer *t, const t5_tokenizer_location *location, t5_error *err)
+static t5_status open_spm(t5_tokenizer *t, const char *dir, const t5_tokenizer_location *location, t5_error *err)
 {
-    int32_t vocab_size = t->options.vocab_size;
-    t5_status status = load_spm(t, location->path, err);
+    int32_t vocab_size = t->options.vocab_size, n_own = 0;
+    t5_status status = load_spm(t, dir, location->path, &n_own, err);
     if (status != T5_OK) return status;
 
     t->kind = &kind_spm;
-    t->n_pieces = t5_spm_n_pieces(t->spm);
-    if (t->n_pieces > vocab_size)
+    if (n_own > vocab_size)
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: %" PRId32 " pieces, but config.json has vocab_size %" PRId32,
-                       location->path, t->n_pieces, vocab_size);
+                       location->path, n_own, vocab_size);
     bool has_sentinels = t5_spm_find(t->spm, "<extra_id_0>") >= 0 || t5_spm_find(t->spm, "▁<extra_id_0>") >= 0;
     int32_t n_sentinels = has_sentinels ? 0 : location->extra_ids >= 0 ? location->extra_ids : SENTINELS_DEFAULT;
-    int32_t live = n_sentinels < vocab_size - t->n_pieces ? t->n_pieces + n_sentinels : vocab_size;
-    status = alloc_names(t, t->n_pieces, live, err);
+    int32_t end = n_sentinels < vocab_size - n_own ? n_own + n_sentinels : vocab_size;
+    status = alloc_names(t, n_own, end, err);
     if (status != T5_OK) return status;
-    for (int32_t id = t->n_pieces; id < live; id++) /* counting down: the first sentinel has the last id */
-        snprintf(t->names[id - t->n_pieces], sizeof *t->names, "<extra_id_%" PRId32 ">",
-                 t->n_pieces + n_sentinels - 1 - id);
+    for (int32_t id = n_own; id < end; id++) /* counting down: the first sentinel has the last id */
+        snprintf(t->names[id - n_own], sizeof *t->names, "<extra_id_%" PRId32 ">", n_own + n_sentinels - 1 - id);
+    for (int32_t i = 0; i < t->added.n_items; i++)
+        if (t->added.items[i].id < end) t->names[t->added.items[i].id - n_own][0] = '\0';
+    if (t->n_pieces > end) t->vocab_live = t->n_pieces;
     return T5_OK;
 }
 
@@ -190,7 +280,7 @@ t5_status t5_tokenizer_open(const char *dir, const t5_tokenizer_options *options
     t->options = *options;
     T5_ASSERT(options->vocab_size > 0 && options->vocab_size <= T5_VOCAB_MAX);
     T5_TRY(t5_tokenizer_locate(dir, options->vocab_size, &location, err));
-    T5_TRY(location.path == NULL ? open_bytes(t, dir, err) : open_spm(t, &location, err));
+    T5_TRY(location.path == NULL ? open_bytes(t, dir, err) : open_spm(t, dir, &location, err));
     *out = t;
     t = NULL; /* handed to the caller */
 out:
@@ -204,6 +294,7 @@ void t5_tokenizer_close(t5_tokenizer *t)
     if (t == NULL) return;
     t5_pieces_deinit(&t->pieces);
     t5_spm_close(t->spm);
+    t5_added_deinit(&t->added);
     free(t->names);
     free(t);
 }
@@ -276,6 +367,7 @@ t5_status t5_tokenizer_encode_spans(const t5_tokenizer *t, const char *text, siz
     T5_ASSERT(n_ids >= 1);
     const size_t n_text = (size_t)n_ids - 1; /* without eos */
     out[n_text] = (t5_token_span){(uint32_t)n_bytes, (uint32_t)n_bytes};
+    if (t->added.n_items > 0) return encode_parts_spans(t, text, n_bytes, out, n_text, err);
     if (t->spm != NULL) return t5_spm_encode_spans(t->spm, text, n_bytes, out, n_text, err);
     if (n_text != n_bytes)
         return T5_FAIL(err, T5_ERR_ARG, "tokenize: the text has %zu bytes, not %zu", n_bytes, n_text);
@@ -345,12 +437,16 @@ bool t5_tokenizer_is_bytes(const t5_tokenizer *t)
 const char *t5_tokenizer_piece(const t5_tokenizer *t, int32_t id)
 {
     if (id < 0 || id >= t->vocab_live) return NULL;
-    return id >= t->named_first ? t->names[id - t->named_first] : t5_spm_piece(t->spm, id);
+    const char *name = id >= t->named_first && id < t->named_end ? t->names[id - t->named_first] : "";
+    if (name[0] != '\0') return name;
+    const char *piece = t5_spm_piece(t->spm, id);
+    const bool is_gap = id >= t->named_first && strncmp(piece, T5_ADDED_GAP, sizeof T5_ADDED_GAP - 1) == 0;
+    return is_gap ? NULL : piece;
 }
 
 int32_t t5_tokenizer_find(const t5_tokenizer *t, const char *piece)
 {
-    for (int32_t id = t->named_first; id < t->vocab_live; id++)
+    for (int32_t id = t->named_first; id < t->named_end; id++)
         if (strcmp(t->names[id - t->named_first], piece) == 0) return id;
     return t->spm == NULL ? -1 : t5_spm_find(t->spm, piece);
 }
