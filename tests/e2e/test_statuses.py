@@ -167,6 +167,8 @@ CASES = [
     (200, "", "multipart", multipart(*GOOD)),
     (200, "", "multipart, empty part", multipart((b"api_key", b""), *GOOD)),
     (400, "missing q parameter", "multipart, empty q", multipart((b"q", b""), *GOOD[1:])),
+    (200, "", "multipart, as .NET and Apache's HttpClient write it", post(
+        "/detect", b"--b\r\nContent-Disposition: form-data; name=q\r\n\r\nHi\r\n--b--\r\n", "multipart/form-data; boundary=b; charset=UTF-8")),
     (400, BAD, "multipart, no end", multipart(*GOOD, end=b"--Bound1\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\nabc")),
     (400, "not valid UTF-8", "multipart, invalid UTF-8", multipart((b"q", b"\xff"), *GOOD[1:])),
     (400, "NUL", "multipart, NUL", multipart((b"q", b"a\0b"), *GOOD[1:])),
