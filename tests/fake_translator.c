@@ -1,6 +1,8 @@
 /* tests/fake_translator.c: a translator that needs no model, for tests of the server: t5serve_fake is main.c linked
  * with this instead of translate/translator.c. The answer is "<target>:" + text. A text can ask for more:
  *   sleep=MS ...   the answer comes after MS milliseconds, or at once when it is given up
+ *   hold=PATH      the answer comes when the file PATH is there, or at once when it is given up; who reads along gets
+ *                  its first byte before
  *   drip=MS ...    who reads along gets a byte of the first answer every MS milliseconds
  *   busy           start answers T5_ERR_BUSY, for 7 seconds
  *   fail=io        finish answers T5_ERR_IO, with a path that no client may see
@@ -17,10 +19,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct t5_translation {
     t5_translation_request request;
     int64_t start_ms, due_ms, drip_ms;
+    const char *gate; /* a path in the request's text, or NULL */
     atomic_bool is_cancelled, is_done;
     bool was_given_up;
     int32_t i_read;         /* the text that is being read */
@@ -41,6 +45,11 @@ struct t5_translator {
 
 static t5_translator fake = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
+static bool is_due(const t5_translation *tr, int64_t now_ms)
+{
+    return tr->gate != NULL ? access(tr->gate, F_OK) == 0 : now_ms >= tr->due_ms;
+}
+
 /* Unlinks one translation that is due, or NULL. */
 static t5_translation *take_due(int64_t now_ms)
 {
@@ -48,7 +57,7 @@ static t5_translation *take_due(int64_t now_ms)
         t5_translation *tr = *link;
         bool is_late = tr->request.deadline_ms != 0 && now_ms >= tr->request.deadline_ms;
         tr->was_given_up = atomic_load(&tr->is_cancelled) || is_late;
-        if (!tr->was_given_up && now_ms < tr->due_ms) continue;
+        if (!tr->was_given_up && !is_due(tr, now_ms)) continue;
         *link = tr->next;
         if (tr->was_given_up) *(is_late ? &fake.stats.n_late : &fake.stats.n_cancelled) += 1;
         return tr;
@@ -60,7 +69,8 @@ static t5_translation *take_due(int64_t now_ms)
 static void drip(void)
 {
     for (t5_translation *tr = fake.first; tr != NULL; tr = tr->next)
-        if (tr->drip_ms > 0 && tr->request.on_progress != NULL) tr->request.on_progress(tr->request.ctx);
+        if ((tr->drip_ms > 0 || tr->gate != NULL) && tr->request.on_progress != NULL)
+            tr->request.on_progress(tr->request.ctx);
 }
 
 static void pause_ms(int64_t ms)
@@ -175,6 +185,7 @@ t5_status t5_translation_start(t5_translator *t, const t5_translation_request *r
     if (tr == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "fake: out of memory");
     tr->request = *request;
     tr->start_ms = t5_clock_ms();
+    if (strncmp(text, "hold=", 5) == 0) tr->gate = text + 5;
     if (strncmp(text, "drip=", 5) == 0) tr->drip_ms = strtoll(text + 5, NULL, 10);
     tr->due_ms = tr->start_ms + sleep_ms + tr->drip_ms * (int64_t)(request->texts[0].n_bytes + 3);
     *out = tr;
@@ -223,7 +234,7 @@ t5_status t5_translation_read(t5_translation *tr, t5_piece *out, t5_error *err)
     if (make_results(tr, err) != T5_OK) return err->status;
     for (; tr->i_read < tr->request.n_texts; tr->i_read++, tr->n_read = 0) {
         const t5_translated *result = &tr->results[tr->i_read];
-        int64_t n_certain = tr->drip_ms > 0 ? (t5_clock_ms() - tr->start_ms) / tr->drip_ms : 0;
+        int64_t n_certain = tr->drip_ms > 0 ? (t5_clock_ms() - tr->start_ms) / tr->drip_ms : tr->gate != NULL;
         if (is_done || n_certain > (int64_t)result->n_bytes) n_certain = (int64_t)result->n_bytes;
         *out = (t5_piece){
             .i_text = tr->i_read, .bytes = result->text + tr->n_read, .n_bytes = (size_t)(n_certain - tr->n_read)};

@@ -17,7 +17,7 @@ REPEATS = int(os.environ.get("T5_TEST_REPEATS", "100"))
 
 
 # The bundled model; a slow build takes one that is hundreds of times smaller and speaks nonsense, always the same.
-FLAGS = ["--metrics", "--access-log=false"]
+FLAGS = ["--metrics", "--access-log=false", "--request-timeout-ms=0"]
 if SCALE < 1:
     FLAGS += [f"--model={TOP}/tests/fixtures/madlad", "--threads=1"]
 
@@ -44,13 +44,6 @@ def metrics(server):
     """All values of /metrics: {name with labels: number}."""
     text = server.get("/metrics").body.decode()
     return {m.group(1): float(m.group(2)) for m in re.finditer(r"^(\w+(?:\{[^}]*\})?) (\S+)$", text, re.M)}
-
-
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.01)
 
 
 def translate(**fields):

@@ -1,4 +1,5 @@
 """A t5serve process on a free port, and a client that can send what no HTTP library would. For the tests beside it."""
+import contextlib
 import json
 import os
 import pathlib
@@ -10,14 +11,49 @@ import subprocess
 import tempfile
 import time
 
-START_S = 60  # a sanitizer build that loads a model is slow
-REPLY_S = 60
+# A hang would last for ever; a sanitizer build on a busy machine with a slow disk takes its time.
+START_S = STOP_S = REPLY_S = WAIT_S = 120
 BUNDLED = pathlib.Path(__file__).resolve().parents[2] / "models/t5-tatoeba"
 
 
 def bundled_pairs():
     """(source, target) of what the bundled model translates, in its order."""
     return [tuple(pair) for pair in json.loads((BUNDLED / "t5serve.json").read_text())["pairs"]]
+
+
+def wait_until(condition, seconds=WAIT_S):
+    """Returns what condition() gives, once that is true."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+    return found
+
+
+@contextlib.contextmanager
+def reserved_port():
+    """A port for a server of the test's own, which nobody else gets meanwhile: bound and never listened on, by a socket that lets
+    another one share it (SO_REUSEADDR)."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+class Gate:
+    """Work of the fake translator that takes until open() is called, whatever the machine: `text` is the text that asks for it."""
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = pathlib.Path(self.folder.name, "open")
+        self.text = f"hold={self.path}"
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.folder.cleanup()
+
+    def open(self):
+        self.path.touch()
 
 
 class Reply:
@@ -68,7 +104,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(60)
+                self.process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 raise AssertionError("t5serve did not stop:\n" + self.log_text())
@@ -78,8 +114,27 @@ class Server:
         self.log.close()
 
     def log_text(self):
-        """Not by seek(), which would move the place where the server writes."""
-        return os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0).decode(errors="replace")
+        """Its whole lines so far; they come some 20 ms after what they tell, on a busy machine later. Not by seek(), which would
+        move the place where the server writes."""
+        text = os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0).decode(errors="replace")
+        return text[:text.rfind("\n") + 1]
+
+    def wait_for_log(self, pattern, n=1):
+        """The first n lines with the expression, once they are there."""
+        return wait_until(lambda: found[:n] if len(found := self.log_lines(pattern)) >= n else None)
+
+    def log_lines(self, pattern):
+        return [line for line in self.log_text().splitlines() if re.search(pattern, line)]
+
+    def stop(self):
+        """SIGTERM, and the end with exit code 0: then the log is whole."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(STOP_S)
+        assert code == 0, (code, self.log_text())
+
+    def metric(self, name):
+        """The value of a sample of /metrics."""
+        return float(re.search(rf"^{re.escape(name)} (\S+)$", self.get("/metrics").body.decode(), re.M).group(1))
 
     def connect(self):
         return socket.create_connection((self.host, self.port), timeout=REPLY_S)
@@ -108,6 +163,15 @@ class Server:
 
     def get(self, path, sock=None):
         return self.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), sock)
+
+
+def is_open(server):
+    """Somebody listens there."""
+    try:
+        server.connect().close()
+        return True
+    except ConnectionRefusedError:
+        return False
 
 
 def post(path, body, content_type="application/json", headers=()):

@@ -9,17 +9,11 @@ import time
 import unittest
 
 from load import percentile, scaled
-from server import Reply, Server, post, read_reply
+from server import STOP_S, Gate, Reply, Server, post, read_reply, wait_until
 
 PROGRAM = sys.argv.pop(1)
 BODY = b'{"q":"%s","source":"en","target":"de"}'
 SECRET = "nobody may read this"
-
-
-def lines(server, event="request"):
-    """The log's lines of one kind, once it has been written."""
-    time.sleep(0.1)
-    return [line for line in server.log_text().splitlines() if f" {event} " in line]
 
 
 class Requests(unittest.TestCase):
@@ -43,20 +37,22 @@ class Requests(unittest.TestCase):
                 self.assertEqual((reply.status, reply.headers["x-request-id"]), (status, "my-id"))
             reply = server.raw(b"GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\nX-Request-Id: my-id\r\n\r\n")
             self.assertEqual((reply.status, reply.headers["x-request-id"]), (400, "my-id"))
-            self.assertIn('id="my-id"', lines(server, "request_failed")[0])
+            self.assertIn('id="my-id"', server.wait_for_log(" request_failed ")[0])
 
     def test_access_log(self):
         """Claim: a request leaves one line with its id, route, status and sizes, and nothing that a client wrote. Method: texts,
         queries, paths and methods with a secret in them, all in the log's text afterwards."""
-        with Server(PROGRAM) as server, server.connect() as sock:  # one, so that the lines are in order
+        with Server(PROGRAM) as server:
             body = BODY % SECRET.encode()
-            reply = server.post("/translate", body, headers=["X-Request-Id: one"], sock=sock)
-            secret = SECRET.replace(" ", "%20")
-            server.raw(f"POST /translate?q={secret}&source=en&target=de HTTP/1.1\r\nHost: x\r\n\r\n".encode(), sock)
-            server.get("/" + secret, sock)
-            server.raw(f"{SECRET.split()[0].upper()} /health HTTP/1.1\r\nHost: x\r\n\r\n".encode(), sock)
-            server.post("/translate", b'{"q":"fail=arg","source":"en","target":"de","x":"' + SECRET.encode() + b'"}', sock=sock)
-            got = lines(server)
+            with server.connect() as sock:  # one, so that the lines are in order
+                reply = server.post("/translate", body, headers=["X-Request-Id: one"], sock=sock)
+                secret = SECRET.replace(" ", "%20")
+                server.raw(f"POST /translate?q={secret}&source=en&target=de HTTP/1.1\r\nHost: x\r\n\r\n".encode(), sock)
+                server.get("/" + secret, sock)
+                server.raw(f"{SECRET.split()[0].upper()} /health HTTP/1.1\r\nHost: x\r\n\r\n".encode(), sock)
+                server.post("/translate", b'{"q":"fail=arg","source":"en","target":"de","x":"' + SECRET.encode() + b'"}', sock=sock)
+            server.stop()
+            got = server.log_lines(" request ")
             self.assertEqual(len(got), 5, got)
             self.assertRegex(got[0], r'Z info request id="one" method=POST route=/translate status=200 ms=\d+\.\d{3} '
                              rf"bytes_in={len(body)} bytes_out={len(reply.body)} .*client=127\.0\.0\.1$")
@@ -70,10 +66,10 @@ class Requests(unittest.TestCase):
         """Claim: JSON lines have the same fields; the line and the client's address can be left out. Method: settings."""
         with Server(PROGRAM, "--log-format", "json", "--access-log-client=false") as server:
             server.translate("a")
-            time.sleep(0.1)
-            got = [json.loads(line) for line in server.log_text().splitlines()]
-            self.assertTrue({"listening", "request"} <= {line["event"] for line in got}, got)
-            request = got[-1]
+            server.stop()
+            got = {line["event"]: line for line in map(json.loads, server.log_text().splitlines())}
+            self.assertTrue({"listening", "request"} <= got.keys(), got)
+            request = got["request"]
             self.assertEqual((request["level"], request["method"], request["route"], request["status"], request["texts"]),
                              ("info", "POST", "/translate", 200, 1))
             self.assertIsInstance(request["ms"], float)
@@ -81,19 +77,17 @@ class Requests(unittest.TestCase):
             self.assertNotIn("client", request)
         with Server(PROGRAM, "--access-log=false") as server:
             server.translate("a")
-            self.assertEqual(lines(server), [])
+            server.stop()
+            self.assertEqual(server.log_lines(" request "), [])
 
     def test_deadline_of_the_client(self):
         """Claim: X-Request-Timeout-Ms bounds the request, but never beyond the server's own limit; nonsense is named. Method: work
-        of 60 s with several limits; how long the answer took."""
+        of two minutes with several limits, far apart; how long the answer took."""
+        with Server(PROGRAM, "--request-timeout-ms", "60000") as server:
+            self.check_deadline(server, "300", 300)
         with Server(PROGRAM, "--request-timeout-ms", "1000") as server:
-            for given, ms in (("300", 300), ("86400000", 1000), (None, 1000)):
-                headers = [f"X-Request-Timeout-Ms: {given}"] if given else []
-                begin = time.monotonic()
-                reply = server.post("/translate", BODY % b"sleep=60000", headers=headers)
-                took_ms = (time.monotonic() - begin) * 1000
-                self.assertEqual((reply.status, reply.error), (503, "the request took too long"))
-                self.assertTrue(ms - 5 <= took_ms < ms + 400, took_ms)
+            self.check_deadline(server, "86400000", 1000)
+            self.check_deadline(server, None, 1000)
             for given in ("0", "-1", "1.5", "x", "", "86400001", "99999999999999999999", "1 "):
                 reply = server.post("/translate", BODY % b"a", headers=[f"X-Request-Timeout-Ms: {given}x"])
                 self.assertEqual(reply.status, 400)
@@ -102,6 +96,14 @@ class Requests(unittest.TestCase):
         with Server(PROGRAM, "--request-timeout-ms", "0") as server:
             reply = server.post("/translate", BODY % b"sleep=60000", headers=["X-Request-Timeout-Ms: 100"])
             self.assertEqual(reply.status, 503)
+
+    def check_deadline(self, server, given, ms):
+        headers = [f"X-Request-Timeout-Ms: {given}"] if given else []
+        begin = time.monotonic()
+        reply = server.post("/translate", BODY % b"sleep=120000", headers=headers)
+        took_ms = (time.monotonic() - begin) * 1000
+        self.assertEqual((reply.status, reply.error), (503, "the request took too long"))
+        self.assertTrue(ms - 5 <= took_ms < 30000, took_ms)
 
     def test_retry_after(self):
         """Claim: a full queue tells when to come back, as the engine reckons. Method: the fake engine says 7 seconds."""
@@ -130,32 +132,32 @@ class Requests(unittest.TestCase):
             begin = time.monotonic()
             reply = server.post("/translate", body, headers=["X-Request-Timeout-Ms: 200"])
             self.assertEqual(reply.status, 503)
-            self.assertLess(time.monotonic() - begin, 1)
+            self.assertLess(time.monotonic() - begin, 20)
             leavers = [server.connect() for _ in range(20)]
             for leaver in leavers:
                 leaver.sendall(post("/translate", body))
                 leaver.close()
-            end = time.monotonic() + 10
-            while server.get("/metrics").body.decode().find("\nt5serve_requests_pending 1\n") < 0:
-                self.assertLess(time.monotonic(), end)
-                time.sleep(0.01)
+            wait_until(lambda: server.metric("t5serve_requests_pending") == 1, seconds=40)
 
     def test_large_requests_at_sigterm(self):
         """Claim: large requests that were accepted are answered after SIGTERM too; a second one gives up what waits. Method: ten
         of each, in flight."""
         pad = "x" * 65536
-        for ms, n_signals, status in ((500, 1, 200), (60000, 2, 503)):
-            with Server(PROGRAM) as server:
-                body = json.dumps({"q": [f"sleep={ms}", pad], "source": "en", "target": "de"}).encode()
+        for is_hurried, status in ((False, 200), (True, 503)):
+            with Gate() as gate, Server(PROGRAM, "--metrics") as server:
+                body = json.dumps({"q": [gate.text, pad], "source": "en", "target": "de"}).encode()
                 socks = [server.connect() for _ in range(10)]
                 for sock in socks:
                     sock.sendall(post("/translate", body))
-                time.sleep(0.3)
-                for _ in range(n_signals):
+                wait_until(lambda: server.metric("t5serve_sequences_total") == 20)
+                server.process.terminate()
+                server.wait_for_log(" draining ")
+                if is_hurried:
                     server.process.terminate()
-                    time.sleep(0.05)
+                else:
+                    gate.open()
                 self.assertEqual([Reply(read_reply(sock, b"")).status for sock in socks], [status] * 10)
-                self.assertEqual(server.process.wait(20), 0)
+                self.assertEqual(server.process.wait(STOP_S), 0)
 
     def test_small_requests_do_not_wait_for_large_ones(self):
         """Claim: a body that takes long to read holds up no small request, whatever its method. Method: 6 MB bodies, one after
@@ -181,13 +183,16 @@ class Requests(unittest.TestCase):
         thread = threading.Thread(target=send_large)
         thread.start()
         socks = [server.connect() for _ in range(4)]
-        while len(times) < 600 or len(taken) < 3:
-            begin = time.monotonic()
-            self.assertEqual(server.translate("a", socks[len(times) % 4]).status, 200)
-            times.append((time.monotonic() - begin) * 1000)
-            time.sleep(0.002)
-        is_over.set()
-        thread.join()
+        try:
+            while len(times) < 600 or (len(taken) < 3 and thread.is_alive()):
+                begin = time.monotonic()
+                self.assertEqual(server.translate("a", socks[len(times) % 4]).status, 200)
+                times.append((time.monotonic() - begin) * 1000)
+                time.sleep(0.002)
+        finally:
+            is_over.set()
+            thread.join()
+        self.assertGreaterEqual(len(taken), 3)
         print(f"{len(times)} small requests beside {len(taken)} of {len(big) / 1e6:.1f} MB by {method} ({percentile(taken, 0.5):.0f} ms each): "
               f"p50 {percentile(times, 0.5):.2f} ms, p99 {percentile(times, 0.99):.2f} ms, longest {max(times):.0f} ms")
         self.assertLess(percentile(times, 0.5), percentile(taken, 0.5) / 4)

@@ -15,19 +15,12 @@ import threading
 import time
 import unittest
 
-from server import Server
+from server import STOP_S, Server, reserved_port, wait_until
 
 PROGRAM = sys.argv.pop(1)
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 PROGRAM_BYTES = pathlib.Path(PROGRAM).read_bytes()
 UNITS = pathlib.Path(__file__).resolve().parents[2] / "packaging/systemd"
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.01)
 
 
 class Manager:
@@ -53,6 +46,11 @@ class Manager:
         except socket.timeout:
             return [text for _, text in self.notices]
 
+    def fed(self):
+        """When the watchdog was."""
+        self.read()
+        return [when for when, text in self.notices if text == "WATCHDOG=1"]
+
     def has(self, words):
         return any(words in text for text in self.read())
 
@@ -68,9 +66,10 @@ class Reload(unittest.TestCase):
         self.file.flush()
 
     def hang_up(self, server, words):
-        n = server.log_text().count(words)
+        """SIGHUP; the new line of the log with these words."""
+        n = len(server.log_lines(words))
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: server.log_text().count(words) > n)
+        return server.wait_for_log(words, n + 1)[-1]
 
     def test_limits_change(self):
         """Claim: SIGHUP reads the file again, what can change does, the rest is named. Method: each kind of setting, before and
@@ -79,10 +78,9 @@ class Reload(unittest.TestCase):
         with Server(PROGRAM, "--config", self.file.name, "--alternatives-limit", "1") as server:
             self.assertEqual(server.translate("abcd").status, 400)
             self.assertEqual(server.get("/metrics").status, 404)
-            self.write({"char_limit": 10, "metrics": True, "request_timeout_ms": 100, "max_request_bytes": 200,
+            self.write({"char_limit": 10, "metrics": True, "request_timeout_ms": 1000, "max_request_bytes": 200,
                         "http_threads": 5, "alternatives_limit": 7, "req_limit": 6})
-            self.hang_up(server, " reloaded ")
-            line = [line for line in server.log_text().splitlines() if " reloaded " in line][0]
+            line = self.hang_up(server, " reloaded ")
             self.assertIn('changed="request_timeout_ms,req_limit,char_limit,max_request_bytes,metrics"', line)
             self.assertIn('restart_needed="http_threads"', line)
             self.assertEqual(server.translate("abcd").status, 200)
@@ -96,11 +94,13 @@ class Reload(unittest.TestCase):
             self.write({"log_level": "warn", "log_format": "json"})
             server.process.send_signal(signal.SIGHUP)
             wait_until(lambda: server.translate("a" * 100).status == 200)
-            time.sleep(0.1)
-            n = server.log_text().count(" request ")
-            server.translate("a")
-            time.sleep(0.1)
-            self.assertEqual(server.log_text().count(" request "), n)
+            self.write("{")
+            self.hang_up(server, '"reload_failed"')  # so the one before is over, and its level in force
+            n = len(server.log_lines("/translate"))
+            self.assertGreater(n, 5)
+            self.assertEqual(server.translate("a" * 100).status, 200)
+            server.stop()
+            self.assertEqual(len(server.log_lines("/translate")), n)
 
     def test_bad_file_changes_nothing(self):
         """Claim: a file with a mistake leaves everything as it was, and one line says why. Method: broken, unknown, out of range,
@@ -110,9 +110,7 @@ class Reload(unittest.TestCase):
             for text, words in (("{", "line 1"), ({"char_limit": 5, "prot": 1}, "unknown key 'prot'"),
                                 ({"char_limit": 5, "max_texts_per_request": -7}, "max_texts_per_request")):
                 self.write(text)
-                self.hang_up(server, " reload_failed ")
-                last = [line for line in server.log_text().splitlines() if " reload_failed " in line][-1]
-                self.assertIn(words, last)
+                self.assertIn(words, self.hang_up(server, " reload_failed "))
                 self.assertEqual(server.translate("abcd").status, 400)
             self.file.close()
             self.hang_up(server, " reload_failed ")
@@ -122,7 +120,7 @@ class Reload(unittest.TestCase):
         """Claim: SIGHUP reads the file of API keys again; a broken one leaves the keys as they were. Method: a key that is added
         while the server runs, then a file that is no JSON."""
         def add_key():
-            done = subprocess.run([PROGRAM, "keys", "add", "--file", path, "--name", "x"], capture_output=True, text=True, timeout=20)
+            done = subprocess.run([PROGRAM, "keys", "add", "--file", path, "--name", "x"], capture_output=True, text=True, timeout=60)
             self.assertEqual(done.returncode, 0, done.stderr)
             return re.search(r"t5-\w+", done.stdout).group(0)
 
@@ -179,7 +177,7 @@ class Service(unittest.TestCase):
                 self.assertRegex(manager.read()[1], r"^RELOADING=1\nMONOTONIC_USEC=\d+$")
                 self.assertTrue(manager.read()[2].startswith("READY=1"))
                 server.process.terminate()
-                self.assertEqual(server.process.wait(20), 0)
+                self.assertEqual(server.process.wait(STOP_S), 0)
                 self.assertTrue(manager.read()[3].startswith("STOPPING=1"))
 
     def test_abstract_socket(self):
@@ -192,21 +190,14 @@ class Service(unittest.TestCase):
 
     def test_watchdog(self):
         """Claim: the watchdog is fed in time while the engine is idle or moves, and not while it is stuck. Method: an interval of
-        400 ms; the times of the notices; then work that never moves."""
+        2 s, of which a busy machine may lose three quarters; the times of the notices; then work that never moves."""
         with Manager() as manager:
-            with Server(PROGRAM, env={"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "400000"}) as server:
-                end = time.monotonic() + 2
-                while time.monotonic() < end:
-                    manager.read()
-                times = [when for when, text in manager.notices if text == "WATCHDOG=1"]
-                self.assertLess(max(b - a for a, b in zip(times, times[1:])), 0.4)
+            with Server(PROGRAM, env={"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "2000000"}) as server:
+                wait_until(lambda: len(manager.fed()) >= 8)
+                times = manager.fed()
+                self.assertLess(max(b - a for a, b in zip(times, times[1:])), 2)
                 server.translate("stuck")
-                time.sleep(0.3)
-                manager.read()
-                n = len(manager.notices)
-                time.sleep(0.8)
-                manager.read()
-                self.assertEqual(len(manager.notices), n)
+                wait_until(lambda: time.monotonic() - manager.fed()[-1] > 4)
 
     def test_watchdog_of_another_process(self):
         """Claim: WATCHDOG_PID of somebody else is not ours."""
@@ -228,13 +219,13 @@ class Service(unittest.TestCase):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
             for _ in range(2):
-                client = socket.create_connection(("127.0.0.1", port), timeout=20)
+                client = socket.create_connection(("127.0.0.1", port), timeout=60)
                 client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
                 process = self.start_with(listener)
                 self.assertTrue(client.recv(4096).startswith(b"HTTP/1.1 200"))
                 client.close()
                 process.terminate()
-                self.assertEqual(process.wait(20), 0)
+                self.assertEqual(process.wait(STOP_S), 0)
                 self.assertIn(f"url=http://127.0.0.1:{port} ", process.stderr.read())
                 process.stderr.close()
 
@@ -242,9 +233,7 @@ class Service(unittest.TestCase):
     def test_activation_by_systemd(self):
         """Claim: systemd's own socket activation starts the server with the first client, which is served. Method:
         systemd-socket-activate, which becomes the server; NOTIFY_SOCKET goes with it."""
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        with Manager() as manager:
+        with reserved_port() as port, Manager() as manager:
             process = subprocess.Popen(["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "-E", f"NOTIFY_SOCKET={manager.path}",
                                         PROGRAM, "--port", "1"], stderr=subprocess.PIPE, text=True)
             try:
@@ -254,7 +243,7 @@ class Service(unittest.TestCase):
                 client.close()
                 wait_until(lambda: manager.has("READY=1"))
                 process.terminate()
-                self.assertEqual(process.wait(20), 0)
+                self.assertEqual(process.wait(STOP_S), 0)
                 self.assertIn(f"url=http://127.0.0.1:{port} ", process.stderr.read())
             finally:
                 process.kill()
@@ -266,7 +255,7 @@ class Service(unittest.TestCase):
         with socket.socket() as closed, socket.create_server(("127.0.0.1", 0)) as listener:
             for sock, n_fds, words in ((closed, "1", "no listening TCP socket"), (listener, "2", "LISTEN_FDS is 2")):
                 process = self.start_with(sock, n_fds)
-                self.assertEqual(process.wait(20), 2)
+                self.assertEqual(process.wait(STOP_S), 2)
                 last = process.stderr.read().strip().splitlines()[-1]
                 self.assertTrue(last.startswith("t5serve: ") and words in last, last)
                 process.stderr.close()
@@ -275,14 +264,14 @@ class Service(unittest.TestCase):
         """Claim: --health asks the server with the same settings: 0 when it is well, else 1 with one line. Method: a server, its
         port afterwards, a server that answers 503, one that is silent."""
         def health(port, *flags):
-            return subprocess.run([PROGRAM, "--health", "--port", str(port), *flags], capture_output=True, text=True, timeout=20)
+            return subprocess.run([PROGRAM, "--health", "--port", str(port), *flags], capture_output=True, text=True, timeout=60)
 
-        with Server(PROGRAM) as server:
-            for host in ("127.0.0.1", "*", "0.0.0.0", "localhost"):
-                self.assertEqual(health(server.port, "--host", host).returncode, 0)
-            port = server.port
-        done = health(port)
-        self.assertEqual((done.returncode, done.stderr), (1, f"t5serve: no answer from port {port} of 127.0.0.1\n"))
+        with reserved_port() as port:
+            with Server(PROGRAM, "--port", str(port)):
+                for host in ("127.0.0.1", "*", "0.0.0.0", "localhost"):
+                    self.assertEqual(health(port, "--host", host).returncode, 0)
+            done = health(port)
+            self.assertEqual((done.returncode, done.stderr), (1, f"t5serve: no answer from port {port} of 127.0.0.1\n"))
         for reply, words in ((b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "answers 503"), (b"", "no answer"), (b"what?", "no answer")):
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 thread = threading.Thread(target=lambda: answer_once(listener, reply))
@@ -297,7 +286,7 @@ class Units(unittest.TestCase):
     def test_stop_waits_for_the_drain(self):
         """Claim: systemd waits longer for the end than the drain and what follows it may take. Method: the file and the default."""
         text = (UNITS / "t5serve.service").read_text(encoding="utf-8")
-        shown = subprocess.run([PROGRAM, "--print-config"], capture_output=True, text=True, timeout=20).stdout
+        shown = subprocess.run([PROGRAM, "--print-config"], capture_output=True, text=True, timeout=60).stdout
         drain_s = json.loads(shown)["drain_timeout_ms"] / 1000
         self.assertGreater(int(re.search(r"^TimeoutStopSec=(\d+)$", text, re.M).group(1)), drain_s + 15)
 
@@ -321,40 +310,37 @@ class Clock(unittest.TestCase):
         work that has 600 ms; the log's time shows that it jumped."""
         with tempfile.NamedTemporaryFile("w") as file:
             def jump(offset):
-                file.seek(0)
-                file.truncate()
-                file.write(offset + "\n")
-                file.flush()
+                os.pwrite(file.fileno(), offset.encode() + b"\n", 0)  # in one piece, for who reads meanwhile
 
             jump("+0d")
             env = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": file.name, "FAKETIME_NO_CACHE": "1",
                    "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
             with Server(PROGRAM, "--request-timeout-ms", "600", "--receive-timeout-ms", "1500", env=env) as server:
                 for offset in ("+1d", "-1d", "+0d"):
+                    begin = time.monotonic()
                     half = server.connect()
                     half.sendall(b"GET /health HTTP/1.1\r\n")
-                    begin = time.monotonic()
                     timer = threading.Timer(0.2, jump, [offset])
                     timer.start()
-                    self.assertEqual(server.translate("sleep=60000").status, 503)
+                    self.assertEqual(server.translate("sleep=120000").status, 503)
                     took_s = time.monotonic() - begin
                     timer.join()
-                    self.assertTrue(0.59 < took_s < 1.2, took_s)
+                    self.assertTrue(0.59 < took_s < 20, took_s)
                     self.assertEqual(half.recv(100), b"")
-                    self.assertTrue(1.4 < time.monotonic() - begin < 2.6)
+                    self.assertTrue(1.4 < time.monotonic() - begin < 20)
                     half.close()
                     self.assertEqual(server.translate("a").status, 200)
-                time.sleep(0.1)
+                server.stop()
                 days = {line[:10] for line in server.log_text().splitlines()}
-                self.assertEqual(len(days), 3, days)
+                self.assertGreaterEqual(len(days), 3, days)
 
 
 def connect_in_time(port):
     """To who will listen there soon."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
-            return socket.create_connection(("127.0.0.1", port), timeout=20)
+            return socket.create_connection(("127.0.0.1", port), timeout=60)
         except ConnectionRefusedError:
             if time.monotonic() > end:
                 raise

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import unittest
 
-from server import Server
+from server import STOP_S, Server, is_open, reserved_port, wait_until
 
 PROGRAM = sys.argv.pop(1)
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -137,32 +137,25 @@ class Startup(unittest.TestCase):
 
     def test_port_is_free_after_exit(self):
         """Claim: a restart can take the same port at once. Method: start twice with connections left behind."""
-        with Server(PROGRAM) as server:
-            port = server.port
-            server.connect().sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        with Server(PROGRAM, "--port", str(port)) as server:
-            self.assertEqual(server.port, port)
+        with reserved_port() as port:
+            with Server(PROGRAM, "--port", str(port)) as server:
+                server.connect().sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            with Server(PROGRAM, "--port", str(port)) as server:
+                self.assertEqual(server.port, port)
 
     def test_full_disk_under_the_log(self):
         """Claim: a log that cannot be written does not stop the service. Method: stderr to /dev/full, a fixed port."""
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        with open("/dev/full", "w") as full:
+        with reserved_port() as port, open("/dev/full", "w") as full:
             process = subprocess.Popen([PROGRAM, "--port", str(port)], stderr=full)
-        try:
-            server = Server(PROGRAM)
-            server.host, server.port = "127.0.0.1", port
-            for _ in range(600):
-                try:
-                    self.assertEqual(server.get("/health").status, 200)
-                    break
-                except ConnectionRefusedError:
-                    self.assertIsNone(process.poll())
-                    subprocess.run(["sleep", "0.1"])
-            process.terminate()
-            self.assertEqual(process.wait(60), 0)
-        finally:
-            process.kill()
+            try:
+                server = Server(PROGRAM)
+                server.host, server.port = "127.0.0.1", port
+                wait_until(lambda: process.poll() is not None or is_open(server))
+                self.assertEqual(server.get("/health").status, 200)
+                process.terminate()
+                self.assertEqual(process.wait(STOP_S), 0)
+            finally:
+                process.kill()
 
 
 unittest.main(verbosity=2, warnings="ignore")

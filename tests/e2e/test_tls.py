@@ -14,11 +14,11 @@ import threading
 import time
 import unittest
 
-from server import Reply, Server, leave_early, post, read_reply, unchunked
+from server import STOP_S, Gate, Reply, Server, leave_early, post, read_reply, unchunked, wait_until
 
 FAKE = sys.argv.pop(2)
 PROGRAM = sys.argv.pop(1)
-RECEIVE_MS = 1500
+RECEIVE_MS = 3000
 
 
 def openssl(*words):
@@ -168,20 +168,19 @@ class Tls(unittest.TestCase):
 
     def test_stop(self):
         """Claim: SIGTERM answers what is under way over TLS, then ends with 0."""
-        with TlsServer(FAKE, self.cert, self.key, "--metrics") as server:
+        with Gate() as gate, TlsServer(FAKE, self.cert, self.key, "--metrics") as server:
             with server.connect() as sock, server.connect() as idle:
                 server.raw(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", idle)
-                request = post("/translate", json.dumps({"q": "sleep=5000 a", "source": "en", "target": "de"}).encode())
+                request = post("/translate", json.dumps({"q": gate.text, "source": "en", "target": "de"}).encode())
                 sock.sendall(request)
-                end = time.monotonic() + 60
-                while b"t5serve_requests_pending 2\n" not in server.get("/metrics").body: # this one and that of the metrics
-                    self.assertLess(time.monotonic(), end)
-                    time.sleep(0.01)
+                wait_until(lambda: server.metric("t5serve_sequences_total") == 1)
                 server.process.send_signal(signal.SIGTERM)
+                server.wait_for_log(" draining ")
+                gate.open()
                 reply = Reply(read_reply(sock, request))
-                self.assertEqual((reply.status, reply.json()), (200, {"translatedText": "de:sleep=5000 a"}))
+                self.assertEqual((reply.status, reply.json()), (200, {"translatedText": "de:" + gate.text}))
                 self.assertEqual(reply.headers["connection"], "close")
-            self.assertEqual(server.process.wait(60), 0)
+            self.assertEqual(server.process.wait(STOP_S), 0)
 
     def test_renewal(self):
         """Claim: SIGHUP reads the files again: new clients meet the new certificate, connections that are open stay; files that
@@ -193,12 +192,9 @@ class Tls(unittest.TestCase):
             key.write_bytes(new_key.read_bytes())
 
         def reload(server, event):
-            n_before = server.log_text().count(event)
+            n_before = len(server.log_lines(event))
             server.process.send_signal(signal.SIGHUP)
-            end = time.monotonic() + 60
-            while server.log_text().count(event) == n_before:
-                self.assertLess(time.monotonic(), end)
-                time.sleep(0.01)
+            server.wait_for_log(event, n_before + 1)
 
         put(self.cert, self.key)
         with TlsServer(FAKE, cert, key) as server:
