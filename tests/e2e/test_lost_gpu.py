@@ -15,7 +15,7 @@ FLAGS = ["--device", "cuda", "--model", f"{SOURCE}/tests/fixtures/madlad", "--ma
          "--max-new-tokens=8", "--access-log=false"]
 CLIENTS = 4
 EXIT_DEVICE = 3
-END_S = 60  # slow builds need some; a hang would last for ever
+END_S = 240  # slow builds need some; a hang would last for ever
 
 
 def environment(lost_at):

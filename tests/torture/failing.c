@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -19,40 +20,47 @@
 #include <sys/stat.h>
 #include <unicode/uclean.h>
 
-/* The order, shared by parent and child. */
-typedef struct {
-    atomic_int kind;   /* -1: none */
-    atomic_int n_left; /* calls until the one that fails; negative: it has failed */
-} order;
+/* The order, shared by parent and child, in one word: so a thread of the child that is about to take it either does, or
+ * comes after its end. The lower half counts the calls until the one that fails; negative: it has failed. */
+typedef _Atomic uint64_t order;
 
-static order idle = {.kind = -1};
+#define NO_ORDER UINT64_MAX
+
+static order idle = NO_ORDER;
 static order *control = &idle;
 static bool suffers; /* this process */
 static _Thread_local bool is_spared;
+
+static uint64_t order_of(fail_kind kind, int n)
+{
+    return (uint64_t)kind << 32 | (uint32_t)n;
+}
 
 void failing_init(void)
 {
     control = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (control == MAP_FAILED) abort();
-    atomic_store(&control->kind, -1);
+    atomic_store(control, NO_ORDER);
 }
 
 void failing_order(fail_kind kind, int n)
 {
-    atomic_store(&control->n_left, n);
-    atomic_store(&control->kind, (int)kind);
+    atomic_store(control, order_of(kind, n));
 }
 
 bool failing_end(void)
 {
-    atomic_store(&control->kind, -1);
-    return atomic_load(&control->n_left) < 0;
+    return (int32_t)(uint32_t)atomic_exchange(control, NO_ORDER) < 0;
 }
 
 bool failing_now(fail_kind kind)
 {
-    if (!suffers || is_spared || atomic_load(&control->kind) != (int)kind) return false;
-    return atomic_fetch_sub(&control->n_left, 1) == 0;
+    if (!suffers || is_spared) return false;
+    for (uint64_t now = atomic_load(control);;) {
+        const int n = (int32_t)(uint32_t)now;
+        if (now >> 32 != (uint64_t)kind || n < 0) return false;
+        if (atomic_compare_exchange_weak(control, &now, order_of(kind, n - 1))) return n == 0;
+    }
 }
 
 const char *failing_name(fail_kind kind)

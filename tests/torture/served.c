@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-#define WAIT_MS 30000 /* a sanitizer build on a busy machine; more is a hang */
+#define WAIT_MS 120000 /* a sanitizer build on a busy machine; more is a hang */
 #define FLAGS_MAX 32
 #define LOG_MAX (1 << 20)
 
