@@ -71,15 +71,16 @@ class BenchServe(unittest.TestCase):
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def test_closed_loop(self):
-        """Claim: N clients each have one request under way: their rate is N / latency."""
-        alone, load = self.run_loads("closed:8", delay_s=0.02)
+        """Claim: N clients each have one request under way: their rate is N / latency. Method: 20 ms an answer at least; how long
+        the slowest took bounds the rate from below, whatever else the machine does."""
+        alone, load = self.run_loads("--seconds", "2", "closed:8", delay_s=0.02)
         self.assertEqual((alone["requests"], alone["texts_per_request"]), (4, 1))
         self.assertGreater(alone["target_tokens_mean"], 2)
         self.assertEqual((load["wrong"], load["unanswered"], set(load["statuses"])), (0, 0, {"200"}))
         self.assertGreaterEqual(load["latency_ms"]["p50"], 20)
-        self.assertLess(load["finished_per_s"], 8 / 0.02)
-        self.assertGreater(load["finished_per_s"], 8 / 0.02 / 5)
         self.assertLessEqual(load["latency_ms"]["p50"], load["latency_ms"]["p99"])
+        self.assertLess(load["finished_per_s"], 8 / 0.02 * 1.05)  # requests that begin before the measurement and end in it
+        self.assertGreater(load["finished_per_s"], 8 / (load["latency_ms"]["p99"] / 1000) / 2)
 
     def test_open_loop_counts_from_the_due_time(self):
         """Claim: when the server keeps every connection busy, waiting for one counts as latency, and what was offered
@@ -92,7 +93,7 @@ class BenchServe(unittest.TestCase):
 
     def test_wrong_answers_and_statuses(self):
         """Claim: each kind of reply is counted as what it is. Method: a mix, and the server's own counts of it."""
-        load = self.run_loads("--warm-up", "0", "closed:2", kinds=("right", "wrong", "busy", "cut"))[1]
+        load = self.run_loads("--warm-up", "0", "--seconds", "2", "closed:2", kinds=("right", "wrong", "busy", "cut"))[1]
         kinds = {"right": load["right"], "wrong": load["wrong"], "busy": load["statuses"]["503"], "cut": load["unanswered"]}
         self.assertEqual(kinds, self.counts)
         self.assertGreater(min(kinds.values()), 5)
@@ -101,9 +102,9 @@ class BenchServe(unittest.TestCase):
 
     def test_streams(self):
         """Claim: the first event gives the time to the first token, the last one is compared. Method: two events apart."""
-        load = self.run_loads("--stream", "closed:2", delay_s=0.03)[1]
+        load = self.run_loads("--stream", "--seconds", "1.5", "closed:2", delay_s=0.1)[1]
         self.assertEqual((load["wrong"], load["unanswered"], load["stream"]), (0, 0, True))
-        self.assertTrue(30 <= load["first_token_ms"]["p50"] < load["latency_ms"]["p50"] - 20, load)
+        self.assertTrue(100 <= load["first_token_ms"]["p50"] < load["latency_ms"]["p50"] - 50, load)
 
     def test_several_texts_and_stdin(self):
         """Claim: requests can have several texts, and loads can come on stdin: none here."""

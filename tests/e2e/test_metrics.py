@@ -12,7 +12,7 @@ import time
 import unittest
 from pathlib import Path
 
-from server import Server
+from server import Server, wait_until
 
 try:
     from prometheus_client.parser import text_string_to_metric_families
@@ -124,9 +124,8 @@ class Metrics(unittest.TestCase):
         self.server.translate("Hello.", target="xx")
         self.server.get("/nothing")
         self.server.get("/" + "x" * 300 + '"\\')
-        end = time.monotonic() + 10  # a request counts once its reply is sent
-        while [self.value(name, *labels) for labels in (ok, bad, lost)] != [a + b for a, b in zip(before, (3, 1, 2))]:
-            self.assertLess(time.monotonic(), end)
+        after = [a + b for a, b in zip(before, (3, 1, 2))]
+        wait_until(lambda: [self.value(name, *labels) for labels in (ok, bad, lost)] == after)  # it counts once its reply is sent
 
     def test_stages_and_tokens(self):
         """Claim: one request of three different sentences passes each stage once, or once per sentence, and its tokens
@@ -168,9 +167,7 @@ class Metrics(unittest.TestCase):
         pid = self.server.process.pid
         idle = {"t5serve_queue_depth": 0, "t5serve_sequences_running": 0, "t5serve_ready": 1, "t5serve_requests_pending": 1,
                 "t5serve_kv_blocks_reserved": 0}
-        end = time.monotonic() + 10  # what other tests asked for ends a little after its answer
-        while {name: self.value(name) for name in idle} != idle:
-            self.assertLess(time.monotonic(), end)
+        wait_until(lambda: {name: self.value(name) for name in idle} == idle)  # others' requests end a little after their answer
         text = self.families()
         one = lambda name: next(iter(text[name][1][name].values()))
         self.assertGreater(one("t5serve_kv_blocks"), 0)
@@ -178,7 +175,7 @@ class Metrics(unittest.TestCase):
         self.assertLess(abs(one("process_resident_memory_bytes") - resident), 0.1 * resident)
         self.assertEqual(one("process_threads"), len(os.listdir(f"/proc/{pid}/task")))
         self.assertLess(abs(one("process_open_fds") - len(os.listdir(f"/proc/{pid}/fd"))), 4)
-        self.assertLess(abs(time.time() - one("process_start_time_seconds")), 300)
+        self.assertLess(abs(time.time() - one("process_start_time_seconds")), 600)
         self.assertGreater(one("process_cpu_seconds_total"), 0)
 
     def test_infos(self):

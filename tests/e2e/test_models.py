@@ -14,7 +14,7 @@ import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-from server import Reply, Server, leave_early, post, read_reply
+from server import STOP_S, Reply, Server, leave_early, post, read_reply, wait_until
 
 SOURCE = pathlib.Path(sys.argv.pop(2)).resolve()
 PROGRAM = sys.argv.pop(1)
@@ -257,7 +257,7 @@ class Models(unittest.TestCase):
             self.assertEqual(found[-1], got)
             def logged():
                 return [int(n) for n in re.findall(r"source_tokens=(\d+)", server.log_text())]
-            self.wait_for(lambda: len(logged()) == len(texts) + 2)  # a line may come after its answer
+            wait_until(lambda: len(logged()) == len(texts) + 2)  # a line may come after its answer
             tokens = logged()
             self.assertEqual(tokens[-1], usage["source_tokens"])
             self.assertEqual(sum(tokens[:len(texts)]), tokens[-1])
@@ -270,17 +270,14 @@ class Models(unittest.TestCase):
         with Server(PROGRAM, "--metrics", *models(BUNDLED, self.german)) as server:
             wanted = translate(server, "Wie geht es dir?", "de", "fr")
             body = json.dumps({"q": text, "source": "de", "target": "fr"}).encode()
-            for ms in (1, 20, 100):
+            for ms in (1, 10, 40):
                 reply = server.post("/translate", body, headers=[f"X-Request-Timeout-Ms: {ms}"])
                 self.assertEqual((reply.status, "retry-after" in reply.headers), (503, True), reply.body)
             for is_streamed in (False, True):
                 body = json.dumps({"q": TEXTS * 3, "source": "de", "target": "fr", "stream": is_streamed}).encode()
                 leave_early(server, post("/translate", body), 60)
             self.assertEqual(translate(server, "Wie geht es dir?", "de", "fr"), wanted)
-            end = time.monotonic() + 60
-            while "t5serve_requests_pending 1\n" not in (shown := server.get("/metrics").body.decode()):
-                self.assertLess(time.monotonic(), end, shown)
-                time.sleep(0.05)
+            wait_until(lambda: server.metric("t5serve_requests_pending") == 1)
         with Server(PROGRAM, "--queue-depth", "3", *models(BUNDLED, self.german)) as server:
             reply = server.post("/translate", json.dumps({"q": text, "source": "de", "target": "fr"}).encode())
             self.assertEqual((reply.status, reply.error),
@@ -305,12 +302,6 @@ class Models(unittest.TestCase):
     def value(self, server, name, model):
         found = re.search(rf'(?m)^{name}\{{model="{model}"\}} (\S+)$', server.get("/metrics").body.decode())
         return float(found.group(1))
-
-    def wait_for(self, condition):
-        end = time.monotonic() + 60
-        while not condition():
-            self.assertLess(time.monotonic(), end, "waited too long")
-            time.sleep(0.05)
 
     def test_lazy_models(self):
         """Claim: a lazy model is opened by its first request, once however many come together, and answers as ever; the others
@@ -357,7 +348,7 @@ class Models(unittest.TestCase):
             self.assertEqual((reply.status, "retry-after" in reply.headers), (503, True), reply.body)
             body = b'{"input":"Hello.","model":"german","stream":true}'
             leave_early(server, post("/generate", body), 20)
-            self.wait_for(lambda: "t5serve_requests_pending 1\n" in server.get("/metrics").body.decode())
+            wait_until(lambda: server.metric("t5serve_requests_pending") == 1)
             self.assertEqual(translate(server, "Hello.", "en", "fr")["translatedText"],
                              translate(server, "Hello.", "en", "fr")["translatedText"])
         for is_streamed in (False, True):
@@ -369,7 +360,7 @@ class Models(unittest.TestCase):
                 server.process.send_signal(signal.SIGTERM)
                 replies = [Reply(read_reply(sock, b"")) for sock in socks]
                 self.assertTrue(all(reply.status in (200, 503) for reply in replies), [r.body for r in replies])
-                self.assertEqual(server.process.wait(60), 0)
+                self.assertEqual(server.process.wait(STOP_S), 0)
 
     def test_model_that_cannot_be_opened(self):
         """Claim: a lazy model that cannot be opened is 503 with its name and no path, is not tried again at once, and is when
@@ -390,36 +381,43 @@ class Models(unittest.TestCase):
                 reply = server.post("/v1/completions", b'{"prompt":"a","model":"late"}')
                 self.assertEqual((reply.status, reply.json()["error"]["type"]), (503, "server_error"))
                 self.assertGreaterEqual(self.value(server, "t5serve_model_open_failures_total", "late"), 1)
-                line = r'(?m)^.* error model_failed name="late" retry_s=5 error=".*late.*"$'
-                self.wait_for(lambda: re.search(line, server.log_text()))
+                server.wait_for_log(r' error model_failed name="late" retry_s=5 error=".*late.*"$')
                 self.assertEqual(translate(server, TEXTS[0], "en", "fr")["translatedText"],
                                  self.alone[BUNDLED, "fr", False][0]["translatedText"])
                 self.assertEqual(server.get("/health/ready").status, 200)
                 weights.symlink_to(SOURCE / "tests/fixtures/t5-v1.0/model.safetensors")
-                self.wait_for(lambda: server.post("/translate", body).status == 200)
+                wait_until(lambda: server.post("/translate", body).status == 200)
 
     def test_each_model_says_when_to_come_back(self):
         """Claim: Retry-After is about the model that was asked, not about the others. Method: a model that cannot be opened
-        says what is left of five seconds, one with a full queue, which nobody has left yet, a second."""
-        work = translate_request("Hello.", "en", "de", num_beams=32, max_new_tokens=500, min_new_tokens=500)
+        says what is left of five seconds, one with a full queue, which hardly anybody has left yet, a second. Two long requests fill
+        it; those that a machine has stopped in between are followed by two more."""
+        work = translate_request("Hello.", "en", "de", num_beams=32, max_new_tokens=2000, min_new_tokens=2000)
+        socks = []
+
+        def refusal():
+            for gauge in ("t5serve_sequences_running", "t5serve_queue_depth"):
+                socks.append(server.connect())
+                socks[-1].sendall(work)
+                end = time.monotonic() + 1
+                while server.metric(gauge) == 0 and time.monotonic() < end:
+                    time.sleep(0.005)
+            reply = server.raw(translate_request("Hello.", "en", "de"))
+            return reply if reply.status == 503 else None
+
         with tempfile.TemporaryDirectory() as top:
             late = make_model(top, "late", "t5-v1.0", [["nl", "en"]])
             pathlib.Path(late, "model.safetensors").unlink()
-            limits = ["--queue-depth=1", "--max-running-rows=32", "--max-new-tokens=500", "--kv-memory=512M"]
+            limits = ["--queue-depth=1", "--max-running-rows=32", "--max-new-tokens=2000", "--kv-memory=512M"]
             with Server(PROGRAM, "--metrics", "--lazy-models", *limits, *models(BUNDLED, late)) as server:
                 self.assertEqual(server.raw(translate_request("Hello.", "en", "de")).status, 200)
                 failed = server.raw(translate_request("Hallo.", "nl", "en"))
-                socks = []
-                for gauge in ("t5serve_sequences_running 1", "t5serve_queue_depth 1"):
-                    socks.append(server.connect())
-                    socks[-1].sendall(work)
-                    self.wait_for(lambda g=gauge: f"\n{g}\n" in server.get("/metrics").body.decode())
-                full = server.raw(work)
-                self.assertEqual((failed.status, full.status), (503, 503))
+                full = wait_until(refusal)
+                self.assertEqual(failed.status, 503)
                 self.assertIn("could not be opened", failed.error)
                 self.assertIn("queue is full", full.error)
                 self.assertIn(int(failed.headers["retry-after"]), (3, 4, 5))
-                self.assertEqual(int(full.headers["retry-after"]), 1)
+                self.assertIn(int(full.headers["retry-after"]), (1, 2))
                 for sock in socks:
                     sock.close()
 
@@ -439,15 +437,14 @@ class Models(unittest.TestCase):
         seen_kb = []
         with Server(PROGRAM, "--metrics", "--idle-unload-s", "1", *models(BUNDLED, self.german)) as server:
             for n in (1, 2):
-                self.wait_for(was_seen_open)
+                wait_until(was_seen_open)
                 open_kb = seen_kb[-1]
-                self.wait_for(lambda: self.value(server, "t5serve_model_open", BUNDLED_NAME) == 0)
+                wait_until(lambda: self.value(server, "t5serve_model_open", BUNDLED_NAME) == 0)
                 self.assertEqual(self.value(server, "t5serve_model_sequences_total", BUNDLED_NAME), len(seen_kb))
                 self.assertGreaterEqual(self.value(server, "t5serve_model_opens_total", BUNDLED_NAME), n)
                 if not re.search("asan|tsan|sanitize", PROGRAM):  # they keep what is freed
-                    self.wait_for(lambda: resident() < open_kb - 30000)
-            line = rf'(?m)^.* info model_closed name="{BUNDLED_NAME}" ms=\d+$'
-            self.wait_for(lambda: re.search(line, server.log_text()))
+                    wait_until(lambda: resident() < open_kb - 30000)
+            server.wait_for_log(rf' info model_closed name="{BUNDLED_NAME}" ms=\d+$')
             self.assertIn("t5serve_ready 1\n", server.get("/metrics").body.decode())
 
     def test_limit_of_open_models(self):
@@ -464,10 +461,10 @@ class Models(unittest.TestCase):
                 translate(server, "Hello.", source, target)
             self.assertEqual(is_open(*names), [True, False, True])
         with Server(PROGRAM, "--metrics", "--models-open-max", "1", *folders) as server:
-            self.wait_for(lambda: sum(is_open(*names)) == 1)
+            wait_until(lambda: sum(is_open(*names)) == 1)
             wanted = self.pivoted(["Wie geht es dir?"])
             self.assertEqual(translate(server, ["Wie geht es dir?"], "de", "fr")["translatedText"], wanted["translatedText"])
-            self.wait_for(lambda: sum(is_open(*names)) == 1)
+            wait_until(lambda: sum(is_open(*names)) == 1)
             calls = [("en", "fr"), ("de", "en"), ("en", "it"), ("de", "fr")]
             right = [translate(server, TEXTS, *call)["translatedText"] for call in calls]
 
@@ -477,7 +474,7 @@ class Models(unittest.TestCase):
             with ThreadPoolExecutor(4) as pool:
                 for job in [pool.submit(client, i) for i in range(4)]:
                     job.result()
-            self.wait_for(lambda: sum(is_open(*names)) == 1)
+            wait_until(lambda: sum(is_open(*names)) == 1)
 
     def test_unloading_under_load(self):
         """Claim: models that are closed and opened again while clients come and go never give a wrong answer. Method: clients
