@@ -141,6 +141,7 @@ const t5_http_route t5_server_routes[] = {
     {"GET", "/v1/models/*", OPENAI, false, t5_model_handle, NULL, NULL, NULL},
     {"GET", "/", LT, false, t5_web_handle_page, NULL, NULL, NULL},
     {"GET", "/docs", LT, false, t5_web_handle_docs, NULL, NULL, NULL},
+    {"GET", "/docs/", LT, false, t5_web_handle_docs_folder, NULL, NULL, NULL},
     {"GET", "/web/docs.js", LT, false, t5_web_handle_docs_script, NULL, NULL, NULL},
     {"GET", "/web/style.css", LT, false, t5_web_handle_style, NULL, NULL, NULL},
     {"GET", "/web/app.js", LT, false, t5_web_handle_script, NULL, NULL, NULL},

@@ -47,6 +47,19 @@ void t5_web_handle_docs(t5_exchange *x, void *server)
     reply_file(x, server, "docs.html", "text/html; charset=utf-8");
 }
 
+void t5_web_handle_docs_folder(t5_exchange *x, void *server)
+{
+    /* Relative, so that it holds behind any prefix, also one that a proxy takes away. */
+    static const char *const location[] = {"Location", "../docs", NULL};
+    const t5_server *s = server;
+    if (!s->has_web_ui) {
+        t5_exchange_fail_status(x, 404, "not found");
+        return;
+    }
+    t5_exchange_set_headers(x, location);
+    t5_exchange_reply(x, 308, NULL, NULL, 0);
+}
+
 void t5_web_handle_docs_script(t5_exchange *x, void *server)
 {
     reply_file(x, server, "docs.js", "text/javascript; charset=utf-8");

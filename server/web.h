@@ -16,6 +16,8 @@ const t5_embedded_file *t5_web_find(const char *name);
 /* Answers with a file of the pages; 404 when they are switched off (t5_server.has_web_ui). */
 void t5_web_handle_page(t5_exchange *x, void *server);
 void t5_web_handle_docs(t5_exchange *x, void *server);
+/* /docs/, where LibreTranslate has its page: leads to /docs, whose parts are named from there. */
+void t5_web_handle_docs_folder(t5_exchange *x, void *server);
 void t5_web_handle_docs_script(t5_exchange *x, void *server);
 void t5_web_handle_style(t5_exchange *x, void *server);
 void t5_web_handle_script(t5_exchange *x, void *server);

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import unittest
+import urllib.parse
 
 from server import Server
 
@@ -103,10 +104,22 @@ class LibreTranslate(unittest.TestCase):
                 self.assertRegex(reply.headers["content-type"], r"^(text/css|text/javascript|image/svg\+xml)")
                 self.assertGreater(len(reply.body), 100)
 
+    def test_docs_with_a_slash(self):
+        """Claim: /docs/, LibreTranslate's address of the page, leads to ours, also below a prefix; no other path has a slash too
+        many. Method: follow the redirection as browsers do."""
+        with Server(PROGRAM, "--url-prefix", "/a/b") as prefixed:
+            for server, prefix in ((self.server, ""), (prefixed, "/a/b")):
+                reply = server.get(prefix + "/docs/")
+                self.assertEqual((reply.status, reply.body), (308, b""))
+                self.assertEqual(urllib.parse.urljoin(f"http://x{prefix}/docs/", reply.headers["location"]), f"http://x{prefix}/docs")
+                self.assertEqual(server.get(prefix + "/docs").status, 200)
+                self.assertEqual(server.get(prefix + "/docs//").status, 404)
+                self.assertEqual(server.get(prefix + "/languages/").status, 404)
+
     def test_page_can_be_switched_off(self):
         """Claim: disable_web_ui, or LibreTranslate's name for it, leaves the API alone."""
         with Server(PROGRAM, env={"LT_DISABLE_WEB_UI": "true"}) as server:
-            for path in ("/", "/docs", "/web/app.js", "/web/docs.js"):
+            for path in ("/", "/docs", "/docs/", "/web/app.js", "/web/docs.js"):
                 self.assertEqual(server.get(path).status, 404)
             self.assertEqual(server.get("/languages").status, 200)
 
