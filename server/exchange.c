@@ -61,6 +61,15 @@ static bool is_path(const t5_http_route *route, const char *path)
     return is_folder ? strncmp(route->path, path, n - 1) == 0 && path[n - 1] != '\0' : strcmp(route->path, path) == 0;
 }
 
+/* The path of an absolute form, "http://host/path": what a client sends that takes us for its proxy (RFC 9112, 3.2.2).
+ */
+static const char *skip_authority(const char *url)
+{
+    const size_t n = strncasecmp(url, "http://", 7) == 0 ? 7 : strncasecmp(url, "https://", 8) == 0 ? 8 : 0;
+    const char *path = n > 0 ? strchr(url + n, '/') : url;
+    return path != NULL ? path : "/";
+}
+
 /* The path below the prefix. */
 static const char *strip_prefix(t5_exchange *x, const char *path)
 {
@@ -98,7 +107,7 @@ enum MHD_Result t5_exchange_begin(t5_exchange *x, const char *path, const char *
     const char *refusal = NULL;
     unsigned http_status = MHD_HTTP_OK;
     x->method = t5_head_method(method);
-    x->path = strip_prefix(x, path);
+    x->path = strip_prefix(x, skip_authority(path));
     find_route(x, method);
     if (!t5_guard_check(x->connection)) {
         http_status = MHD_HTTP_BAD_REQUEST;
