@@ -83,7 +83,8 @@ out:
 
 static t5_status check_texts(const json_t *texts, const t5_params_rules *rules, t5_error *err)
 {
-    const size_t n_texts = json_is_array(texts) ? json_array_size(texts) : json_is_string(texts);
+    const bool is_absent = texts == NULL || json_is_null(texts);
+    const size_t n_texts = json_is_array(texts) ? json_array_size(texts) : !is_absent;
     if (n_texts == 0) return T5_FAIL(err, T5_ERR_ARG, "Parameter 'text' not specified");
     if (rules->texts_max >= 0 && n_texts > (size_t)rules->texts_max)
         return T5_FAIL(err, T5_ERR_ARG, "Too many texts: %zu, at most %lld are taken in a request", n_texts,

@@ -210,7 +210,8 @@ static const t5_stream_ops stream_ops = {
 
 /* --- the request --- */
 
-/* Sets a decoding option from the field `name`, when it is given. */
+/* Sets a decoding option from the field `name`, when it is given. What is wrong with it is told with that name alone.
+ */
 static t5_status set_option(const json_t *fields, const char *name, const char *option, t5_decoding *d, t5_error *err)
 {
     t5_error cause = {0};
@@ -220,7 +221,9 @@ static t5_status set_option(const json_t *fields, const char *name, const char *
     if (one == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "an option");
     t5_status status = t5_decoding_set_object(d, one, &cause);
     json_decref(one);
-    return status == T5_OK ? T5_OK : T5_FAIL(err, status, "%s: %s", name, cause.text);
+    const size_t n = strlen(option);
+    const bool has_option = strncmp(cause.text, option, n) == 0 && strncmp(cause.text + n, ": ", 2) == 0;
+    return status == T5_OK ? T5_OK : T5_FAIL(err, status, "%s: %s", name, cause.text + (has_option ? n + 2 : 0));
 }
 
 /* `best_of` results are made and the best n of them are the choices. */

@@ -94,6 +94,7 @@ class DeepL(unittest.TestCase):
         self.refused("Parameter 'text' not specified", text=[])
         self.refused("Parameter 'text' not specified", text=None)
         self.refused("Parameter 'text' must be an array of strings", text=["a", 1])
+        self.refused("Parameter 'text' must be an array of strings", text={"a": 1})
         self.refused("Parameter 'target_lang' not specified", target_lang="")
         self.refused("Value for 'target_lang' not supported.", target_lang="XX")
         self.refused("Value for 'target_lang' not supported.", target_lang=["DE"])

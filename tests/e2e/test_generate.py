@@ -96,6 +96,8 @@ class Generate(unittest.TestCase):
                 reply = server.post("/v1/completions", json.dumps({"prompt": "Hi", "max_tokens": 2, name: value}).encode())
                 self.assertEqual((name, reply.status), (name, 400))
                 self.assertIn(name, reply.json()["error"]["message"])
+                if name in ("temperature", "max_tokens", "n", "best_of"):  # by that name alone
+                    self.assertRegex(reply.json()["error"]["message"], rf"^{name}: -?\d+ is out of range")
             reply = server.post("/v1/completions", json.dumps({"prompt": "Hi", "max_tokens": 2, **taken}).encode())
             self.assertEqual(reply.status, 200, reply.body)
 
