@@ -42,7 +42,7 @@ class Spec(unittest.TestCase):
                  "--seed", "1", "--generation-deterministic", "--checks", CHECKS, "--request-timeout", "60", "--no-color",
                  "--warnings", "off", "--suppress-health-check", "all"],
                 env={**os.environ, "SCHEMATHESIS_HOOKS": "spec_hooks", "PYTHONPATH": str(HERE), "PYTHONUTF8": "1"},
-                cwd=folder, capture_output=True, text=True, check=False, timeout=280)
+                cwd=folder, capture_output=True, text=True, check=False, timeout=580)
             self.assertEqual(done.returncode, 0, done.stdout[-8000:] + done.stderr[-2000:])
             self.assertGreater(int(re.search(r"(\d+) generated", done.stdout).group(1)), 200)
             self.assertEqual(server.get("/health").status, 200)
