@@ -36,10 +36,12 @@ need_packages() {
     apt-get install -y -qq --no-install-recommends $missing >&2
 }
 
-# build_preset PRESET TARGET [cmake options]: configures build/PRESET and builds TARGET; quiet when all is well.
+# build_preset PRESET TARGET [cmake options]: configures build/PRESET and builds TARGET; quiet when all is well, but for
+# a word before the first build, so that nobody takes its minutes for a hang.
 build_preset() {
     local preset=$1 target=$2
     shift 2
+    [ -e "build/$preset/build.ninja" ] || echo "building into build/$preset, some minutes the first time" >&2
     cmake --preset "$preset" --log-level=WARNING "$@" >/dev/null
     ninja --quiet -C "build/$preset" "$target" >&2
 }

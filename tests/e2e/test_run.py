@@ -52,6 +52,12 @@ class Run(unittest.TestCase):
         self.assertTrue(any(call.startswith(f"ninja in {self.tree}:") for call in calls), calls)
         self.assertEqual(calls[-1], f"t5serve in {self.elsewhere}: --model mine")
 
+    def test_first_build_is_announced(self):
+        """Claim: the minutes of the first build are told before they begin; later ./run adds nothing to what t5serve prints."""
+        self.assertEqual(self.start("run").stderr, "building into build/release, some minutes the first time\n")
+        (self.tree / "build/release/build.ninja").touch()
+        self.assertEqual(self.start("run").stderr, "")
+
     def test_check_counts(self):
         """Claim: the last line of ./check counts what passed and what failed; what was skipped is neither, and is told."""
         done = self.start("check", "--quick")
