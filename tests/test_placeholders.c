@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,6 +71,27 @@ static void names_of_things(void **state)
     check("Open [/usr/local/bin], [./a.txt] or [~/x] in [C:\\Users\\me\\a.txt].");
     check("请访问[https://example.org/a]。谢谢[@user]");
     check("Open\u00A0[~/x] or\u3000[./a.txt],\u200B[~/x]\u200B\u2060[/usr/bin] \uFEFF[../a] \u200E[/a/b]");
+}
+
+/* Claim: a placeholder that is longer than it may be ends between two characters. Method: names of each kind, of 1 200
+ * characters of one to four bytes, so that each limit falls within one. */
+static void long_names_are_whole_characters(void **state)
+{
+    static const char *const starts[] = {"C:\\",       "#",  "@",   "/a/", "~/",  "https://a.org/",
+                                         "www.a.org/", "${", "{a:", "<a ", "<!--"};
+    static const char *const letters[] = {"a", "\xD0\xB4", "\xE4\xB8\xAD", "\xF0\x9D\x95\x8F"};
+    enum { N_LETTERS = 1200 };
+    char text[32 + 4 * N_LETTERS];
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(starts) * T5_COUNT(letters) * 4; i++) {
+        const char *letter = letters[i / 4 % T5_COUNT(letters)];
+        size_t n = (size_t)snprintf(text, 32, "%s%.*s", starts[i / 4 / T5_COUNT(letters)], (int)(i % 4), "xyz");
+        for (int k = 0; k < N_LETTERS; k++, n += strlen(letter))
+            memcpy(text + n, letter, strlen(letter));
+        t5_placeholder p = {0};
+        while (t5_placeholder_next(text, n, p.offset + p.n_bytes, &p))
+            assert_true(t5_utf8_is_valid(text + p.offset, p.n_bytes));
+    }
 }
 
 /* Claim: plain text has none. Method: the texts that look most like it. */
@@ -177,7 +199,7 @@ int main(void)
         cmocka_unit_test(what_programs_fill_in), cmocka_unit_test(what_programs_read),
         cmocka_unit_test(names_of_things),       cmocka_unit_test(plain_text_has_none),
         cmocka_unit_test(texts_agree),           cmocka_unit_test(any_text_is_safe),
-        cmocka_unit_test(walks_are_linear),
+        cmocka_unit_test(walks_are_linear),      cmocka_unit_test(long_names_are_whole_characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

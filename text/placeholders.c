@@ -330,13 +330,14 @@ static size_t domain_bytes(const view *v, size_t pos, bool is_known_end)
     return !is_known_end || t5_has_word(domains, last) ? n : 0;
 }
 
-/* C:\folder\file */
+/* C:\folder\file, in any script */
 static size_t match_drive(const view *v, size_t pos)
 {
     size_t p = pos + 3;
-    while (p < v->n_bytes && p - pos < BRACKET_BYTES_MAX && (unsigned char)v->text[p] > ' ' &&
+    uint32_t code;
+    while (p < v->n_bytes && p - pos < ADDRESS_BYTES_MAX && (unsigned char)v->text[p] > ' ' &&
            !is_one_of("<>\"|?*:,;", at(v, p)))
-        p++;
+        p += t5_utf8_next(v->text + p, v->n_bytes - p, &code);
     return trim_name(v, pos, p - pos, ".!)'");
 }
 
