@@ -90,7 +90,7 @@ class Models(unittest.TestCase):
         cls.folder.cleanup()
 
     def refusal(self, *flags, env=None):
-        done = subprocess.run([PROGRAM, "--port", "0", *flags], capture_output=True, text=True, timeout=60,
+        done = subprocess.run([PROGRAM, "--port", "0", *flags], capture_output=True, text=True, timeout=120,
                               env={**os.environ, **(env or {})})
         return done.returncode, done.stderr.splitlines()[-1]
 

@@ -91,7 +91,7 @@ class Shortlist(unittest.TestCase):
         """Claim: a list that cannot be used stops the start, with a reason; without the setting nobody reads it."""
         self.file.write_text(json.dumps({"tokenizer": "0" * 16, "ids": [1]}))
         done = subprocess.run([PROGRAM, "--port", "0", "--model", str(self.model), "--shortlist"], capture_output=True,
-                              timeout=60)
+                              timeout=120)
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr.decode(), r"shortlist\.de\.json: tokenizer: .*another vocabulary")
         with Server(PROGRAM, "--model", str(self.model)) as server:

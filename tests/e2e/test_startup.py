@@ -19,7 +19,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 
 def run(*flags, **env):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("T5_", "LT_"))}
-    return subprocess.run([PROGRAM, *flags], env={**clean, **env}, capture_output=True, text=True, timeout=60)
+    return subprocess.run([PROGRAM, *flags], env={**clean, **env}, capture_output=True, text=True, timeout=120)
 
 
 class Startup(unittest.TestCase):

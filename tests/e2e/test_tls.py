@@ -22,7 +22,7 @@ RECEIVE_MS = 3000
 
 
 def openssl(*words):
-    subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=60)
+    subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=120)
 
 
 class TlsServer(Server):
@@ -132,7 +132,7 @@ class Tls(unittest.TestCase):
                 with server.wrap(context) as sock:
                     self.assertEqual(sock.version(), name)
             done = subprocess.run(["openssl", "s_client", "-connect", f"{server.host}:{server.port}", "-tls1_1", "-cipher",
-                                   "DEFAULT@SECLEVEL=0"], input=b"", capture_output=True, check=False, timeout=60)
+                                   "DEFAULT@SECLEVEL=0"], input=b"", capture_output=True, check=False, timeout=120)
             self.assertNotEqual(done.returncode, 0)
             self.assertNotIn(b"BEGIN CERTIFICATE", done.stdout)
 
@@ -147,11 +147,11 @@ class Tls(unittest.TestCase):
         with TlsServer(FAKE, self.cert, self.key, "--receive-timeout-ms", str(RECEIVE_MS)) as server:
             slow, started = [], time.monotonic()
             for begin in (b"", first[:20], first):
-                sock = socket.create_connection((server.host, server.port), timeout=60)
+                sock = socket.create_connection((server.host, server.port), timeout=120)
                 sock.sendall(begin)
                 slow.append(sock)
             for nonsense in (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"\0" * 100, b"\x16\x03\x01\xff\xff" + b"a" * 500):
-                with socket.create_connection((server.host, server.port), timeout=60) as sock:
+                with socket.create_connection((server.host, server.port), timeout=120) as sock:
                     sock.sendall(nonsense)
                     self.assertFalse(read_reply(sock, nonsense).startswith(b"HTTP/"))
             self.assertEqual(server.get("/health").status, 200)
@@ -246,7 +246,7 @@ class Tls(unittest.TestCase):
             unreadable.chmod(0)
             cases.append((["--tls-cert", self.cert, "--tls-key", unreadable], 1, f"tls_key: {unreadable}: "))
         for flags, code, wanted in cases:
-            done = subprocess.run([FAKE, "--port", "0", *map(str, flags)], capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run([FAKE, "--port", "0", *map(str, flags)], capture_output=True, text=True, check=False, timeout=120)
             self.assertEqual(done.returncode, code, done.stderr)
             self.assertIn("t5serve: " + wanted, done.stderr.splitlines()[-1])
 

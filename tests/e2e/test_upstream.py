@@ -227,7 +227,7 @@ class Upstream(unittest.TestCase):
         for languages, words in (("en,de,xx", "languages: 'xx' is no language of the model"),
                                  ("en,xx", "languages: no model translates from one of 'en,xx' into another"),
                                  ("en", "languages: no model translates from one of 'en' into another")):
-            done = subprocess.run([PROGRAM, "--port", "0", "--languages", languages], capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run([PROGRAM, "--port", "0", "--languages", languages], capture_output=True, text=True, check=False, timeout=120)
             self.assertEqual(done.returncode, 2)
             self.assertIn(words, done.stderr)
 
