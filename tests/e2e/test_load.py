@@ -23,6 +23,9 @@ OVERLOAD_S = float(os.environ.get("T5_TEST_OVERLOAD_S", "5"))
 LONG_TOKENS = 1000 if scaled(100) == 100 else 2000
 LONG_WORK = translate(q="How are you today?", num_beams=1, min_new_tokens=LONG_TOKENS, max_new_tokens=LONG_TOKENS)
 LEAVE_S = 0.2
+OVERLOAD = translate(q=["How are you today?", "Where is the station?", "I am very tired.", "It is late."], num_beams=4,
+                     min_new_tokens=60, max_new_tokens=60)
+OVERLOAD_FLAGS = [*FLAGS, "--threads=1", "--max-running-rows=64"]
 
 
 class Load(unittest.TestCase):
@@ -165,79 +168,85 @@ class Load(unittest.TestCase):
             self.assertGreater(len(busy), 10)
             self.assertLess(percentile(busy, 0.99), max(1 if scaled(100) == 100 else 20, took / 4))
 
-    def overload(self, flags):
+    def overload(self, flags, seconds):
         """Returns what try_overload() does, after it has checked the goodput. Others on the machine slow down the server
         only in part of a try, so that the best of three counts."""
         for _ in range(3):
-            by_clock, by_cpu, *latencies = self.try_overload(flags)
+            by_clock, by_cpu, *latencies = self.try_overload(flags, seconds)
             if max(by_clock, by_cpu) > 0.9 and by_clock > 0.5:
                 return latencies
         self.fail(f"goodput {by_clock} by the clock, {by_cpu} by processor time")
 
-    def try_overload(self, flags):
+    def closed_loop(self, server, seconds):
+        """How long each request of eight clients took, who ask one after the other."""
+        latencies, end = [], time.monotonic() + seconds
+
+        def client(_):
+            with server.connect() as sock:
+                while time.monotonic() < end:
+                    begin = time.monotonic()
+                    got = told(server.raw(OVERLOAD, sock))
+                    if got[0] == 503:  # on a slow machine these few wait too long already
+                        time.sleep(0.05)
+                        continue
+                    self.assertEqual(got, self.expected)
+                    latencies.append(time.monotonic() - begin)
+
+        in_threads(8, client)
+        return latencies
+
+    def try_overload(self, flags, seconds):
         """Offers ten times what the server can do, at Poisson moments. Returns the goodput, a share of capacity, the
         latencies of the good replies and of the refusals, and p99 without overload. Capacity is measured before and after.
         A machine that others use too makes the time on the clock a poor measure, so that the good replies per second of the
         server's processor time may show it instead."""
-        texts = ["How are you today?", "Where is the station?", "I am very tired.", "It is late."]
-        request, rng = translate(q=texts, num_beams=4, min_new_tokens=60, max_new_tokens=60), random.Random(3)
-        with Server(PROGRAM, *FLAGS, "--threads=1", "--max-running-rows=64", *flags) as server:
-            expected = alone(server, [request])[0]
+        def measured(work, *args):
+            """What work() returns, its seconds on the clock and the server's processor seconds."""
+            begin, cpu = time.monotonic(), metrics(server)["process_cpu_seconds_total"]
+            result = work(*args)
+            return result, time.monotonic() - begin, metrics(server)["process_cpu_seconds_total"] - cpu
 
-            def closed_loop(seconds):
-                latencies, end = [], time.monotonic() + seconds
-
-                def client(_):
-                    with server.connect() as sock:
-                        while time.monotonic() < end:
-                            begin = time.monotonic()
-                            got = told(server.raw(request, sock))
-                            if got[0] == 503:  # on a slow machine these few wait too long already
-                                time.sleep(0.05)
-                                continue
-                            self.assertEqual(got, expected)
-                            latencies.append(time.monotonic() - begin)
-
-                in_threads(8, client)
-                return latencies
-
-            def measured(work, *args):
-                """What work() returns, its seconds on the clock and the server's processor seconds."""
-                begin, cpu = time.monotonic(), metrics(server)["process_cpu_seconds_total"]
-                result = work(*args)
-                return result, time.monotonic() - begin, metrics(server)["process_cpu_seconds_total"] - cpu
-
-            before, before_s, before_cpu = measured(closed_loop, 2)
+        with Server(PROGRAM, *OVERLOAD_FLAGS, *flags) as server:
+            self.expected = alone(server, [OVERLOAD])[0]
+            before, before_s, before_cpu = measured(self.closed_loop, server, 2)
             capacity = len(before) / before_s
-            results, seconds, cpu = measured(open_loop, server, request, 10 * capacity, OVERLOAD_S, rng)
-            after, after_s, after_cpu = measured(closed_loop, 2)
-        good = [took for status, body, took in results if (status, body) == expected]
+            results, took_s, cpu = measured(open_loop, server, OVERLOAD, 10 * capacity, seconds, random.Random(3))
+            after, after_s, after_cpu = measured(self.closed_loop, server, 2)
+        good = [took for status, body, took in results if (status, body) == self.expected]
         refused = [took for status, _, took in results if status == 503]
         self.assertEqual({status for status, _, _ in results}, {200, 503})
         self.assertEqual(len(good) + len(refused), len(results))
-        by_clock = len(good) / seconds / min(capacity, len(after) / after_s)
+        by_clock = len(good) / took_s / min(capacity, len(after) / after_s)
         by_cpu = len(good) / cpu / ((len(before) + len(after)) / (before_cpu + after_cpu))
         p99 = percentile(before + after, 0.99)
-        print(f"capacity {capacity:.0f} then {len(after) / after_s:.0f}/s, p99 {p99:.2f} s; offered {len(results) / OVERLOAD_S:.0f}/s: "
+        print(f"capacity {capacity:.0f} then {len(after) / after_s:.0f}/s, p99 {p99:.2f} s; offered {len(results) / seconds:.0f}/s: "
               f"goodput {by_clock * 100:.0f} % by the clock, {by_cpu * 100:.0f} % by processor time, p99 "
               f"{percentile(good, 0.99):.2f} s; refused after {percentile(refused, 0.5) * 1000:.1f} ms")
         return by_clock, by_cpu, good, refused, p99
+
+    def check_refused_at_once(self, good, refused):
+        """Within 50 ms, where our own threads get their turn; else in a small part of what those wait who were let in."""
+        self.assertLess(percentile(refused, 0.5), max(0.05, percentile(good, 0.5) / 10))
 
     @needs_speed
     def test_overload_fills_the_queue(self):
         """Claim: under ten times its load the server's goodput stays above 90 % of capacity, what is let in does not wait
         longer than the queue is, refusals come at once, and no reply is wrong. Method: a queue for 16 requests."""
-        good, refused, p99 = self.overload(["--queue-depth=64"])
+        good, refused, p99 = self.overload(["--queue-depth=64"], OVERLOAD_S)
         self.assertLess(percentile(good, 0.99), 5 * p99 + 0.5)
-        self.assertLess(percentile(refused, 0.5), 0.05)
+        self.check_refused_at_once(good, refused)
 
     @needs_speed
     def test_overload_reaches_the_deadline(self):
         """Claim: the same where the queue is longer than a request may wait: no work is spent on what comes too late.
-        Method: a deadline of 2 s."""
-        good, refused, p99 = self.overload(["--request-timeout-ms=2000"])
-        self.assertLess(percentile(good, 0.99), 2 + 2 * p99)
-        self.assertLess(percentile(refused, 0.5), 0.05)
+        Method: a deadline of 2 s, on a slow machine of four times what a request takes beside seven others."""
+        with Server(PROGRAM, *OVERLOAD_FLAGS) as server:
+            self.expected = alone(server, [OVERLOAD])[0]
+            deadline_s = max(2, 4 * percentile(self.closed_loop(server, 2), 0.99))
+        flags = [f"--request-timeout-ms={deadline_s * 1000:.0f}"]
+        good, refused, p99 = self.overload(flags, max(OVERLOAD_S, 2.5 * deadline_s))
+        self.assertLess(percentile(good, 0.99), deadline_s + 2 * p99)
+        self.check_refused_at_once(good, refused)
 
 
 unittest.main(verbosity=2, warnings="ignore")
