@@ -514,6 +514,129 @@ static void bad_added_tokens_are_named(void **state)
     }
 }
 
+static char *read_text(const char *path)
+{
+    enum { BYTES_MAX = 4 << 20 };
+    char *text = calloc(1, BYTES_MAX);
+    FILE *f = fopen(path, "r");
+    assert_non_null(text);
+    assert_non_null(f);
+    assert_true(fread(text, 1, BYTES_MAX - 1, f) > 0);
+    fclose(f);
+    return text;
+}
+
+/* Claim: a folder whose only tokenizer is tokenizer.json, as transformers 5 saves it, gives the ids of the
+ * SentencePiece model that it was made from. Method: the bundled model has both; texts with white space, signs that are
+ * mapped, and characters without a piece. */
+static void json_alone_is_enough(void **state)
+{
+    static const char *const texts[] = {"",
+                                        "Where is the station?",
+                                        "  two  spaces\tand \xE3\x80\x80 more ",
+                                        "\xEF\xAC\x81ne \xE2\x91\xA0 \xC2\xBD e\xCC\x81 \xEF\xBD\xB1",
+                                        "\xE4\xBD\xA0\xE5\xA5\xBD \xF0\x9F\x99\x82 \xE2\x96\x81 <0x41>",
+                                        "a </s> <extra_id_0> b"};
+    static const char dir[] = T5_SOURCE_DIR "/models/t5-tatoeba";
+    char *json = read_text(T5_SOURCE_DIR "/models/t5-tatoeba/tokenizer.json");
+    const folder_file files[] = {{"tokenizer.json", json}};
+    const t5_tokenizer_options options = {.vocab_size = 8192, .pad_id = 0, .eos_id = 1};
+    t5_tokenizer *t = NULL, *from_json = NULL;
+    t5_error err = {0};
+    (void)state;
+    if (t5_tokenizer_open(dir, &options, &t, &err) != T5_OK) fail_msg("%s", err.text);
+    if (t5_tokenizer_open(make_folder(files, 1, false), &options, &from_json, &err) != T5_OK) fail_msg("%s", err.text);
+    for (size_t i = 0; i < T5_COUNT(texts); i++) {
+        int32_t want[256], got[256], n_want = 0, n_got = 0;
+        const size_t n = strlen(texts[i]);
+        assert_int_equal(t5_tokenizer_encode(t, texts[i], n, want, 256, &n_want, &err), T5_OK);
+        assert_int_equal(t5_tokenizer_encode(from_json, texts[i], n, got, 256, &n_got, &err), T5_OK);
+        assert_int_equal(n_got, n_want);
+        assert_memory_equal(got, want, (size_t)n_want * sizeof *want);
+        char *decoded = decode(t, want, n_want);
+        expect_text(from_json, got, n_got, decoded);
+        free(decoded);
+    }
+    assert_int_equal(t5_tokenizer_vocab_live(from_json), t5_tokenizer_vocab_live(t));
+    t5_tokenizer_close(t);
+    t5_tokenizer_close(from_json);
+    make_folder(files, 1, true);
+    free(json);
+}
+
+#define METASPACE "{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": "
+#define VOCAB "\"vocab\": [[\"<unk>\", 0], [\"\xE2\x96\x81\", -2.0], [\"a\", -3.5]]"
+#define UNIGRAM "\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, " VOCAB "}"
+
+/* Claim: the chain's way to treat white space is kept. Method: " a  a" with and without a prefix, spaces kept or not.
+ */
+static void json_says_how_spaces_are(void **state)
+{
+    static const struct {
+        const char *json;
+        int32_t ids[8], n_ids; /* 1 is a space, 2 is "a" */
+    } cases[] = {
+        {"{\"pre_tokenizer\": " METASPACE "\"always\"}, " UNIGRAM "}", {1, 1, 2, 1, 1, 2, 9}, 7},
+        {"{\"pre_tokenizer\": " METASPACE "\"never\"}, " UNIGRAM "}", {1, 2, 1, 1, 2, 9}, 6},
+        {"{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Strip\"}]}, "
+         "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
+         {1, 2, 1, 2, 9},
+         5},
+        {"{\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, " METASPACE
+         "\"always\"}]}, " UNIGRAM "}",
+         {1, 2, 1, 2, 9},
+         5},
+    };
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        const folder_file files[] = {{"tokenizer.json", cases[i].json}};
+        const t5_tokenizer_options options = {.vocab_size = 10, .pad_id = 8, .eos_id = 9};
+        int32_t ids[16], n_ids = 0;
+        t5_tokenizer *t = NULL;
+        t5_error err = {0};
+        if (t5_tokenizer_open(make_folder(files, 1, false), &options, &t, &err) != T5_OK) fail_msg("%s", err.text);
+        make_folder(files, 1, true);
+        assert_int_equal(t5_tokenizer_encode(t, " a  a", 5, ids, 16, &n_ids, &err), T5_OK);
+        assert_int_equal(n_ids, cases[i].n_ids);
+        assert_memory_equal(ids, cases[i].ids, (size_t)n_ids * sizeof *ids);
+        t5_tokenizer_close(t);
+    }
+}
+
+/* Claim: a tokenizer.json that is no SentencePiece model is refused, and says why. */
+static void other_json_is_named(void **state)
+{
+    static const struct {
+        const char *json, *want;
+    } cases[] = {
+        {"{", "tokenizer.json: line 1"},
+        {"{\"model\": {\"type\": \"BPE\"}}", "model.type is BPE, allowed is Unigram"},
+        {"{" UNIGRAM "}", "pre_tokenizer has no Metaspace"},
+        {"{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, " UNIGRAM "}",
+         "the step ByteLevel is none of a SentencePiece"},
+        {"{\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"_\"}, " UNIGRAM "}",
+         "must have the replacement"},
+        {"{\"pre_tokenizer\": " METASPACE "\"first\"}, \"model\": {\"type\": \"Unigram\", " VOCAB "}}",
+         "unknown pieces"},
+        {"{\"pre_tokenizer\": " METASPACE "\"first\"}, \"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\"]]}}",
+         "piece 0 is not a text and a score"},
+        {"{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"A*\"}, \"pre_tokenizer\": " METASPACE
+         "\"first\"}, " UNIGRAM "}",
+         "not base64"},
+        {"{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAAA\"}, "
+         "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
+         "tokenizer.json: "},
+    };
+    (void)state;
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        const folder_file files[] = {{"tokenizer.json", cases[i].json}};
+        t5_error err;
+        assert_null(open_folder(files, 1, &err));
+        if (err.status != T5_ERR_FORMAT || strstr(err.text, cases[i].want) == NULL)
+            fail_msg("case %zu: \"%s\"", i, err.text);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -523,6 +646,8 @@ int main(void)
         cmocka_unit_test(folders_are_searched),     cmocka_unit_test(extra_ids_are_counted),
         cmocka_unit_test(tokens_have_places),       cmocka_unit_test(added_tokens_are_tokens),
         cmocka_unit_test(added_tokens_are_cut_out), cmocka_unit_test(bad_added_tokens_are_named),
+        cmocka_unit_test(json_alone_is_enough),     cmocka_unit_test(json_says_how_spaces_are),
+        cmocka_unit_test(other_json_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,11 +104,13 @@ t5_status t5_tokenizer_locate(const char *dir, int32_t vocab_size, t5_tokenizer_
     if (!find_file(dir, "spiece.model", path) && !find_file(dir, vocab_file, path) &&
         !find_file(dir, "sentencepiece.bpe.model", path))
         T5_TRY(find_by_suffix(dir, path, &is_found, err));
+    if (!is_found) is_found = out->is_json = find_file(dir, "tokenizer.json", path);
     if (is_found) {
         out->path = strdup(path);
         if (out->path == NULL) status = T5_FAIL(err, T5_ERR_NOMEM, "%s: out of memory", dir);
     } else if (vocab_size != BYTES_VOCAB_SIZE) {
-        status = T5_FAIL(err, T5_ERR_IO, "%s: no tokenizer: spiece.model, or another *.spm or *.model file", dir);
+        status = T5_FAIL(err, T5_ERR_IO,
+                         "%s: no tokenizer: spiece.model, another *.spm or *.model file, or tokenizer.json", dir);
     }
 out:
     json_decref(tokenizer_config);

@@ -6,6 +6,7 @@ T5_C_BEGIN
 
 typedef struct {
     char *path;        /* of the SentencePiece model, malloc'ed; NULL when the tokens are bytes */
+    bool is_json;      /* it is a tokenizer.json */
     int32_t extra_ids; /* sentinels after the pieces, when tokenizer_config.json says it; else -1 */
 } t5_tokenizer_location;
 

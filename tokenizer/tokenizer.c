@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "tokenizer/added.h"
+#include "tokenizer/json_model.h"
 #include "tokenizer/locate.h"
 #include "tokenizer/pieces.h"
 #include "tokenizer/spm_wrapper.h"
@@ -227,30 +228,46 @@ out:
 }
 
 /* *out_n_own: pieces without the added ones. */
-static t5_status load_spm(t5_tokenizer *t, const char *dir, const char *path, int32_t *out_n_own, t5_error *err)
+static t5_status load_model(t5_tokenizer *t, const char *dir, const char *path, const void *model, size_t n_bytes,
+                            int32_t *out_n_own, t5_error *err)
 {
     t5_status status = T5_OK;
-    const void *file = NULL;
     void *guarded = NULL;
-    size_t file_bytes = 0, guarded_bytes = 0;
+    size_t guarded_bytes = 0;
 
-    T5_TRY(t5_file_map(path, &file, &file_bytes, err));
-    T5_TRY(t5_spm_check(file, file_bytes, path, err));
-    T5_TRY(t5_spm_guard(file, file_bytes, &guarded, &guarded_bytes, err));
+    T5_TRY(t5_spm_check(model, n_bytes, path, err));
+    T5_TRY(t5_spm_guard(model, n_bytes, &guarded, &guarded_bytes, err));
     T5_TRY(t5_spm_open(guarded, guarded_bytes, path, &t->spm, err));
     t->n_pieces = *out_n_own = t5_spm_n_pieces(t->spm);
     T5_TRY(open_added(t, dir, path, guarded, guarded_bytes, err));
-    T5_TRY(t5_pieces_init(&t->pieces, t->spm, t5_spm_maps_text(file, file_bytes), err));
+    T5_TRY(t5_pieces_init(&t->pieces, t->spm, t5_spm_maps_text(model, n_bytes), err));
 out:
-    t5_file_unmap(file, file_bytes);
     free(guarded);
+    return status;
+}
+
+static t5_status load_spm(t5_tokenizer *t, const char *dir, const t5_tokenizer_location *location, int32_t *out_n_own,
+                          t5_error *err)
+{
+    const void *file = NULL;
+    void *made = NULL;
+    size_t n_bytes = 0;
+    t5_status status = location->is_json ? t5_json_model_read(location->path, &made, &n_bytes, err)
+                                         : t5_file_map(location->path, &file, &n_bytes, err);
+    if (status != T5_OK) return status;
+    status = load_model(t, dir, location->path, location->is_json ? made : file, n_bytes, out_n_own, err);
+    if (location->is_json) {
+        free(made);
+    } else {
+        t5_file_unmap(file, n_bytes);
+    }
     return status;
 }
 
 static t5_status open_spm(t5_tokenizer *t, const char *dir, const t5_tokenizer_location *location, t5_error *err)
 {
     int32_t vocab_size = t->options.vocab_size, n_own = 0;
-    t5_status status = load_spm(t, dir, location->path, &n_own, err);
+    t5_status status = load_spm(t, dir, location, &n_own, err);
     if (status != T5_OK) return status;
 
     t->kind = &kind_spm;

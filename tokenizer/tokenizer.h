@@ -16,9 +16,9 @@ typedef struct {
 } t5_tokenizer_options;
 
 /* Opens what the folder names: spiece.model, else the vocab_file of tokenizer_config.json, else the only *.spm,
- * sentencepiece.bpe.model or *.model file; ByT5 (tokenizer_class ByT5Tokenizer, or no file and a vocabulary of 384
- * rows) needs no file. Tokens that the folder adds (added.h) are found in texts, beside the pieces. A broken file is an
- * error, never a crash. Close with t5_tokenizer_close(). */
+ * sentencepiece.bpe.model or *.model file, else tokenizer.json; ByT5 (tokenizer_class ByT5Tokenizer, or no file and a
+ * vocabulary of 384 rows) needs no file. Tokens that the folder adds (added.h) are found in texts, beside the pieces. A
+ * broken file is an error, never a crash. Close with t5_tokenizer_close(). */
 t5_status t5_tokenizer_open(const char *dir, const t5_tokenizer_options *options, t5_tokenizer **out, t5_error *err);
 void t5_tokenizer_close(t5_tokenizer *t); /* accepts NULL */
 
