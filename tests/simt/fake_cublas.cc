@@ -255,7 +255,7 @@ static cublasStatus_t matmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const 
     operand a_operand = operand_of(a, a_layout, is_transposed), b_operand = operand_of(b, b_layout, false);
     operand d_operand = operand_of(d, d_layout, false);
     simt::enqueue(stream, [=] {
-        if (is_slow) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        if (is_slow) std::this_thread::sleep_for(std::chrono::milliseconds(2));
         multiply(m, n, k, alpha_value, a_operand, b_operand, beta_value, d_operand);
     });
     return CUBLAS_STATUS_SUCCESS;

@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -351,12 +350,6 @@ class WrongUseTest(TrainingTest):
         self.assertFalse((self.folder / "wrong").exists())
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class PageTest(unittest.TestCase):
     """docs/training.md, with the programs under test. Only sizes are changed: (what the page has, what is run)."""
 
@@ -371,28 +364,32 @@ class PageTest(unittest.TestCase):
     def run_one(self, command, folder, port):
         for pattern, smaller in self.SMALLER:
             command = re.sub(pattern, smaller, command)
-        words = shlex.split(command.replace(":5000", f":{port}").replace("--port 5000", f"--port {port}"))
+        words = shlex.split(command.replace(":5000", f":{port}").replace("--port 5000", "--port 0"))
         path = {"python": sys.executable, "t5serve": T5SERVE, "t5": T5}.get(Path(words[0]).name, words[0])
         words[0] = path
         if words[1] in ("train/quality.py", "train/distil.py"):
             words += ["--t5", T5]
         if path == T5SERVE:
-            return subprocess.Popen(words, cwd=folder, stderr=subprocess.DEVNULL)
+            with open(folder / "server.log", "wb") as log:
+                return subprocess.Popen(words, cwd=folder, stderr=log)
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
         self.assertEqual(done.returncode, 0, f"{command}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def wait_for(self, port):
-        until = time.monotonic() + 60
+    def wait_for(self, server, folder):
+        """The port that the server found, once it is ready."""
+        until = time.monotonic() + 300
         while True:
-            try:
-                return urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).read()
-            except OSError:
-                self.assertLess(time.monotonic(), until, "the server is not ready")
-                time.sleep(0.1)
+            time.sleep(0.1)
+            log = (folder / "server.log").read_text(encoding="utf-8")
+            self.assertTrue(server.poll() is None and time.monotonic() < until, f"the server is not ready\n{log}")
+            port = re.search(r"listening url=\S+?:(\d+)", log)
+            with contextlib.suppress(OSError):
+                if port and urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/health/ready", timeout=60).read():
+                    return port[1]
 
     def test_every_command(self):
-        folder, port = Path(self.enterContext(tempfile.TemporaryDirectory())), free_port()
+        folder, port = Path(self.enterContext(tempfile.TemporaryDirectory())), 0
         write_pairs(folder / "customer.tsv", many_pairs(700))
         for name in ("train", "models"):
             (folder / name).symlink_to(SOURCE / name)
@@ -404,7 +401,7 @@ class PageTest(unittest.TestCase):
                 result = self.run_one(command, folder, port)
                 if isinstance(result, subprocess.Popen):
                     server = result
-                    self.wait_for(port)
+                    port = self.wait_for(server, folder)
                 else:
                     said = result
         finally:
