@@ -344,7 +344,7 @@ class Models(unittest.TestCase):
         """Claim: who waits for a model is given up at its deadline, or when it leaves, and keeps nobody else waiting; a stop
         answers who waits. Method: requests just after the start, before a model can be open."""
         with Server(PROGRAM, "--metrics", "--lazy-models", *models(BUNDLED, self.german)) as server:
-            reply = server.post("/translate", b'{"q":"Hello.","source":"en","target":"fr"}', headers=["X-Request-Timeout-Ms: 3"])
+            reply = server.post("/translate", b'{"q":"Hello.","source":"en","target":"fr"}', headers=["X-Request-Timeout-Ms: 1"])
             self.assertEqual((reply.status, "retry-after" in reply.headers), (503, True), reply.body)
             body = b'{"input":"Hello.","model":"german","stream":true}'
             leave_early(server, post("/generate", body), 20)

@@ -40,6 +40,7 @@ class Page(unittest.TestCase):
 
     def setUp(self):
         self.context = self.browser.new_context(viewport=WIDE)
+        self.context.set_default_timeout(WAIT_S * 1000)
         self.page = self.context.new_page()
         self.problems, self.requests = [], []
         self.page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
