@@ -10,6 +10,7 @@ case ${1:-} in -*)
     ;;
 esac
 url=${1:-http://127.0.0.1:5000}
+url=${url%/}
 source=${SMOKE_SOURCE:-en}
 target=${SMOKE_TARGET:-de}
 json='Content-Type: application/json'

@@ -294,6 +294,14 @@ static void hand_over(t5_exchange *x)
     }
 }
 
+/* A base address with a slash at its end, to which a client adds "/translate", is a common slip. */
+static const char *why_not_found(const t5_exchange *x)
+{
+    const size_t n = strlen(x->path);
+    const bool has_spare = strstr(x->path, "//") != NULL || (n > 1 && x->path[n - 1] == '/');
+    return has_spare ? "not found: the path has a slash too many" : "not found";
+}
+
 static void dispatch(t5_exchange *x)
 {
     x->phase = T5_EXCHANGE_WORKING;
@@ -306,7 +314,7 @@ static void dispatch(t5_exchange *x)
         t5_exchange_set_headers(x, x->http->home_headers);
         t5_exchange_reply(x, MHD_HTTP_MOVED_PERMANENTLY, NULL, NULL, 0);
     } else if (x->path_route == NULL) {
-        t5_exchange_fail_status(x, MHD_HTTP_NOT_FOUND, "not found");
+        t5_exchange_fail_status(x, MHD_HTTP_NOT_FOUND, why_not_found(x));
     } else if (x->route == NULL) {
         t5_exchange_fail_status(x, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed");
     } else {

@@ -9,4 +9,4 @@ usage = subprocess.run([sys.argv[2], "--help"], capture_output=True, text=True, 
 assert usage.returncode == 0 and "smoke.sh [URL]" in usage.stdout, usage
 assert subprocess.run([sys.argv[2], "--wait"], capture_output=True, timeout=20).returncode == 1
 with Server(sys.argv[1]) as server:
-    sys.exit(subprocess.call([sys.argv[2], f"http://127.0.0.1:{server.port}"]))
+    sys.exit(subprocess.call([sys.argv[2], f"http://127.0.0.1:{server.port}/"]))  # as browsers write it

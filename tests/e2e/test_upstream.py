@@ -106,7 +106,7 @@ TABLE = [
     ("POST /languages", form("/languages", ""), 405, "method not allowed"),
     ("POST /spec", form("/spec", ""), 405, "method not allowed"),
     ("POST /frontend/settings", form("/frontend/settings", ""), 405, "method not allowed"),
-    ("a slash too many", form("/translate/", urlencode(GOOD)), 404, "not found"),
+    ("a slash too many", form("/translate/", urlencode(GOOD)), 404, "not found: the path has a slash too many"),
     ("unknown path", bare("GET", "/nothing"), 404, "not found"),
     # Detection.
     ("detect", form("/detect", "q=Bonjour tout le monde"), 200,
