@@ -177,6 +177,17 @@ static t5_status check_wanted(const t5_server *s, t5_error *err)
     return T5_OK;
 }
 
+/* A language that the page should begin with, and that no model has, is passed over. "auto" and "locale" are the words
+ * of LibreTranslate for the page's own choice. */
+static void warn_page_language(const t5_languages *l, const char *key, const char *wanted)
+{
+    char quoted[T5_LANGCODE_BYTES * 2];
+    const bool is_word = wanted[0] == '\0' || strcmp(wanted, "auto") == 0 || strcmp(wanted, "locale") == 0;
+    if (is_word || t5_langcode_match(wanted, l->codes, l->n_codes) != NULL) return;
+    t5_log(T5_LOG_WARN, "page_language key=%s value=%s text=\"no model has this language\"", key,
+           t5_log_quote(quoted, sizeof quoted, wanted));
+}
+
 t5_status t5_server_init(t5_server *s, t5_error *err)
 {
     const t5_languages *l = t5_catalog_languages(s->catalog);
@@ -184,6 +195,8 @@ t5_status t5_server_init(t5_server *s, t5_error *err)
         return T5_FAIL(err, T5_ERR_ARG, "%d languages, at most %d can be served", l->n_codes, T5_LANGUAGES_MAX);
     s->rules.languages = l;
     if (check_wanted(s, err) != T5_OK) return err->status;
+    warn_page_language(l, "frontend_language_source", s->page_source);
+    warn_page_language(l, "frontend_language_target", s->page_target);
     json_t *languages = json_array();
     for (int32_t i = 0; i < l->n_codes; i++)
         json_array_append_new(languages, describe_language(l, l->codes[i]));

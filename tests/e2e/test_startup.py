@@ -107,6 +107,14 @@ class Startup(unittest.TestCase):
         with Server(PROGRAM) as server:
             self.assertNotIn("no_languages", server.log_text())
 
+    def test_page_languages(self):
+        """Claim: a language of the page that no model has is warned about; LibreTranslate's own words are not."""
+        with Server(PROGRAM, "--frontend-language-source", "xx", "--frontend-language-target", "DE") as server:
+            self.assertIn('warn page_language key=frontend_language_source value="xx"', server.log_text())
+            self.assertNotIn("frontend_language_target", server.log_text())
+        with Server(PROGRAM, env={"LT_FRONTEND_LANGUAGE_SOURCE": "auto", "LT_FRONTEND_LANGUAGE_TARGET": "locale"}) as server:
+            self.assertNotIn(" warn page_language", server.log_text())
+
     def test_names_in_the_log(self):
         """Claim: a name with spaces is one value of its line. Method: the bundled model in a folder of such a name, as JSON."""
         with tempfile.TemporaryDirectory() as top:
