@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 from server import STOP_S, Server, is_open, reserved_port, wait_until
@@ -84,6 +85,29 @@ class Startup(unittest.TestCase):
             self.refuses(run("--port", port), 1, f"port {port}", "taken", "--port")
             self.refuses(run("--port", port, "--model", "no_such_model"), 1, "taken")  # before models are opened
         self.refuses(run("--host", "no.such.host.invalid", "--port", "0"), 1, "no.such.host.invalid")
+
+    def test_two_at_once(self):
+        """Claim: of two servers that are started at once on a port one serves, and the other says who has it. Method: both bind it
+        before either listens, or one is late; a socket that does not listen keeps the port from everybody else."""
+        with socket.socket() as keeper:
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            keeper.bind(("127.0.0.1", 0))
+            command = [PROGRAM, "--port", str(keeper.getsockname()[1])]
+            pair = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+            try:
+                while all(process.poll() is None for process in pair):
+                    time.sleep(0.02)
+                loser, winner = sorted(pair, key=lambda process: process.poll() is None)
+                last = loser.communicate(timeout=60)[1].strip().split("\n")[-1]
+                self.assertEqual(loser.returncode, 1, last)
+                self.assertRegex(last, r"^t5serve: .*127\.0\.0\.1.* is taken: stop the other server or choose another --port$")
+                winner.terminate()
+                self.assertEqual((winner.wait(60), " is taken" in winner.stderr.read()), (0, False))
+            finally:
+                for process in pair:
+                    process.kill()
+                    process.wait()
+                    process.stderr.close()
 
     def test_no_gpu(self):
         """Claim: without a usable GPU the server says why and that it uses the CPU, and works. Method: a plug-in that is missing,
