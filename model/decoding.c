@@ -412,7 +412,7 @@ static bool has_several_ends(const json_t *eos)
 }
 
 /* A folder that generate() would search otherwise is refused: to leave out what it asks for gives other tokens, and
- * nobody would see it. */
+ * nobody would see it. What matters to samples alone counts in a folder that samples. */
 static t5_status check_foreign(const json_t *object, bool is_sampling, t5_error *err)
 {
     char shown[80];
@@ -424,7 +424,8 @@ static t5_status check_foreign(const json_t *object, bool is_sampling, t5_error 
                        t5_json_show(shown, sizeof shown, value));
     }
     if (!has_several_ends(eos)) return T5_OK;
-    return T5_FAIL(err, T5_ERR_ARG, "eos_token_id: %s: only one end of sequence is supported",
+    return T5_FAIL(err, T5_ERR_ARG,
+                   "eos_token_id: %s: only one end of sequence is supported; name that of the model alone",
                    t5_json_show(shown, sizeof shown, eos));
 }
 

@@ -314,7 +314,8 @@ static t5_status load_generation_ids(const char *dir, t5_hparams *hp, t5_error *
     T5_TRY(read_int(&file, "decoder_start_token_id", 0, id_max, &hp->start_id, err));
     T5_TRY(read_eos(&file, id_max, &eos_id, err));
     if (eos_id != hp->eos_id)
-        status = T5_FAIL(err, T5_ERR_FORMAT, "%s: eos_token_id: %d, but config.json has %d", path, eos_id, hp->eos_id);
+        status =
+            T5_FAIL(err, T5_ERR_FORMAT, "%s: eos_token_id: %d, but by config.json it is %d", path, eos_id, hp->eos_id);
 out:
     json_decref(root);
     return status;

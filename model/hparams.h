@@ -26,7 +26,8 @@ typedef struct {
     int32_t pad_id, eos_id, start_id;
 } t5_hparams;
 
-/* Reads dir/config.json. Errors name the file and the key. */
+/* Reads dir/config.json, and the start of dir/generation_config.json where there is one. Errors name the file and the
+ * key. */
 t5_status t5_hparams_load(const char *dir, t5_hparams *out, t5_error *err);
 /* The same from a text that came from `path`. */
 t5_status t5_hparams_parse(const char *path, const char *text, size_t n_bytes, t5_hparams *out, t5_error *err);

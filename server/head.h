@@ -16,7 +16,7 @@ void t5_head_request_id(const char *given, char out[T5_REQUEST_ID_BYTES]);
  * no limit. T5_ERR_ARG: not a whole number from 1 to 86400000. */
 t5_status t5_head_timeout(const char *given, int64_t ms_max, int64_t *out_ms, t5_error *err);
 /* A folder in front of all paths, as t5_http_options wants it: "/a/b" for "a/b/", "" for "" and "/". T5_ERR_ARG: other
- * than letters, digits and - . _ ~ in its parts, a part that is empty, "." or "..", or too long. */
+ * than letters, digits and - . _ ~ in its parts, a part that is empty or of dots alone, or too long. */
 t5_status t5_head_prefix(const char *given, char out[T5_PATH_PREFIX_MAX + 1], t5_error *err);
 /* Whose pages may call, as a browser names them: "*", "null", an origin like "https://example.org:8443", or "" for
  * nobody. T5_ERR_ARG: anything else, which no browser would ever find equal to its own name. */

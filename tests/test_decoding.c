@@ -333,7 +333,8 @@ static void unsupported_options_are_refused(void **state)
         {"{\"bad_words_ids\":[[5]]}", "bad_words_ids: a list of 1 is not supported"},
         {"{\"renormalize_logits\":true}", "renormalize_logits: true is not supported"},
         {"{\"do_sample\":true,\"min_p\":0.1}", "min_p: 0.1 is not supported"},
-        {"{\"eos_token_id\":[1,1,2]}", "eos_token_id: a list of 3: only one end of sequence is supported"},
+        {"{\"eos_token_id\":[1,1,2]}",
+         "eos_token_id: a list of 3: only one end of sequence is supported; name that of the model alone"},
     };
     t5_decoding d;
     t5_error err;

@@ -277,7 +277,7 @@ static void generation_config_has_the_start(void **state)
     t5_error_clear(&err);
     file_write_text(dir, "generation_config.json", "{\"eos_token_id\":2}");
     assert_int_equal(t5_hparams_load(dir, &hp, &err), T5_ERR_FORMAT);
-    assert_non_null(strstr(err.text, "/generation_config.json: eos_token_id: 2, but config.json has 1"));
+    assert_non_null(strstr(err.text, "/generation_config.json: eos_token_id: 2, but by config.json it is 1"));
 }
 
 int main(void)

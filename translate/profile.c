@@ -55,15 +55,15 @@ static void name_by_folder(const char *dir, t5_profile *p)
 }
 
 /* The files of a folder are checked one by one while they are read; this is what they say together. */
-static t5_status check_defaults(const char *dir, const char *last_file, const t5_decoding *defaults, int32_t vocab_size,
-                                t5_error *err)
+static t5_status check_defaults(const char *dir, const t5_decoding *defaults, int32_t vocab_size, t5_error *err)
 {
     t5_decoding d = *defaults;
     t5_error problem = {0};
     d.max_new_tokens = T5_SEQ_LEN_MAX - 1; /* a translation's limit follows its source, not the folder */
     if (t5_decoding_check(&d, vocab_size, &problem) == T5_OK) return T5_OK;
-    return T5_FAIL(err, T5_ERR_FORMAT, "%s: the defaults of generation_config.json and %s cannot be used: %s", dir,
-                   last_file, problem.text);
+    return T5_FAIL(err, T5_ERR_FORMAT,
+                   "%s: the defaults of generation_config.json, config.json and t5serve.json cannot be used: %s", dir,
+                   problem.text);
 }
 
 t5_status t5_profile_load(const char *dir, const t5_tokenizer *tokenizer, int32_t vocab_size, t5_profile *out,
@@ -84,7 +84,7 @@ t5_status t5_profile_load(const char *dir, const t5_tokenizer *tokenizer, int32_
         T5_TRY(t5_profile_read_tasks(path, &p, err));
         if (p.n_pairs == 0) T5_TRY(t5_profile_read_tags(tokenizer, &p, err));
     }
-    T5_TRY(check_defaults(dir, is_found ? "t5serve.json" : "config.json", &p.defaults, vocab_size, err));
+    T5_TRY(check_defaults(dir, &p.defaults, vocab_size, err));
     *out = p;
     p = (t5_profile){0}; /* handed to the caller */
 out:

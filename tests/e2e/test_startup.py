@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 from server import STOP_S, Server, is_open, reserved_port, wait_until
@@ -95,8 +94,7 @@ class Startup(unittest.TestCase):
             command = [PROGRAM, "--port", str(keeper.getsockname()[1])]
             pair = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
             try:
-                while all(process.poll() is None for process in pair):
-                    time.sleep(0.02)
+                wait_until(lambda: any(process.poll() is not None for process in pair))
                 loser, winner = sorted(pair, key=lambda process: process.poll() is None)
                 last = loser.communicate(timeout=60)[1].strip().split("\n")[-1]
                 self.assertEqual(loser.returncode, 1, last)
