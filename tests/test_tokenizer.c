@@ -578,8 +578,14 @@ static void json_says_how_spaces_are(void **state)
     } cases[] = {
         {"{\"pre_tokenizer\": " METASPACE "\"always\"}, " UNIGRAM "}", {1, 1, 2, 1, 1, 2, 9}, 7},
         {"{\"pre_tokenizer\": " METASPACE "\"never\"}, " UNIGRAM "}", {1, 2, 1, 1, 2, 9}, 6},
-        {"{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Strip\"}]}, "
-         "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
+        {NORMALIZERS("{\"type\": \"Precompiled\", \"precompiled_charsmap\": null}, " STRIP ", " REPLACE(
+             "Regex", " {2,}", "\xE2\x96\x81")) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
+         {1, 2, 1, 2, 9},
+         5},
+        {NORMALIZERS(REPLACE("Regex", "\\\\A +| +\\\\z", "") ", " REPLACE("Regex", " {2,}", " ") ", " REPLACE(
+             "String", " ", "\xE2\x96\x81") ", " REPLACE("Regex", "\\\\A\xE2\x96\x81",
+                                                         "\xE2\x96\x81\xE2\x96\x81")) "\"pre_tokenizer\": " METASPACE
+                                                                                      "\"first\"}, " UNIGRAM "}",
          {1, 2, 1, 2, 9},
          5},
         {"{\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, " METASPACE
@@ -608,6 +614,10 @@ static void other_json_is_named(void **state)
 {
     static const struct {
         const char *json, *want;
+#define STRIP "{\"type\": \"Strip\", \"strip_left\": false, \"strip_right\": true}"
+#define REPLACE(kind, pattern, content) \
+    "{\"type\": \"Replace\", \"pattern\": {\"" kind "\": \"" pattern "\"}, \"content\": \"" content "\"}"
+#define NORMALIZERS(list) "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [" list "]}, "
     } cases[] = {
         {"{", "tokenizer.json: line 1"},
         {"{\"model\": {\"type\": \"BPE\"}}", "model.type is BPE, allowed is Unigram"},
@@ -651,3 +661,17 @@ int main(void)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
+        {"{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": 7}, \"pre_tokenizer\": " METASPACE
+         "\"first\"}, " UNIGRAM "}",
+         "tokenizer.json: precompiled_charsmap must be a text or null"},
+        {NORMALIZERS(REPLACE("String", "station", "bahnhof")) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM
+                                                              "}",
+         "the step Replace is none of a SentencePiece"},
+        {NORMALIZERS(REPLACE("String", " {2,}", " ")) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
+         "the step Replace is none of a SentencePiece"},
+        {NORMALIZERS(
+             "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": false}") "\"pre_tokenizer\": " METASPACE
+                                                                                    "\"first\"}, " UNIGRAM "}",
+         "the step Strip is none of a SentencePiece"},
+        {NORMALIZERS(STRIP) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
+         "spaces are taken away at the ends or within a text, not both"},

@@ -23,7 +23,8 @@ enum { NORMALIZER_CHARSMAP = 2, NORMALIZER_PREFIX = 3, NORMALIZER_COLLAPSES = 4 
 typedef struct {
     const char *path;
     const char *charsmap; /* base64; NULL: none */
-    bool has_metaspace, has_prefix, collapses_spaces;
+    bool has_metaspace, has_prefix;
+    bool trims_spaces, joins_spaces; /* at the ends of a text; several within it */
 } chain;
 
 /* ---- writing ---- */
@@ -110,19 +111,62 @@ static t5_status read_metaspace(chain *c, const json_t *step, t5_error *err)
     return T5_OK;
 }
 
+static t5_status read_charsmap(chain *c, const json_t *step, t5_error *err)
+{
+    const json_t *map = json_object_get(step, "precompiled_charsmap");
+    if (!json_is_string(map) && !json_is_null(map))
+        return T5_FAIL(err, T5_ERR_FORMAT, "%s: precompiled_charsmap must be a text or null", c->path);
+    c->charsmap = json_string_value(map);
+    return T5_OK;
+}
+
+/* Strip at the end of a text: a space at its begin is the prefix that a text has anyway. */
+static bool read_strip(chain *c, const json_t *step)
+{
+    const bool is_right = json_is_true(json_object_get(step, "strip_right"));
+    if (is_right) c->trims_spaces = true;
+    return is_right && json_is_boolean(json_object_get(step, "strip_left"));
+}
+
+/* The replacements that transformers writes for what SentencePiece does; false for any other. */
+static bool read_replace(chain *c, const json_t *step)
+{
+    static const struct {
+        const char *kind, *pattern, *content;
+        bool trims_spaces, joins_spaces;
+    } known[] = {
+        {"Regex", " {2,}", " ", false, true},
+        {"Regex", " {2,}", WORD_MARK, false, true},
+        {"Regex", "\\A +| +\\z", "", true, false},
+        {"String", " ", WORD_MARK, false, false},
+        {"Regex", "\\A" WORD_MARK, WORD_MARK WORD_MARK, false, false},
+    };
+    const json_t *patterns = json_object_get(step, "pattern");
+    const char *content = json_string_value(json_object_get(step, "content"));
+    for (size_t i = 0; i < T5_COUNT(known); i++) {
+        const char *pattern = json_string_value(json_object_get(patterns, known[i].kind));
+        if (pattern == NULL || content == NULL || strcmp(pattern, known[i].pattern) != 0 ||
+            strcmp(content, known[i].content) != 0)
+            continue;
+        c->trims_spaces |= known[i].trims_spaces;
+        c->joins_spaces |= known[i].joins_spaces;
+        return true;
+    }
+    return false;
+}
+
 /* A normalizer or pre_tokenizer; NULL for none. The sequences in it are not nested. */
 static t5_status read_step(chain *c, const json_t *step, t5_error *err)
 {
     if (step == NULL || json_is_null(step)) return T5_OK;
     if (is_type(step, "Metaspace")) return read_metaspace(c, step, err);
-    if (is_type(step, "Precompiled")) {
-        c->charsmap = json_string_value(json_object_get(step, "precompiled_charsmap"));
+    if (is_type(step, "Precompiled")) return read_charsmap(c, step, err);
+    if (is_type(step, "WhitespaceSplit")) {
+        c->trims_spaces = c->joins_spaces = true;
         return T5_OK;
     }
-    if (is_type(step, "WhitespaceSplit") || is_type(step, "Strip") || is_type(step, "Replace")) {
-        c->collapses_spaces = true;
-        return T5_OK;
-    }
+    if (is_type(step, "Strip") && read_strip(c, step)) return T5_OK;
+    if (is_type(step, "Replace") && read_replace(c, step)) return T5_OK;
     const char *type = json_string_value(json_object_get(step, "type"));
     return T5_FAIL(err, T5_ERR_FORMAT, "%s: the step %.40s is none of a SentencePiece model: put its spiece.model here",
                    c->path, type != NULL ? type : "without a type");
@@ -199,7 +243,7 @@ static t5_status put_normalizer(const chain *c, t5_buffer *out, t5_error *err)
     if (c->charsmap != NULL) T5_TRY(decode_base64(c, &charsmap, err));
     if (charsmap.n_bytes > 0) T5_TRY(put_bytes(&spec, NORMALIZER_CHARSMAP, charsmap.bytes, charsmap.n_bytes, err));
     T5_TRY(put_int(&spec, NORMALIZER_PREFIX, c->has_prefix, err));
-    T5_TRY(put_int(&spec, NORMALIZER_COLLAPSES, c->collapses_spaces, err));
+    T5_TRY(put_int(&spec, NORMALIZER_COLLAPSES, c->joins_spaces, err));
     T5_TRY(put_bytes(out, MODEL_NORMALIZER, spec.bytes, spec.n_bytes, err));
 out:
     t5_buffer_deinit(&charsmap);
@@ -219,6 +263,8 @@ static t5_status convert(const char *path, const json_t *root, t5_buffer *out, t
     T5_TRY(read_steps(&c, json_object_get(root, "normalizer"), "normalizers", err));
     T5_TRY(read_steps(&c, json_object_get(root, "pre_tokenizer"), "pretokenizers", err));
     if (!c.has_metaspace) return T5_FAIL(err, T5_ERR_FORMAT, "%s: pre_tokenizer has no Metaspace", path);
+    if (c.trims_spaces != c.joins_spaces)
+        return T5_FAIL(err, T5_ERR_FORMAT, "%s: spaces are taken away at the ends or within a text, not both", path);
     T5_TRY(put_pieces(&c, root, model, out, err));
     T5_TRY(put_normalizer(&c, out, err));
 out:
