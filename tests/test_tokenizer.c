@@ -495,14 +495,14 @@ static void bad_added_tokens_are_named(void **state)
     static const struct {
         const char *name, *text, *want;
     } cases[] = {
-        {"added_tokens.json", "{\"\": 1300}",
-         "added_tokens.json: the added token 1300 must be a text of 1 to 256 bytes"},
-        {"added_tokens.json", "{\"a\": 1300, \"b\": 1300}", "the added token 1300 is there twice"},
+        {"added_tokens.json", "{\"<a>\": 1300, \"<b>\": 1300}",
+         "added_tokens.json: the added token 1300 is there twice"},
         {"added_tokens.json", "[", "added_tokens.json: line 1"},
-        {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"1300\": 7}}", "the added token 1300 must be a text"},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"1300\": 7}}",
+         "tokenizer_config.json: the added token 1300 must be a text of at most 256 bytes"},
         {"tokenizer_config.json",
-         "{\"added_tokens_decoder\": {\"1300\": {\"content\": \"a\"}, \"1301\": {\"content\": \"a\"}}}",
-         "is there twice"},
+         "{\"added_tokens_decoder\": {\"1300\": {\"content\": \"<a>\"}, \"1301\": {\"content\": \"<a>\"}}}",
+         "tokenizer_config.json: the added token 130"},
         {"tokenizer.json", "{\"added_tokens\": [{\"id\": 1300, ", "tokenizer.json: added_tokens: "},
     };
     (void)state;
@@ -512,6 +512,47 @@ static void bad_added_tokens_are_named(void **state)
         assert_null(open_folder(files, 2, &err));
         if (strstr(err.text, cases[i].want) == NULL) fail_msg("case %zu: \"%s\"", i, err.text);
     }
+}
+
+/* Claim: an added token that is a piece already, or no text, is passed over: the piece counts, as in Hugging Face.
+ * Method: such tokens beside a good one. */
+static void needless_added_tokens_are_left_out(void **state)
+{
+    static const folder_file files[] = {
+        {"spiece.model", NULL},
+        {"added_tokens.json", "{\"\": 1299, \"\xE2\x96\x81the\": 1300, \"<hl>\": 1301, \"\xE2\x96\x81\": 1305}"}};
+    int32_t ids[IDS_MAX], n_ids = 0;
+    t5_error err;
+    (void)state;
+    t5_tokenizer *t = open_folder(files, 2, &err);
+    if (t == NULL) fail_msg("%s", err.text);
+    add_ids(t, "the<hl>", ids, &n_ids);
+    assert_int_equal(ids[n_ids - 1], 1301);
+    for (int32_t i = 0; i < n_ids - 1; i++)
+        assert_true(ids[i] < 1200);
+    assert_null(t5_tokenizer_piece(t, 1300));
+    assert_int_equal(t5_tokenizer_vocab_live(t), 1302);
+    t5_tokenizer_close(t);
+}
+
+/* Claim: spans of another number of tokens than a text has are an error, also with added tokens. */
+static void wrong_counts_are_errors(void **state)
+{
+    static const folder_file files[] = {{"spiece.model", NULL}, {"added_tokens.json", "{\"<hl>\": 1300}"}};
+    static const char text[] = "one <hl> two";
+    int32_t ids[IDS_MAX], n_ids = 0;
+    t5_token_span spans[IDS_MAX];
+    t5_error err;
+    (void)state;
+    t5_tokenizer *t = open_folder(files, 2, &err);
+    if (t == NULL) fail_msg("%s", err.text);
+    add_ids(t, text, ids, &n_ids);
+    for (int32_t n = 1; n < n_ids + 3; n++) {
+        err = (t5_error){0};
+        assert_int_equal(t5_tokenizer_encode_spans(t, text, sizeof text - 1, spans, n, &err),
+                         n == n_ids + 1 ? T5_OK : T5_ERR_ARG);
+    }
+    t5_tokenizer_close(t);
 }
 
 static char *read_text(const char *path)
@@ -567,6 +608,10 @@ static void json_alone_is_enough(void **state)
 #define METASPACE "{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": "
 #define VOCAB "\"vocab\": [[\"<unk>\", 0], [\"\xE2\x96\x81\", -2.0], [\"a\", -3.5]]"
 #define UNIGRAM "\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, " VOCAB "}"
+#define STRIP "{\"type\": \"Strip\", \"strip_left\": false, \"strip_right\": true}"
+#define REPLACE(kind, pattern, content) \
+    "{\"type\": \"Replace\", \"pattern\": {\"" kind "\": \"" pattern "\"}, \"content\": \"" content "\"}"
+#define NORMALIZERS(list) "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [" list "]}, "
 
 /* Claim: the chain's way to treat white space is kept. Method: " a  a" with and without a prefix, spaces kept or not.
  */
@@ -609,15 +654,60 @@ static void json_says_how_spaces_are(void **state)
     }
 }
 
+/* Claim: a piece of tokenizer.json that is an added token too is cut out of a text, as Hugging Face does; a special one
+ * is left out of a decoded text, and eos, unk and a token that is not the piece of its id are text.
+ * Method: the ids that Hugging Face's tokenizers gives for this file. */
+static void json_pieces_can_be_added(void **state)
+{
+    static const folder_file files[] = {
+        {"tokenizer.json",
+         "{\"added_tokens\": [{\"id\": 3, \"content\": \"<2de>\", \"special\": false},"
+         "{\"id\": 4, \"content\": \"<2fr>\", \"special\": true}, {\"id\": 5, \"content\": \"[end]\", \"special\": "
+         "true},"
+         "{\"id\": 0, \"content\": \"?\", \"special\": true}, {\"id\": 2, \"content\": \"bb\", \"special\": false},"
+         "{\"id\": 6, \"content\": \"<s>\", \"special\": false}, {\"id\": 7, \"content\": \"<hl>\", \"special\": "
+         "false}],"
+         "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, " METASPACE
+         "\"always\"}]}, \"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"?\", 0], [\"\xE2\x96\x81\", "
+         "-2],"
+         "[\"a\", -3], [\"<2de>\", -90], [\"<2fr>\", -90], [\"[end]\", 0], [\"<s>\", 0]]}}"}};
+    static const struct {
+        const char *text;
+        int32_t ids[8], n_ids;
+        const char *decoded;
+    } cases[] = {
+        {"a <2de>", {1, 2, 3, 5}, 4, "a<2de>"},
+        {"a<2de>a", {1, 2, 3, 1, 2, 5}, 6, "a<2de> a"},
+        {"<2fr> a", {4, 1, 2, 5}, 4, "a"},
+        {"a<hl><2fr>", {1, 2, 7, 4, 5}, 5, "a<hl>"},
+        {"?", {1, 0, 5}, 3, ""},
+        {"[end]", {1, 0, 5}, 3, ""},
+        {"<s>", {1, 0, 5}, 3, ""},
+        {"bb", {1, 0, 5}, 3, ""},
+    };
+    const t5_tokenizer_options options = {.vocab_size = 12, .pad_id = 9, .eos_id = 5};
+    t5_tokenizer *t = NULL;
+    t5_error err = {0};
+    (void)state;
+    if (t5_tokenizer_open(make_folder(files, 1, false), &options, &t, &err) != T5_OK) fail_msg("%s", err.text);
+    make_folder(files, 1, true);
+    for (size_t i = 0; i < T5_COUNT(cases); i++) {
+        int32_t ids[16], n_ids = 0;
+        const size_t n = strlen(cases[i].text);
+        assert_int_equal(t5_tokenizer_encode(t, cases[i].text, n, ids, 16, &n_ids, &err), T5_OK);
+        if (n_ids != cases[i].n_ids || memcmp(ids, cases[i].ids, (size_t)n_ids * sizeof *ids) != 0)
+            fail_msg("\"%s\": %" PRId32 " ids: %" PRId32 " %" PRId32 " %" PRId32, cases[i].text, n_ids, ids[0], ids[1],
+                     ids[2]);
+        expect_text(t, ids, n_ids, cases[i].decoded);
+    }
+    t5_tokenizer_close(t);
+}
+
 /* Claim: a tokenizer.json that is no SentencePiece model is refused, and says why. */
 static void other_json_is_named(void **state)
 {
     static const struct {
         const char *json, *want;
-#define STRIP "{\"type\": \"Strip\", \"strip_left\": false, \"strip_right\": true}"
-#define REPLACE(kind, pattern, content) \
-    "{\"type\": \"Replace\", \"pattern\": {\"" kind "\": \"" pattern "\"}, \"content\": \"" content "\"}"
-#define NORMALIZERS(list) "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [" list "]}, "
     } cases[] = {
         {"{", "tokenizer.json: line 1"},
         {"{\"model\": {\"type\": \"BPE\"}}", "model.type is BPE, allowed is Unigram"},
@@ -636,6 +726,20 @@ static void other_json_is_named(void **state)
         {"{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAAA\"}, "
          "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
          "tokenizer.json: "},
+        {"{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": 7}, \"pre_tokenizer\": " METASPACE
+         "\"first\"}, " UNIGRAM "}",
+         "tokenizer.json: precompiled_charsmap must be a text or null"},
+        {NORMALIZERS(REPLACE("String", "station", "bahnhof")) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM
+                                                              "}",
+         "the step Replace is none of a SentencePiece"},
+        {NORMALIZERS(REPLACE("String", " {2,}", " ")) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
+         "the step Replace is none of a SentencePiece"},
+        {NORMALIZERS(
+             "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": false}") "\"pre_tokenizer\": " METASPACE
+                                                                                    "\"first\"}, " UNIGRAM "}",
+         "the step Strip is none of a SentencePiece"},
+        {NORMALIZERS(STRIP) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
+         "spaces are taken away at the ends or within a text, not both"},
     };
     (void)state;
     for (size_t i = 0; i < T5_COUNT(cases); i++) {
@@ -657,21 +761,8 @@ int main(void)
         cmocka_unit_test(tokens_have_places),       cmocka_unit_test(added_tokens_are_tokens),
         cmocka_unit_test(added_tokens_are_cut_out), cmocka_unit_test(bad_added_tokens_are_named),
         cmocka_unit_test(json_alone_is_enough),     cmocka_unit_test(json_says_how_spaces_are),
-        cmocka_unit_test(other_json_is_named),
+        cmocka_unit_test(other_json_is_named),      cmocka_unit_test(needless_added_tokens_are_left_out),
+        cmocka_unit_test(wrong_counts_are_errors),  cmocka_unit_test(json_pieces_can_be_added),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
-        {"{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": 7}, \"pre_tokenizer\": " METASPACE
-         "\"first\"}, " UNIGRAM "}",
-         "tokenizer.json: precompiled_charsmap must be a text or null"},
-        {NORMALIZERS(REPLACE("String", "station", "bahnhof")) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM
-                                                              "}",
-         "the step Replace is none of a SentencePiece"},
-        {NORMALIZERS(REPLACE("String", " {2,}", " ")) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
-         "the step Replace is none of a SentencePiece"},
-        {NORMALIZERS(
-             "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": false}") "\"pre_tokenizer\": " METASPACE
-                                                                                    "\"first\"}, " UNIGRAM "}",
-         "the step Strip is none of a SentencePiece"},
-        {NORMALIZERS(STRIP) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
-         "spaces are taken away at the ends or within a text, not both"},

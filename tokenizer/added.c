@@ -18,7 +18,7 @@
 
 typedef struct {
     const char *dir;
-    int32_t id_min, id_max;
+    const t5_added_base *base;
     t5_added_tokens *out;
     int32_t capacity;
     char path[PATH_MAX]; /* of the file being read */
@@ -38,15 +38,25 @@ static t5_status grow(reader *r, t5_error *err)
     return T5_OK;
 }
 
+/* Whether a token may be cut out of a text as this id; see t5_added_load(). */
+static bool is_typed(const t5_added_base *base, int32_t id, const char *text, size_t n_bytes)
+{
+    if (n_bytes == 0 || id == base->pad_id || id == base->eos_id || t5_spm_is_special_name(text, n_bytes)) return false;
+    const int32_t piece = t5_spm_find(base->spm, text);
+    if (id >= t5_spm_n_pieces(base->spm)) return piece < 0;
+    const t5_piece_type type = t5_spm_type(base->spm, id);
+    return piece == id && type != T5_PIECE_UNKNOWN && type != T5_PIECE_BYTE;
+}
+
 /* `token` may have the flags lstrip and rstrip. */
 static t5_status put(reader *r, double id, const char *text, size_t n_bytes, bool is_special, const json_t *token,
                      t5_error *err)
 {
-    if (!(id >= r->id_min && id < r->id_max)) return T5_OK;
-    if (text == NULL || n_bytes == 0 || n_bytes > T5_ADDED_BYTES_MAX || memchr(text, '\0', n_bytes) != NULL)
-        return T5_FAIL(err, T5_ERR_FORMAT, "%s: the added token %.0f must be a text of 1 to %d bytes", r->path, id,
+    if (!(id >= r->base->id_min && id < r->base->id_max)) return T5_OK;
+    if (text != NULL && !is_typed(r->base, (int32_t)id, text, n_bytes)) return T5_OK;
+    if (text == NULL || n_bytes > T5_ADDED_BYTES_MAX || memchr(text, '\0', n_bytes) != NULL)
+        return T5_FAIL(err, T5_ERR_FORMAT, "%s: the added token %.0f must be a text of at most %d bytes", r->path, id,
                        T5_ADDED_BYTES_MAX);
-    if (t5_spm_is_special_name(text, n_bytes)) return T5_OK;
     const t5_status status = grow(r, err);
     if (status != T5_OK) return status;
     t5_added_token *added = &r->out->items[r->out->n_items++];
@@ -172,17 +182,36 @@ static int compare(const void *a, const void *b)
     return compare_texts(x->text, x->n_bytes, y->text, y->n_bytes);
 }
 
-t5_status t5_added_load(const char *dir, int32_t id_min, int32_t id_max, t5_added_tokens *out, t5_error *err)
+/* No two of the sorted tokens have the same text or id. */
+static t5_status check_different(const reader *r, t5_error *err)
+{
+    const t5_added_token *items = r->out->items;
+    int32_t i_same = -1;
+    uint8_t *has_id = calloc((size_t)r->base->id_max, 1);
+    if (has_id == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%s: %d ids", r->path, r->base->id_max);
+    for (int32_t i = 0; i < r->out->n_items && i_same < 0; i++) {
+        if (has_id[items[i].id] || (i > 0 && compare(&items[i - 1], &items[i]) == 0)) i_same = i;
+        has_id[items[i].id] = 1;
+    }
+    free(has_id);
+    if (i_same < 0) return T5_OK;
+    return T5_FAIL(err, T5_ERR_FORMAT, "%s: the added token %d is there twice", r->path, items[i_same].id);
+}
+
+t5_status t5_added_load(const char *dir, const t5_added_base *base, t5_added_tokens *out, t5_error *err)
 {
     t5_added_tokens a = {0};
-    reader r = {.dir = dir, .id_min = id_min, .id_max = id_max, .out = &a};
+    reader r = {.dir = dir, .base = base, .out = &a};
     bool is_found = false;
     t5_status status = T5_OK;
-    if (id_min >= id_max) return T5_OK; /* no rows for any */
+    if (base->id_min >= base->id_max) return T5_OK; /* no rows for any */
     T5_TRY(read_decoder(&r, &is_found, err));
     if (!is_found) T5_TRY(read_map(&r, &is_found, err));
     if (!is_found) T5_TRY(read_list(&r, err));
-    if (a.n_items > 0) qsort(a.items, (size_t)a.n_items, sizeof *a.items, compare);
+    if (a.n_items > 0) {
+        qsort(a.items, (size_t)a.n_items, sizeof *a.items, compare);
+        T5_TRY(check_different(&r, err));
+    }
     *out = a;
     a = (t5_added_tokens){0}; /* handed to the caller */
 out:
@@ -262,7 +291,7 @@ static t5_status append_piece(t5_buffer *b, const char *text, size_t n_bytes, t5
     return status == T5_OK ? t5_buffer_append(b, tail, sizeof tail, err) : status;
 }
 
-/* Which token has an id: [n_ids] indices from the first id on, -1 for none; the caller frees it. */
+/* Which token has an id: [*out_n] indices from the first id on, -1 for none; the caller frees it. */
 static t5_status index_ids(const t5_added_tokens *a, int32_t first, int32_t **out, int32_t *out_n, t5_error *err)
 {
     int32_t end = first;
@@ -272,14 +301,8 @@ static t5_status index_ids(const t5_added_tokens *a, int32_t first, int32_t **ou
     if (indices == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "tokenizer: %d added tokens", end - first);
     for (int32_t i = 0; i < end - first; i++)
         indices[i] = -1;
-    for (int32_t i = 0; i < a->n_items; i++) {
-        const int32_t id = a->items[i].id;
-        if (indices[id - first] >= 0 || (i > 0 && compare(&a->items[i - 1], &a->items[i]) == 0)) {
-            free(indices);
-            return T5_FAIL(err, T5_ERR_FORMAT, "tokenizer: the added token %d is there twice", id);
-        }
-        indices[id - first] = i;
-    }
+    for (int32_t i = 0; i < a->n_items; i++)
+        if (a->items[i].id >= first) indices[a->items[i].id - first] = i;
     *out = indices;
     *out_n = end - first;
     return T5_OK;

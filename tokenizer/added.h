@@ -3,7 +3,7 @@
  * tokenizer_config.json (added_tokens_decoder), in older folders in added_tokens.json, or in tokenizer.json alone.
  * Immutable after the load: any thread. */
 #pragma once
-#include "base/error.h"
+#include "tokenizer/spm_wrapper.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,10 +27,17 @@ typedef struct {
     bool has_first[256];                     /* texts that begin with this byte are there */
 } t5_added_tokens;
 
-/* Those of ids id_min to id_max - 1; what is below is SentencePiece's, and no row stands behind what is above. Names of
- * special tokens ("</s>", "<extra_id_7>") are left out: they are no text. T5_ERR_FORMAT names the file. Release with
- * t5_added_deinit(). */
-t5_status t5_added_load(const char *dir, int32_t id_min, int32_t id_max, t5_added_tokens *out, t5_error *err);
+/* What the tokens are added to. */
+typedef struct {
+    const t5_spm *spm;
+    int32_t id_min, id_max; /* of the tokens that count: id_max is the number of the embedding's rows */
+    int32_t pad_id, eos_id;
+} t5_added_base;
+
+/* Those of ids id_min to id_max - 1. One below spm's number of pieces counts when it is the piece of that id, one above
+ * when it is no piece. What must not come from a text is left out: names of special tokens ("</s>", "<extra_id_7>"),
+ * pad, eos, unk and bytes. T5_ERR_FORMAT names the file. Release with t5_added_deinit(). */
+t5_status t5_added_load(const char *dir, const t5_added_base *base, t5_added_tokens *out, t5_error *err);
 void t5_added_deinit(t5_added_tokens *a); /* accepts a zeroed one */
 
 /* A part of a text, and the token behind it; NULL at the end of the text. */
@@ -45,8 +52,9 @@ void t5_added_next(const t5_added_tokens *a, const char *text, size_t n_bytes, s
 
 #define T5_ADDED_GAP "<no_piece_" /* begins the names of ids between them */
 
-/* A malloc'ed copy of a SentencePiece model of n_pieces pieces with these as further ones: of control pieces, which no
- * text has, those that are special and the ids between them. The caller frees it; *out_n is the number of pieces. */
+/* A malloc'ed copy of a SentencePiece model of n_pieces pieces with those from that id on as further ones: of control
+ * pieces, which no text has, those that are special and the ids between them. The caller frees it; *out_n is the number
+ * of pieces. */
 t5_status t5_added_append(const t5_added_tokens *a, const void *model, size_t n_bytes, int32_t n_pieces, void **out,
                           size_t *out_bytes, int32_t *out_n, t5_error *err);
 

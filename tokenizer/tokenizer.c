@@ -44,14 +44,24 @@ struct t5_tokenizer {
     token_name *names; /* of the ids named_first to named_end - 1, which SentencePiece does not know; "" for none */
 };
 
+typedef struct {
+    int32_t *ids; /* [n_ids] of capacity */
+    size_t n_ids, capacity;
+} id_list;
+
 /* Appends n ids, and has room for one more. */
-static t5_status append_ids(int32_t **ids, size_t *n_ids, const int32_t *more, size_t n, t5_error *err)
+static t5_status append_ids(id_list *list, const int32_t *more, size_t n, t5_error *err)
 {
-    int32_t *grown = realloc(*ids, (*n_ids + n + 1) * sizeof *grown);
-    if (grown == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "tokenize: %zu ids", *n_ids + n + 1);
-    if (n > 0) memcpy(grown + *n_ids, more, n * sizeof *more);
-    *ids = grown;
-    *n_ids += n;
+    const size_t n_needed = list->n_ids + n + 1;
+    if (n_needed > list->capacity) {
+        const size_t capacity = n_needed > 2 * list->capacity ? n_needed : 2 * list->capacity;
+        int32_t *grown = realloc(list->ids, capacity * sizeof *grown);
+        if (grown == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "tokenize: %zu ids", capacity);
+        list->ids = grown;
+        list->capacity = capacity;
+    }
+    if (n > 0) memcpy(list->ids + list->n_ids, more, n * sizeof *more);
+    list->n_ids += n;
     return T5_OK;
 }
 
@@ -61,28 +71,27 @@ static t5_status encode_parts(const t5_tokenizer *t, const char *text, size_t n_
 {
     t5_status status = T5_OK;
     t5_added_part part = {0};
-    int32_t *ids = NULL;
-    size_t n_ids = 0;
-    T5_TRY(append_ids(&ids, &n_ids, NULL, 0, err));
+    id_list list = {0};
+    T5_TRY(append_ids(&list, NULL, 0, err));
     do {
         int32_t *of_part = NULL;
         size_t n = 0;
         t5_added_next(&t->added, text, n_bytes, part.next, &part);
         T5_TRY(t5_spm_encode(t->spm, text + part.begin, part.end - part.begin, 0, &of_part, &n, err));
-        status = append_ids(&ids, &n_ids, of_part, n, err);
+        status = append_ids(&list, of_part, n, err);
         free(of_part);
-        if (status == T5_OK && part.token != NULL) status = append_ids(&ids, &n_ids, &part.token->id, 1, err);
+        if (status == T5_OK && part.token != NULL) status = append_ids(&list, &part.token->id, 1, err);
         if (status != T5_OK) goto out;
     } while (part.next < n_bytes);
-    *out = ids;
-    *out_n = n_ids;
-    ids = NULL; /* handed to the caller */
+    *out = list.ids;
+    *out_n = list.n_ids;
+    list.ids = NULL; /* handed to the caller */
 out:
-    free(ids);
+    free(list.ids);
     return status;
 }
 
-/* The spans of the ids of encode_parts(). */
+/* The spans of the ids of encode_parts(). T5_ERR_ARG when there are not n_ids. */
 static t5_status encode_parts_spans(const t5_tokenizer *t, const char *text, size_t n_bytes, t5_token_span *out,
                                     size_t n_ids, t5_error *err)
 {
@@ -95,7 +104,8 @@ static t5_status encode_parts_spans(const t5_tokenizer *t, const char *text, siz
         t5_added_next(&t->added, text, n_bytes, part.next, &part);
         T5_TRY(t5_spm_encode(t->spm, text + part.begin, part.end - part.begin, 0, &of_part, &n, err));
         free(of_part);
-        T5_ASSERT(n_done + n + (part.token != NULL) <= n_ids);
+        if (n_done + n + (part.token != NULL) > n_ids)
+            return T5_FAIL(err, T5_ERR_ARG, "tokenize: the text has more than %zu tokens", n_ids);
         T5_TRY(t5_spm_encode_spans(t->spm, text + part.begin, part.end - part.begin, out + n_done, n, err));
         for (size_t end = n_done + n; n_done < end; n_done++) {
             out[n_done].begin += (uint32_t)part.begin;
@@ -103,7 +113,7 @@ static t5_status encode_parts_spans(const t5_tokenizer *t, const char *text, siz
         }
         if (part.token != NULL) out[n_done++] = (t5_token_span){(uint32_t)part.end, (uint32_t)part.next};
     } while (part.next < n_bytes);
-    T5_ASSERT(n_done == n_ids);
+    if (n_done != n_ids) status = T5_FAIL(err, T5_ERR_ARG, "tokenize: the text has %zu tokens, not %zu", n_done, n_ids);
 out:
     return status;
 }
@@ -209,37 +219,43 @@ static t5_status open_bytes(t5_tokenizer *t, const char *dir, t5_error *err)
     return T5_OK;
 }
 
-/* Opens the model once more with the tokens that the folder adds to it, if it does. */
-static t5_status open_added(t5_tokenizer *t, const char *dir, const char *path, const void *model, size_t n_bytes,
-                            t5_error *err)
+/* Opens the model once more with the tokens that the folder adds to it, if it does. Those among the pieces themselves
+ * count only in tokenizer.json: SentencePiece finds its own. */
+static t5_status open_added(t5_tokenizer *t, const char *dir, const t5_tokenizer_location *location, const void *model,
+                            size_t n_bytes, t5_error *err)
 {
+    const t5_added_base base = {.spm = t->spm,
+                                .id_min = location->is_json ? 0 : t->n_pieces,
+                                .id_max = t->options.vocab_size,
+                                .pad_id = t->options.pad_id,
+                                .eos_id = t->options.eos_id};
     t5_status status = T5_OK;
     void *grown = NULL;
     size_t grown_bytes = 0;
-    T5_TRY(t5_added_load(dir, t->n_pieces, t->options.vocab_size, &t->added, err));
+    T5_TRY(t5_added_load(dir, &base, &t->added, err));
     if (t->added.n_items == 0) return T5_OK;
     T5_TRY(t5_added_append(&t->added, model, n_bytes, t->n_pieces, &grown, &grown_bytes, &t->n_pieces, err));
     t5_spm_close(t->spm);
     t->spm = NULL;
-    T5_TRY(t5_spm_open(grown, grown_bytes, path, &t->spm, err));
+    T5_TRY(t5_spm_open(grown, grown_bytes, location->path, &t->spm, err));
 out:
     free(grown);
     return status;
 }
 
 /* *out_n_own: pieces without the added ones. */
-static t5_status load_model(t5_tokenizer *t, const char *dir, const char *path, const void *model, size_t n_bytes,
-                            int32_t *out_n_own, t5_error *err)
+static t5_status load_model(t5_tokenizer *t, const char *dir, const t5_tokenizer_location *location, const void *model,
+                            size_t n_bytes, int32_t *out_n_own, t5_error *err)
 {
     t5_status status = T5_OK;
     void *guarded = NULL;
     size_t guarded_bytes = 0;
 
-    T5_TRY(t5_spm_check(model, n_bytes, path, err));
+    T5_TRY(t5_spm_check(model, n_bytes, location->path, err));
     T5_TRY(t5_spm_guard(model, n_bytes, &guarded, &guarded_bytes, err));
-    T5_TRY(t5_spm_open(guarded, guarded_bytes, path, &t->spm, err));
+    T5_TRY(t5_spm_open(guarded, guarded_bytes, location->path, &t->spm, err));
     t->n_pieces = *out_n_own = t5_spm_n_pieces(t->spm);
-    T5_TRY(open_added(t, dir, path, guarded, guarded_bytes, err));
+    T5_TRY(open_added(t, dir, location, guarded, guarded_bytes, err));
     T5_TRY(t5_pieces_init(&t->pieces, t->spm, t5_spm_maps_text(model, n_bytes), err));
 out:
     free(guarded);
@@ -255,7 +271,7 @@ static t5_status load_spm(t5_tokenizer *t, const char *dir, const t5_tokenizer_l
     t5_status status = location->is_json ? t5_json_model_read(location->path, &made, &n_bytes, err)
                                          : t5_file_map(location->path, &file, &n_bytes, err);
     if (status != T5_OK) return status;
-    status = load_model(t, dir, location->path, location->is_json ? made : file, n_bytes, out_n_own, err);
+    status = load_model(t, dir, location, location->is_json ? made : file, n_bytes, out_n_own, err);
     if (location->is_json) {
         free(made);
     } else {
@@ -281,8 +297,10 @@ static t5_status open_spm(t5_tokenizer *t, const char *dir, const t5_tokenizer_l
     if (status != T5_OK) return status;
     for (int32_t id = n_own; id < end; id++) /* counting down: the first sentinel has the last id */
         snprintf(t->names[id - n_own], sizeof *t->names, "<extra_id_%" PRId32 ">", n_own + n_sentinels - 1 - id);
-    for (int32_t i = 0; i < t->added.n_items; i++)
-        if (t->added.items[i].id < end) t->names[t->added.items[i].id - n_own][0] = '\0';
+    for (int32_t i = 0; i < t->added.n_items; i++) {
+        const int32_t id = t->added.items[i].id;
+        if (id >= n_own && id < end) t->names[id - n_own][0] = '\0';
+    }
     if (t->n_pieces > end) t->vocab_live = t->n_pieces;
     return T5_OK;
 }
