@@ -3,12 +3,11 @@
 #include "tokenizer/added.h"
 #include "base/buffer.h"
 #include "base/file.h"
-#include "base/limits.h"
 #include "base/utf8.h"
-#include "tokenizer/spm_check.h"
+#include "tokenizer/json_file.h"
+#include "tokenizer/spm_fields.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,30 +77,13 @@ static t5_status put_described(reader *r, double id, const json_t *token, t5_err
                json_is_true(json_object_get(token, "special")), token, err);
 }
 
-/* *out is NULL when the folder has no such file. */
-static t5_status load_json(reader *r, const char *name, json_t **out, t5_error *err)
-{
-    char *text = NULL;
-    size_t n_bytes = 0;
-    json_error_t problem;
-    *out = NULL;
-    t5_status status = t5_path_join(r->path, sizeof r->path, r->dir, name, err);
-    if (status != T5_OK || !t5_file_exists(r->path)) return status;
-    status = t5_file_read(r->path, T5_JSON_FILE_MAX, &text, &n_bytes, err);
-    if (status != T5_OK) return status;
-    *out = json_loadb(text, n_bytes, JSON_DECODE_INT_AS_REAL, &problem);
-    free(text);
-    if (*out == NULL) return T5_FAIL(err, T5_ERR_FORMAT, "%s: line %d: %s", r->path, problem.line, problem.text);
-    return T5_OK;
-}
-
 /* tokenizer_config.json: "added_tokens_decoder": {"32100": {"content": "<hl>", "special": false, ...}} */
 static t5_status read_decoder(reader *r, bool *out_found, t5_error *err)
 {
     json_t *config = NULL, *token;
     const char *id;
     t5_status status = T5_OK;
-    T5_TRY(load_json(r, "tokenizer_config.json", &config, err));
+    T5_TRY(t5_json_file_read_in(r->dir, "tokenizer_config.json", r->path, &config, err));
     json_t *tokens = json_object_get(config, "added_tokens_decoder");
     *out_found = json_is_object(tokens);
     json_object_foreach(tokens, id, token) T5_TRY(put_described(r, strtod(id, NULL), token, err));
@@ -127,8 +109,8 @@ static t5_status read_map(reader *r, bool *out_found, t5_error *err)
     json_t *special = NULL, *tokens = NULL, *id;
     const char *text;
     t5_status status = T5_OK;
-    T5_TRY(load_json(r, "special_tokens_map.json", &special, err));
-    T5_TRY(load_json(r, "added_tokens.json", &tokens, err));
+    T5_TRY(t5_json_file_read_in(r->dir, "special_tokens_map.json", r->path, &special, err));
+    T5_TRY(t5_json_file_read_in(r->dir, "added_tokens.json", r->path, &tokens, err));
     *out_found = tokens != NULL;
     const json_t *listed = json_object_get(special, "additional_special_tokens");
     json_object_foreach(tokens, text, id)
@@ -271,26 +253,6 @@ void t5_added_next(const t5_added_tokens *a, const char *text, size_t n_bytes, s
 
 /* ---- as pieces ---- */
 
-enum { FIELD_PIECE = 1 << 3 | 2, FIELD_TEXT = 1 << 3 | 2, FIELD_TYPE = 3 << 3 }; /* of sentencepiece_model.proto */
-
-static t5_status append_piece(t5_buffer *b, const char *text, size_t n_bytes, t5_piece_type type, t5_error *err)
-{
-    const bool is_long = n_bytes >= 0x80;
-    char head[8];
-    size_t n = 0;
-    const size_t piece_bytes = 1 + 1 + is_long + n_bytes + 2;
-    head[n++] = FIELD_PIECE;
-    if (piece_bytes >= 0x80) head[n++] = (char)(piece_bytes | 0x80);
-    head[n++] = (char)(piece_bytes >= 0x80 ? piece_bytes >> 7 : piece_bytes);
-    head[n++] = FIELD_TEXT;
-    if (is_long) head[n++] = (char)(n_bytes | 0x80);
-    head[n++] = (char)(is_long ? n_bytes >> 7 : n_bytes);
-    const char tail[] = {FIELD_TYPE, (char)type};
-    t5_status status = t5_buffer_append(b, head, n, err);
-    if (status == T5_OK) status = t5_buffer_append(b, text, n_bytes, err);
-    return status == T5_OK ? t5_buffer_append(b, tail, sizeof tail, err) : status;
-}
-
 /* Which token has an id: [*out_n] indices from the first id on, -1 for none; the caller frees it. */
 static t5_status index_ids(const t5_added_tokens *a, int32_t first, int32_t **out, int32_t *out_n, t5_error *err)
 {
@@ -311,7 +273,7 @@ static t5_status index_ids(const t5_added_tokens *a, int32_t first, int32_t **ou
 t5_status t5_added_append(const t5_added_tokens *a, const void *model, size_t n_bytes, int32_t n_pieces, void **out,
                           size_t *out_bytes, int32_t *out_n, t5_error *err)
 {
-    t5_buffer b = {0};
+    t5_buffer b = {0}, scratch = {0};
     int32_t *indices = NULL, n_ids = 0;
     t5_status status = T5_OK;
     T5_TRY(index_ids(a, n_pieces, &indices, &n_ids, err));
@@ -320,9 +282,13 @@ t5_status t5_added_append(const t5_added_tokens *a, const void *model, size_t n_
         char gap[32];
         const int n_gap = snprintf(gap, sizeof gap, T5_ADDED_GAP "%d>", n_pieces + i);
         const t5_added_token *token = indices[i] >= 0 ? &a->items[indices[i]] : NULL;
-        const bool is_text = token != NULL && !token->is_special;
-        T5_TRY(append_piece(&b, token != NULL ? token->text : gap, token != NULL ? token->n_bytes : (size_t)n_gap,
-                            is_text ? T5_PIECE_USER_DEFINED : T5_PIECE_CONTROL, err));
+        t5_spm_fields fields = {gap, (size_t)n_gap, 0, T5_PIECE_CONTROL};
+        if (token != NULL) {
+            fields.text = token->text;
+            fields.n_bytes = token->n_bytes;
+            if (!token->is_special) fields.type = T5_PIECE_USER_DEFINED;
+        }
+        T5_TRY(t5_spm_put_piece(&b, &scratch, &fields, err));
     }
     *out = b.bytes;
     *out_bytes = b.n_bytes;
@@ -331,5 +297,6 @@ t5_status t5_added_append(const t5_added_tokens *a, const void *model, size_t n_
 out:
     free(indices);
     t5_buffer_deinit(&b);
+    t5_buffer_deinit(&scratch);
     return status;
 }

@@ -1,22 +1,15 @@
 /* tokenizer/json_model.c: see json_model.h. The vocabulary with its scores is the same in both forms. How text is
  * treated before is a chain of steps in tokenizer.json and four fields in SentencePiece; only chains that are made from
- * such fields are taken. The numbers in the enums are those of sentencepiece_model.proto. */
+ * such fields are taken. */
 #include "tokenizer/json_model.h"
 #include "base/buffer.h"
-#include "base/file.h"
-#include "base/limits.h"
+#include "tokenizer/json_file.h"
 #include "tokenizer/proto.h"
-#include "tokenizer/spm_check.h"
+#include "tokenizer/spm_fields.h"
 
-#include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MODEL_PIECE = 1, MODEL_TRAINER = 2, MODEL_NORMALIZER = 3 };
-enum { PIECE_TEXT = 1, PIECE_SCORE = 2, PIECE_TYPE = 3 };
-enum { TRAINER_TYPE = 3, TRAINER_BYTE_FALLBACK = 35, TYPE_UNIGRAM = 1 };
-enum { NORMALIZER_CHARSMAP = 2, NORMALIZER_PREFIX = 3, NORMALIZER_COLLAPSES = 4 };
 
 #define WORD_MARK "\xE2\x96\x81"
 
@@ -27,44 +20,7 @@ typedef struct {
     bool trims_spaces, joins_spaces; /* at the ends of a text; several within it */
 } chain;
 
-/* ---- writing ---- */
-
-static t5_status put_varint(t5_buffer *b, uint64_t value, t5_error *err)
-{
-    char bytes[10];
-    size_t n = 0;
-    for (; value >= 0x80; value >>= 7)
-        bytes[n++] = (char)(value | 0x80);
-    bytes[n++] = (char)value;
-    return t5_buffer_append(b, bytes, n, err);
-}
-
-static t5_status put_int(t5_buffer *b, uint32_t field, uint64_t value, t5_error *err)
-{
-    const t5_status status = put_varint(b, field << 3 | T5_WIRE_VARINT, err);
-    return status == T5_OK ? put_varint(b, value, err) : status;
-}
-
-static t5_status put_bytes(t5_buffer *b, uint32_t field, const char *bytes, size_t n_bytes, t5_error *err)
-{
-    t5_status status = put_varint(b, field << 3 | T5_WIRE_BYTES, err);
-    if (status == T5_OK) status = put_varint(b, n_bytes, err);
-    return status == T5_OK ? t5_buffer_append(b, bytes, n_bytes, err) : status;
-}
-
-static t5_status put_piece(t5_buffer *b, t5_buffer *scratch, const char *text, float score, t5_piece_type type,
-                           t5_error *err)
-{
-    t5_status status = T5_OK;
-    scratch->n_bytes = 0;
-    T5_TRY(put_bytes(scratch, PIECE_TEXT, text, strlen(text), err));
-    T5_TRY(put_varint(scratch, PIECE_SCORE << 3 | T5_WIRE_FIXED32, err));
-    T5_TRY(t5_buffer_append(scratch, (const char *)&score, sizeof score, err)); /* little-endian, as all we run on */
-    T5_TRY(put_int(scratch, PIECE_TYPE, type, err));
-    T5_TRY(put_bytes(b, MODEL_PIECE, scratch->bytes, scratch->n_bytes, err));
-out:
-    return status;
-}
+/* ---- the character map ---- */
 
 static int sextet_of(char c)
 {
@@ -224,12 +180,13 @@ static t5_status put_pieces(const chain *c, const json_t *root, const json_t *mo
         }
         if (has_bytes && is_byte_name(text)) type = T5_PIECE_BYTE;
         if ((double)i == unk_id) type = T5_PIECE_UNKNOWN;
-        T5_TRY(put_piece(out, &scratch, text, (float)json_number_value(score), type, err));
+        const t5_spm_fields fields = {text, strlen(text), (float)json_number_value(score), type};
+        T5_TRY(t5_spm_put_piece(out, &scratch, &fields, err));
     }
     scratch.n_bytes = 0;
-    T5_TRY(put_int(&scratch, TRAINER_TYPE, TYPE_UNIGRAM, err));
-    T5_TRY(put_int(&scratch, TRAINER_BYTE_FALLBACK, has_bytes, err));
-    T5_TRY(put_bytes(out, MODEL_TRAINER, scratch.bytes, scratch.n_bytes, err));
+    T5_TRY(t5_proto_put_int(&scratch, T5_SPM_TRAINER_TYPE, T5_SPM_UNIGRAM, err));
+    T5_TRY(t5_proto_put_int(&scratch, T5_SPM_TRAINER_BYTE_FALLBACK, has_bytes, err));
+    T5_TRY(t5_proto_put_bytes(out, T5_SPM_TRAINER, scratch.bytes, scratch.n_bytes, err));
 out:
     free(special);
     t5_buffer_deinit(&scratch);
@@ -241,10 +198,11 @@ static t5_status put_normalizer(const chain *c, t5_buffer *out, t5_error *err)
     t5_buffer charsmap = {0}, spec = {0};
     t5_status status = T5_OK;
     if (c->charsmap != NULL) T5_TRY(decode_base64(c, &charsmap, err));
-    if (charsmap.n_bytes > 0) T5_TRY(put_bytes(&spec, NORMALIZER_CHARSMAP, charsmap.bytes, charsmap.n_bytes, err));
-    T5_TRY(put_int(&spec, NORMALIZER_PREFIX, c->has_prefix, err));
-    T5_TRY(put_int(&spec, NORMALIZER_COLLAPSES, c->joins_spaces, err));
-    T5_TRY(put_bytes(out, MODEL_NORMALIZER, spec.bytes, spec.n_bytes, err));
+    if (charsmap.n_bytes > 0)
+        T5_TRY(t5_proto_put_bytes(&spec, T5_SPM_NORMALIZER_CHARSMAP, charsmap.bytes, charsmap.n_bytes, err));
+    T5_TRY(t5_proto_put_int(&spec, T5_SPM_NORMALIZER_PREFIX, c->has_prefix, err));
+    T5_TRY(t5_proto_put_int(&spec, T5_SPM_NORMALIZER_JOINS_SPACES, c->joins_spaces, err));
+    T5_TRY(t5_proto_put_bytes(out, T5_SPM_NORMALIZER, spec.bytes, spec.n_bytes, err));
 out:
     t5_buffer_deinit(&charsmap);
     t5_buffer_deinit(&spec);
@@ -273,15 +231,10 @@ out:
 
 t5_status t5_json_model_read(const char *path, void **out, size_t *out_bytes, t5_error *err)
 {
-    char *text = NULL;
-    size_t n_bytes = 0;
-    json_error_t problem;
+    json_t *root = NULL;
     t5_buffer model = {0};
-    t5_status status = t5_file_read(path, T5_JSON_FILE_MAX, &text, &n_bytes, err);
+    t5_status status = t5_json_file_read(path, &root, err);
     if (status != T5_OK) return status;
-    json_t *root = json_loadb(text, n_bytes, JSON_DECODE_INT_AS_REAL, &problem);
-    free(text);
-    if (root == NULL) return T5_FAIL(err, T5_ERR_FORMAT, "%s: line %d: %s", path, problem.line, problem.text);
     status = convert(path, root, &model, err);
     json_decref(root);
     if (status != T5_OK) {

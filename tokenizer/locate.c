@@ -2,11 +2,10 @@
  * JSON must be plain names: a model folder never makes us read outside of it. */
 #include "tokenizer/locate.h"
 #include "base/file.h"
-#include "base/limits.h"
+#include "tokenizer/json_file.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <jansson.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,25 +13,6 @@
 #define BYTES_CLASS "ByT5Tokenizer"
 #define BYTES_VOCAB_SIZE 384
 #define EXTRA_IDS_MAX 1000
-
-/* *out is NULL when the folder has no such file. */
-static t5_status load_json(const char *dir, const char *name, json_t **out, t5_error *err)
-{
-    char path[PATH_MAX];
-    char *text = NULL;
-    size_t n_bytes = 0;
-    json_error_t json_error;
-
-    *out = NULL;
-    t5_status status = t5_path_join(path, sizeof path, dir, name, err);
-    if (status != T5_OK || !t5_file_exists(path)) return status;
-    status = t5_file_read(path, T5_JSON_FILE_MAX, &text, &n_bytes, err);
-    if (status != T5_OK) return status;
-    *out = json_loadb(text, n_bytes, JSON_DECODE_INT_AS_REAL, &json_error); /* model_max_length may be 1e30 in digits */
-    free(text);
-    if (*out == NULL) return T5_FAIL(err, T5_ERR_FORMAT, "%s: line %d: %s", path, json_error.line, json_error.text);
-    return T5_OK;
-}
 
 static bool names_bytes(const json_t *config)
 {
@@ -95,8 +75,8 @@ t5_status t5_tokenizer_locate(const char *dir, int32_t vocab_size, t5_tokenizer_
     bool is_found = true;
 
     *out = (t5_tokenizer_location){.extra_ids = -1};
-    T5_TRY(load_json(dir, "tokenizer_config.json", &tokenizer_config, err));
-    T5_TRY(load_json(dir, "config.json", &model_config, err));
+    T5_TRY(t5_json_file_read_in(dir, "tokenizer_config.json", path, &tokenizer_config, err));
+    T5_TRY(t5_json_file_read_in(dir, "config.json", path, &model_config, err));
     T5_TRY(read_extra_ids(dir, tokenizer_config, &out->extra_ids, err));
     if (names_bytes(tokenizer_config) || names_bytes(model_config)) goto out;
 

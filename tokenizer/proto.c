@@ -71,3 +71,38 @@ bool t5_proto_next(t5_proto *message, t5_proto_field *out, bool *out_broken)
     *out_broken = !is_read;
     return is_read;
 }
+
+static t5_status put_varint(t5_buffer *message, uint64_t value, t5_error *err)
+{
+    char bytes[10];
+    size_t n = 0;
+    for (; value >= 0x80; value >>= 7)
+        bytes[n++] = (char)(value | 0x80);
+    bytes[n++] = (char)value;
+    return t5_buffer_append(message, bytes, n, err);
+}
+
+static t5_status put_key(t5_buffer *message, uint32_t number, t5_wire wire, t5_error *err)
+{
+    return put_varint(message, (uint64_t)number << 3 | wire, err);
+}
+
+t5_status t5_proto_put_int(t5_buffer *message, uint32_t number, uint64_t value, t5_error *err)
+{
+    const t5_status status = put_key(message, number, T5_WIRE_VARINT, err);
+    return status == T5_OK ? put_varint(message, value, err) : status;
+}
+
+t5_status t5_proto_put_bytes(t5_buffer *message, uint32_t number, const void *bytes, size_t n_bytes, t5_error *err)
+{
+    t5_status status = put_key(message, number, T5_WIRE_BYTES, err);
+    if (status == T5_OK) status = put_varint(message, n_bytes, err);
+    return status == T5_OK ? t5_buffer_append(message, bytes, n_bytes, err) : status;
+}
+
+t5_status t5_proto_put_float(t5_buffer *message, uint32_t number, float value, t5_error *err)
+{
+    const t5_status status = put_key(message, number, T5_WIRE_FIXED32, err);
+    if (status != T5_OK) return status;
+    return t5_buffer_append(message, (const char *)&value, sizeof value, err); /* little-endian, as all we run on */
+}

@@ -1,5 +1,6 @@
-/* tokenizer/proto.h: reads the protobuf wire format with bounds. Any thread. */
+/* tokenizer/proto.h: reads the protobuf wire format with bounds, and writes it. Any thread. */
 #pragma once
+#include "base/buffer.h"
 #include "base/error.h"
 #include <stddef.h>
 #include <stdint.h>
@@ -23,5 +24,10 @@ typedef struct {
 
 /* Reads the next field; false at the end of the message and for what is not protobuf: then *out_broken is true. */
 bool t5_proto_next(t5_proto *message, t5_proto_field *out, bool *out_broken);
+
+/* Append a field to a message: a varint, bytes, a fixed32. */
+t5_status t5_proto_put_int(t5_buffer *message, uint32_t number, uint64_t value, t5_error *err);
+t5_status t5_proto_put_bytes(t5_buffer *message, uint32_t number, const void *bytes, size_t n_bytes, t5_error *err);
+t5_status t5_proto_put_float(t5_buffer *message, uint32_t number, float value, t5_error *err);
 
 T5_C_END

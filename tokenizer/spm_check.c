@@ -1,9 +1,10 @@
-/* tokenizer/spm_check.c: the message ModelProto of sentencepiece_model.proto, field by field. The numbers in the enums
- * are that file's. Unknown fields are skipped, as the library does. */
+/* tokenizer/spm_check.c: the message ModelProto of sentencepiece_model.proto, field by field. Unknown fields are
+ * skipped, as the library does. */
 #include "tokenizer/spm_check.h"
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "tokenizer/proto.h"
+#include "tokenizer/spm_fields.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,13 +13,6 @@
 #define PIECE_BYTES_MAX 512 /* the library builds its trie with one stack frame per byte */
 #define FILE_BYTES_MAX (256u << 20)
 #define SCORE_ABS_MAX 1e6f
-#define TRAINER_UNIGRAM 1
-#define TRAINER_BPE 2
-
-enum { MODEL_PIECES = 1, MODEL_TRAINER = 2, MODEL_NORMALIZER = 3, MODEL_DENORMALIZER = 5 };
-enum { PIECE_TEXT = 1, PIECE_SCORE = 2, PIECE_TYPE = 3 };
-enum { TRAINER_MODEL_TYPE = 3 };
-enum { NORMALIZER_CHARSMAP = 2 };
 
 typedef struct {
     const char *path;
@@ -47,13 +41,14 @@ static t5_status check_piece_text(const t5_proto_field *field, const spm_counts 
 
 static t5_status check_piece_field(const t5_proto_field *field, uint64_t *type, spm_counts *counts, t5_error *err)
 {
-    static const t5_wire wires[] = {
-        [PIECE_TEXT] = T5_WIRE_BYTES, [PIECE_SCORE] = T5_WIRE_FIXED32, [PIECE_TYPE] = T5_WIRE_VARINT};
-    if (field->number > PIECE_TYPE) return T5_OK;
+    static const t5_wire wires[] = {[T5_SPM_PIECE_TEXT] = T5_WIRE_BYTES,
+                                    [T5_SPM_PIECE_SCORE] = T5_WIRE_FIXED32,
+                                    [T5_SPM_PIECE_TYPE] = T5_WIRE_VARINT};
+    if (field->number > T5_SPM_PIECE_TYPE) return T5_OK;
     if (field->wire != wires[field->number])
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: piece %zu is malformed", counts->path, counts->n_pieces);
-    if (field->number == PIECE_TEXT) return check_piece_text(field, counts, err);
-    if (field->number == PIECE_SCORE) {
+    if (field->number == T5_SPM_PIECE_TEXT) return check_piece_text(field, counts, err);
+    if (field->number == T5_SPM_PIECE_SCORE) {
         uint32_t bits = (uint32_t)field->value;
         float score;
         memcpy(&score, &bits, sizeof score);
@@ -78,12 +73,12 @@ static t5_status check_piece(const t5_proto_field *piece, spm_counts *counts, t5
     while (t5_proto_next(&message, &field, &is_broken)) {
         t5_status status = check_piece_field(&field, &type, counts, err);
         if (status != T5_OK) return status;
-        if (field.number > PIECE_TYPE) continue;
+        if (field.number > T5_SPM_PIECE_TYPE) continue;
         is_broken = (seen >> field.number & 1) != 0;
         if (is_broken) break;
         seen |= 1u << field.number;
     }
-    if (is_broken || (seen >> PIECE_TEXT & 1) == 0)
+    if (is_broken || (seen >> T5_SPM_PIECE_TEXT & 1) == 0)
         return T5_FAIL(err, T5_ERR_FORMAT, "%s: piece %zu is malformed", counts->path, counts->n_pieces);
     counts->n_pieces++;
     counts->n_unknown += type == T5_PIECE_UNKNOWN;
@@ -101,8 +96,8 @@ static t5_status check_trainer(const t5_proto_field *trainer, spm_counts *counts
 
     counts->n_trainers++;
     while (t5_proto_next(&message, &field, &is_broken)) {
-        if (field.number != TRAINER_MODEL_TYPE) continue;
-        if (field.wire != T5_WIRE_VARINT || (field.value != TRAINER_UNIGRAM && field.value != TRAINER_BPE))
+        if (field.number != T5_SPM_TRAINER_TYPE) continue;
+        if (field.wire != T5_WIRE_VARINT || (field.value != T5_SPM_UNIGRAM && field.value != T5_SPM_BPE))
             return T5_FAIL(err, T5_ERR_FORMAT, "%s: neither a unigram nor a BPE model", counts->path);
     }
     if (is_broken) return T5_FAIL(err, T5_ERR_FORMAT, "%s: the trainer_spec is malformed", counts->path);
@@ -117,7 +112,7 @@ static t5_status check_normalizer(const t5_proto_field *normalizer, const spm_co
     size_t n_maps = 0;
 
     while (t5_proto_next(&message, &field, &is_broken)) {
-        if (field.number != NORMALIZER_CHARSMAP) continue;
+        if (field.number != T5_SPM_NORMALIZER_CHARSMAP) continue;
         is_broken = field.wire != T5_WIRE_BYTES || ++n_maps > 1;
         if (is_broken) break;
         t5_status status = t5_charsmap_check(field.bytes, field.n_bytes, counts->path, err);
@@ -129,17 +124,17 @@ static t5_status check_normalizer(const t5_proto_field *normalizer, const spm_co
 
 static t5_status check_field(const t5_proto_field *field, spm_counts *counts, t5_error *err)
 {
-    if (field->number > MODEL_DENORMALIZER) return T5_OK;
+    if (field->number > T5_SPM_DENORMALIZER) return T5_OK;
     if (field->wire != T5_WIRE_BYTES) return T5_FAIL(err, T5_ERR_FORMAT, "%s: not a SentencePiece model", counts->path);
     switch (field->number) {
-    case MODEL_PIECES:
+    case T5_SPM_PIECE:
         return check_piece(field, counts, err);
-    case MODEL_TRAINER:
+    case T5_SPM_TRAINER:
         return check_trainer(field, counts, err);
-    case MODEL_NORMALIZER:
+    case T5_SPM_NORMALIZER:
         counts->n_normalizers++;
         return check_normalizer(field, counts, err);
-    case MODEL_DENORMALIZER:
+    case T5_SPM_DENORMALIZER:
         counts->n_denormalizers++;
         return check_normalizer(field, counts, err);
     default: /* self-test data: the library checks it itself */
@@ -177,10 +172,10 @@ bool t5_spm_maps_text(const void *data, size_t n_bytes)
     t5_proto_field field, inner;
     bool is_broken;
     while (t5_proto_next(&message, &field, &is_broken)) {
-        if (field.number != MODEL_DENORMALIZER) continue;
+        if (field.number != T5_SPM_DENORMALIZER) continue;
         t5_proto denormalizer = message_of(field.bytes, field.n_bytes);
         while (t5_proto_next(&denormalizer, &inner, &is_broken))
-            if (inner.number == NORMALIZER_CHARSMAP && inner.n_bytes > 0) return true;
+            if (inner.number == T5_SPM_NORMALIZER_CHARSMAP && inner.n_bytes > 0) return true;
     }
     return false;
 }
@@ -212,47 +207,44 @@ static bool needs_guard(const t5_proto_field *piece)
     bool is_special = false, is_broken;
 
     while (t5_proto_next(&message, &field, &is_broken)) {
-        if (field.number == PIECE_TYPE) type = field.value;
-        if (field.number == PIECE_TEXT) is_special = t5_spm_is_special_name((const char *)field.bytes, field.n_bytes);
+        if (field.number == T5_SPM_PIECE_TYPE) type = field.value;
+        if (field.number == T5_SPM_PIECE_TEXT)
+            is_special = t5_spm_is_special_name((const char *)field.bytes, field.n_bytes);
     }
     return is_special && (type == T5_PIECE_NORMAL || type == T5_PIECE_USER_DEFINED);
 }
 
 /* Appends a piece with its type set to control: the last value of a field counts. */
-static size_t put_guarded(unsigned char *out, const t5_proto_field *piece)
+static t5_status put_guarded(t5_buffer *out, t5_buffer *scratch, const t5_proto_field *piece, t5_error *err)
 {
-    static const unsigned char type_control[] = {PIECE_TYPE << 3 | T5_WIRE_VARINT, T5_PIECE_CONTROL};
-    size_t n = 0, length = piece->n_bytes + sizeof type_control;
-
-    out[n++] = MODEL_PIECES << 3 | T5_WIRE_BYTES;
-    for (; length >= 0x80; length >>= 7)
-        out[n++] = (unsigned char)(length | 0x80);
-    out[n++] = (unsigned char)length;
-    memcpy(out + n, piece->bytes, piece->n_bytes);
-    n += piece->n_bytes;
-    memcpy(out + n, type_control, sizeof type_control);
-    return n + sizeof type_control;
+    t5_status status = T5_OK;
+    scratch->n_bytes = 0;
+    T5_TRY(t5_buffer_append(scratch, (const char *)piece->bytes, piece->n_bytes, err));
+    T5_TRY(t5_proto_put_int(scratch, T5_SPM_PIECE_TYPE, T5_PIECE_CONTROL, err));
+    T5_TRY(t5_proto_put_bytes(out, T5_SPM_PIECE, scratch->bytes, scratch->n_bytes, err));
+out:
+    return status;
 }
 
 t5_status t5_spm_guard(const void *data, size_t n_bytes, void **out, size_t *out_bytes, t5_error *err)
 {
-    /* A guarded piece grows by its type and, at 128 bytes, by one byte of length; a special name has over 2 bytes. */
-    unsigned char *copy = malloc(2 * n_bytes);
-    if (copy == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "spiece.model: %zu bytes", 2 * n_bytes);
-
+    t5_status status = T5_OK;
+    t5_buffer copy = {0}, scratch = {0};
     t5_proto message = message_of(data, n_bytes);
     t5_proto_field field;
     bool is_broken;
-    size_t n_out = 0;
     for (const unsigned char *start = message.pos; t5_proto_next(&message, &field, &is_broken); start = message.pos) {
-        if (field.number == MODEL_PIECES && needs_guard(&field)) {
-            n_out += put_guarded(copy + n_out, &field);
+        if (field.number == T5_SPM_PIECE && needs_guard(&field)) {
+            T5_TRY(put_guarded(&copy, &scratch, &field, err));
         } else {
-            memcpy(copy + n_out, start, (size_t)(message.pos - start));
-            n_out += (size_t)(message.pos - start);
+            T5_TRY(t5_buffer_append(&copy, (const char *)start, (size_t)(message.pos - start), err));
         }
     }
-    *out = copy;
-    *out_bytes = n_out;
-    return T5_OK;
+    *out = copy.bytes;
+    *out_bytes = copy.n_bytes;
+    copy = (t5_buffer){0}; /* handed to the caller */
+out:
+    t5_buffer_deinit(&copy);
+    t5_buffer_deinit(&scratch);
+    return status;
 }
