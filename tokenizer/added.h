@@ -1,5 +1,6 @@
 /* tokenizer/added.h: tokens that a folder adds to its SentencePiece model, such as "<hl>" or ">>deu<<": rows of the
- * embedding that fine-tuning made. Hugging Face cuts them out of a text before SentencePiece sees it. They stand in
+ * embedding that fine-tuning made. Hugging Face cuts them out of a text before SentencePiece sees it; as with its
+ * `legacy`, which is what it does when a folder says nothing, the text behind one begins a word. They stand in
  * tokenizer_config.json (added_tokens_decoder), in older folders in added_tokens.json, or in tokenizer.json alone.
  * Immutable after the load: any thread. */
 #pragma once
