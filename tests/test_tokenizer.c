@@ -739,7 +739,7 @@ static void other_json_is_named(void **state)
                                                                                     "\"first\"}, " UNIGRAM "}",
          "the step Strip is none of a SentencePiece"},
         {NORMALIZERS(STRIP) "\"pre_tokenizer\": " METASPACE "\"first\"}, " UNIGRAM "}",
-         "spaces are taken away at the ends or within a text, not both"},
+         "spaces are taken away at the ends of a text or within it alone; SentencePiece does both or none"},
     };
     (void)state;
     for (size_t i = 0; i < T5_COUNT(cases); i++) {

@@ -222,7 +222,10 @@ static t5_status convert(const char *path, const json_t *root, t5_buffer *out, t
     T5_TRY(read_steps(&c, json_object_get(root, "pre_tokenizer"), "pretokenizers", err));
     if (!c.has_metaspace) return T5_FAIL(err, T5_ERR_FORMAT, "%s: pre_tokenizer has no Metaspace", path);
     if (c.trims_spaces != c.joins_spaces)
-        return T5_FAIL(err, T5_ERR_FORMAT, "%s: spaces are taken away at the ends or within a text, not both", path);
+        return T5_FAIL(
+            err, T5_ERR_FORMAT,
+            "%s: spaces are taken away at the ends of a text or within it alone; SentencePiece does both or none",
+            path);
     T5_TRY(put_pieces(&c, root, model, out, err));
     T5_TRY(put_normalizer(&c, out, err));
 out:
