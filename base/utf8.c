@@ -79,6 +79,13 @@ size_t t5_utf8_next(const char *text, size_t n_bytes, uint32_t *out_code)
     return length;
 }
 
+size_t t5_utf8_mark(const char *text, size_t n_bytes)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+    const size_t n_mark = sizeof mark - 1;
+    return n_bytes >= n_mark && memcmp(text, mark, n_mark) == 0 ? n_mark : 0;
+}
+
 size_t t5_utf8_put(uint32_t code, char out[4])
 {
     static const unsigned char lead_marks[] = {0, 0x00, 0xC0, 0xE0, 0xF0};

@@ -15,6 +15,8 @@ bool t5_utf8_is_valid(const char *text, size_t n_bytes);
 /* Reads the character at `text` (n_bytes >= 1 are left) and returns its length in bytes. A broken one gives U+FFFD and
  * the length of its longest well-formed start, at least 1: what Unicode and Python replace by one U+FFFD. */
 size_t t5_utf8_next(const char *text, size_t n_bytes, uint32_t *out_code);
+/* Bytes of the byte order mark that the text begins with: 3, or 0. Some editors begin a file with one. */
+size_t t5_utf8_mark(const char *text, size_t n_bytes);
 /* Writes a code point as 1 to 4 bytes. */
 size_t t5_utf8_put(uint32_t code, char out[4]);
 /* Code points of the text; a broken character counts as one. */

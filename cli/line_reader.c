@@ -1,6 +1,7 @@
 /* cli/line_reader.c: see line_reader.h. Bytes are read in large pieces into one buffer that grows with the longest
  * line; poll() waits for the input and for an eventfd that stop() writes. */
 #include "cli/line_reader.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +13,6 @@
 #include <unistd.h>
 
 #define READ_BYTES 65536
-#define MARK "\xef\xbb\xbf" /* the byte order mark in UTF-8 */
 
 struct t5_line_reader {
     const char *name;
@@ -105,9 +105,7 @@ static t5_status read_more(t5_line_reader *r, t5_error *err)
 /* The first line, or all that there is of it, lies in the buffer. */
 static void skip_mark(t5_line_reader *r)
 {
-    size_t n_bytes = strlen(MARK);
-    if (!r->is_begun && r->end - r->start >= n_bytes && memcmp(r->buffer + r->start, MARK, n_bytes) == 0)
-        r->start += n_bytes;
+    if (!r->is_begun) r->start += t5_utf8_mark(r->buffer + r->start, r->end - r->start);
     r->is_begun = true;
 }
 

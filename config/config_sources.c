@@ -1,5 +1,6 @@
 /* config/config_sources.c: where settings come from, lowest first: file, LT_ variables, T5_ variables, flags. */
 #include "base/file.h"
+#include "base/utf8.h"
 #include "config/config_set.h"
 
 #include <ctype.h>
@@ -28,14 +29,6 @@ static t5_status set_from_object(t5_config *c, json_t *root, const char *path, t
     return T5_OK;
 }
 
-/* Some editors begin a file with a byte order mark, which is invisible and no JSON. */
-static size_t skip_mark(const char *text, size_t n_bytes)
-{
-    static const char mark[] = "\xef\xbb\xbf";
-    const size_t n_mark = sizeof mark - 1;
-    return n_bytes >= n_mark && memcmp(text, mark, n_mark) == 0 ? n_mark : 0;
-}
-
 /* `origin` is who named the file. */
 static t5_status load_file(t5_config *c, const char *path, const char *origin, t5_error *err)
 {
@@ -51,7 +44,7 @@ static t5_status load_file(t5_config *c, const char *path, const char *origin, t
         t5_error_set(err, status, cause.file, cause.line, "config (%s): %s", origin, cause.text);
         goto out;
     }
-    const size_t n_mark = skip_mark(text, n_bytes);
+    const size_t n_mark = t5_utf8_mark(text, n_bytes); /* no JSON */
     root = json_loadb(text + n_mark, n_bytes - n_mark, JSON_REJECT_DUPLICATES, &where);
     if (root == NULL) {
         status = T5_FAIL(err, T5_ERR_FORMAT, "%s: line %d: %s", path, where.line, where.text);
