@@ -215,12 +215,9 @@ static const t5_stream_ops stream_ops = {
 static t5_status set_option(const json_t *fields, const char *name, const char *option, t5_decoding *d, t5_error *err)
 {
     t5_error cause = {0};
-    json_t *value = json_object_get(fields, name);
+    const json_t *value = json_object_get(fields, name);
     if (value == NULL || json_is_null(value)) return T5_OK;
-    json_t *one = json_pack("{s:O}", option, value);
-    if (one == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "an option");
-    t5_status status = t5_decoding_set_object(d, one, &cause);
-    json_decref(one);
+    const t5_status status = t5_decoding_set_json(d, option, value, &cause);
     const size_t n = strlen(option);
     const bool has_option = strncmp(cause.text, option, n) == 0 && strncmp(cause.text + n, ": ", 2) == 0;
     return status == T5_OK ? T5_OK : T5_FAIL(err, status, "%s: %s", name, cause.text + (has_option ? n + 2 : 0));
