@@ -298,8 +298,8 @@ t5_status t5_hparams_parse(const char *path, const char *text, size_t n_bytes, t
     return status;
 }
 
-/* generation_config.json has the ids that generate() goes by. Its start is taken; an end of its own, other than that of
- * the sources, is unheard of. */
+/* generation_config.json has the ids that generate() goes by. Its start is taken; an end of its own is refused, since
+ * sources have that of config.json. */
 static t5_status load_generation_ids(const char *dir, t5_hparams *hp, t5_error *err)
 {
     char path[PATH_MAX];

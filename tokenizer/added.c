@@ -7,7 +7,6 @@
 #include "tokenizer/json_file.h"
 #include "tokenizer/spm_fields.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -32,13 +32,14 @@ template <typename Body> t5_status guarded(const char *what, t5_error *err, Body
 }
 
 t5_status copy_spans(const sentencepiece::ImmutableSentencePieceText &text, const char *what, t5_token_span *out,
-                     size_t n_ids, t5_error *err)
+                     size_t n_max, size_t *out_n, t5_error *err)
 {
     const auto pieces = text.pieces();
-    if (pieces.size() != n_ids)
-        return T5_FAIL(err, T5_ERR_ARG, "%s: the text has %zu pieces, not %zu", what, pieces.size(), n_ids);
-    for (size_t i = 0; i < n_ids; i++)
+    if (pieces.size() > n_max)
+        return T5_FAIL(err, T5_ERR_ARG, "%s: the text has %zu pieces, not %zu", what, pieces.size(), n_max);
+    for (size_t i = 0; i < pieces.size(); i++)
         out[i] = {pieces[i].begin(), pieces[i].end()};
+    *out_n = pieces.size();
     return T5_OK;
 }
 
@@ -93,14 +94,14 @@ t5_status t5_spm_decode(const t5_spm *spm, const int32_t *ids, size_t n_ids, cha
     });
 }
 
-t5_status t5_spm_encode_spans(const t5_spm *spm, const char *text, size_t n_bytes, t5_token_span *out, size_t n_ids,
-                              t5_error *err)
+t5_status t5_spm_encode_spans(const t5_spm *spm, const char *text, size_t n_bytes, t5_token_span *out, size_t n_max,
+                              size_t *out_n, t5_error *err)
 {
     return guarded("tokenize", err, [&] {
         sentencepiece::ImmutableSentencePieceText pieces;
         const auto done = spm->processor.Encode({text, n_bytes}, pieces.mutable_proto());
         if (!done.ok()) return T5_FAIL(err, T5_ERR_ARG, "tokenize: %s", done.message());
-        return copy_spans(pieces, "tokenize", out, n_ids, err);
+        return copy_spans(pieces, "tokenize", out, n_max, out_n, err);
     });
 }
 
@@ -110,7 +111,10 @@ t5_status t5_spm_decode_spans(const t5_spm *spm, const int32_t *ids, size_t n_id
         sentencepiece::ImmutableSentencePieceText pieces;
         const auto done = spm->processor.Decode(std::vector<int>(ids, ids + n_ids), pieces.mutable_proto());
         if (!done.ok()) return T5_FAIL(err, T5_ERR_ARG, "detokenize: %s", done.message());
-        return copy_spans(pieces, "detokenize", out, n_ids, err);
+        size_t n = 0;
+        const t5_status status = copy_spans(pieces, "detokenize", out, n_ids, &n, err);
+        if (status != T5_OK || n == n_ids) return status;
+        return T5_FAIL(err, T5_ERR_ARG, "detokenize: %zu ids have %zu pieces", n_ids, n);
     });
 }
 

@@ -18,9 +18,10 @@ t5_status t5_spm_encode(const t5_spm *spm, const char *text, size_t n_bytes, siz
 t5_status t5_spm_decode(const t5_spm *spm, const int32_t *ids, size_t n_ids, char **out, size_t *out_bytes,
                         t5_error *err);
 
-/* Which bytes of the text each of its ids stands for: out[n_ids], in order. T5_ERR_ARG when there are not n_ids. */
-t5_status t5_spm_encode_spans(const t5_spm *spm, const char *text, size_t n_bytes, t5_token_span *out, size_t n_ids,
-                              t5_error *err);
+/* Which bytes of the text each of its ids stands for: out[*out_n] of n_max, in order. T5_ERR_ARG when there are more.
+ */
+t5_status t5_spm_encode_spans(const t5_spm *spm, const char *text, size_t n_bytes, t5_token_span *out, size_t n_max,
+                              size_t *out_n, t5_error *err);
 /* Which bytes of what t5_spm_decode() gives each id stands for: out[n_ids], in order. */
 t5_status t5_spm_decode_spans(const t5_spm *spm, const int32_t *ids, size_t n_ids, t5_token_span *out, t5_error *err);
 

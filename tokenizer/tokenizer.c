@@ -2,6 +2,7 @@
  * checks, the final eos, special tokens and sentinels. */
 #include "tokenizer/tokenizer.h"
 #include "base/assert.h"
+#include "base/buffer.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/utf8.h"
@@ -44,25 +45,9 @@ struct t5_tokenizer {
     token_name *names; /* of the ids named_first to named_end - 1, which SentencePiece does not know; "" for none */
 };
 
-typedef struct {
-    int32_t *ids; /* [n_ids] of capacity */
-    size_t n_ids, capacity;
-} id_list;
-
-/* Appends n ids, and has room for one more. */
-static t5_status append_ids(id_list *list, const int32_t *more, size_t n, t5_error *err)
+static t5_status append_ids(t5_buffer *list, const int32_t *ids, size_t n_ids, t5_error *err)
 {
-    const size_t n_needed = list->n_ids + n + 1;
-    if (n_needed > list->capacity) {
-        const size_t capacity = n_needed > 2 * list->capacity ? n_needed : 2 * list->capacity;
-        int32_t *grown = realloc(list->ids, capacity * sizeof *grown);
-        if (grown == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "tokenize: %zu ids", capacity);
-        list->ids = grown;
-        list->capacity = capacity;
-    }
-    if (n > 0) memcpy(list->ids + list->n_ids, more, n * sizeof *more);
-    list->n_ids += n;
-    return T5_OK;
+    return t5_buffer_append(list, (const char *)ids, n_ids * sizeof *ids, err);
 }
 
 /* Each part between added tokens is a text of its own. */
@@ -71,49 +56,46 @@ static t5_status encode_parts(const t5_tokenizer *t, const char *text, size_t n_
 {
     t5_status status = T5_OK;
     t5_added_part part = {0};
-    id_list list = {0};
-    T5_TRY(append_ids(&list, NULL, 0, err));
+    t5_buffer list = {0};
     do {
-        int32_t *of_part = NULL;
-        size_t n = 0;
+        int32_t *ids = NULL;
+        size_t n_ids = 0;
         t5_added_next(&t->added, text, n_bytes, part.next, &part);
-        T5_TRY(t5_spm_encode(t->spm, text + part.begin, part.end - part.begin, 0, &of_part, &n, err));
-        status = append_ids(&list, of_part, n, err);
-        free(of_part);
+        T5_TRY(t5_spm_encode(t->spm, text + part.begin, part.end - part.begin, 0, &ids, &n_ids, err));
+        status = append_ids(&list, ids, n_ids, err);
+        free(ids);
         if (status == T5_OK && part.token != NULL) status = append_ids(&list, &part.token->id, 1, err);
         if (status != T5_OK) goto out;
     } while (part.next < n_bytes);
-    *out = list.ids;
-    *out_n = list.n_ids;
-    list.ids = NULL; /* handed to the caller */
+    *out_n = list.n_bytes / sizeof **out;
+    T5_TRY(append_ids(&list, &t->options.eos_id, 1, err)); /* the free place behind them */
+    *out = (void *)list.bytes;
+    list = (t5_buffer){0}; /* handed to the caller */
 out:
-    free(list.ids);
+    t5_buffer_deinit(&list);
     return status;
 }
 
-/* The spans of the ids of encode_parts(). T5_ERR_ARG when there are not n_ids. */
+/* The spans of the ids of encode_parts(). T5_ERR_ARG when there are more than n_max. */
 static t5_status encode_parts_spans(const t5_tokenizer *t, const char *text, size_t n_bytes, t5_token_span *out,
-                                    size_t n_ids, t5_error *err)
+                                    size_t n_max, size_t *out_n, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_added_part part = {0};
-    size_t n_done = 0;
+    size_t n_done = 0, n = 0;
     do {
-        int32_t *of_part = NULL;
-        size_t n = 0;
         t5_added_next(&t->added, text, n_bytes, part.next, &part);
-        T5_TRY(t5_spm_encode(t->spm, text + part.begin, part.end - part.begin, 0, &of_part, &n, err));
-        free(of_part);
-        if (n_done + n + (part.token != NULL) > n_ids)
-            return T5_FAIL(err, T5_ERR_ARG, "tokenize: the text has more than %zu tokens", n_ids);
-        T5_TRY(t5_spm_encode_spans(t->spm, text + part.begin, part.end - part.begin, out + n_done, n, err));
+        T5_TRY(t5_spm_encode_spans(t->spm, text + part.begin, part.end - part.begin, out + n_done, n_max - n_done, &n,
+                                   err));
         for (size_t end = n_done + n; n_done < end; n_done++) {
             out[n_done].begin += (uint32_t)part.begin;
             out[n_done].end += (uint32_t)part.begin;
         }
-        if (part.token != NULL) out[n_done++] = (t5_token_span){(uint32_t)part.end, (uint32_t)part.next};
+        if (part.token == NULL) continue;
+        if (n_done == n_max) return T5_FAIL(err, T5_ERR_ARG, "tokenize: the text has more than %zu tokens", n_max);
+        out[n_done++] = (t5_token_span){(uint32_t)part.end, (uint32_t)part.next};
     } while (part.next < n_bytes);
-    if (n_done != n_ids) status = T5_FAIL(err, T5_ERR_ARG, "tokenize: the text has %zu tokens, not %zu", n_done, n_ids);
+    *out_n = n_done;
 out:
     return status;
 }
@@ -399,16 +381,17 @@ out:
 t5_status t5_tokenizer_encode_spans(const t5_tokenizer *t, const char *text, size_t n_bytes, t5_token_span *out,
                                     int32_t n_ids, t5_error *err)
 {
+    t5_status status = T5_OK;
     T5_ASSERT(n_ids >= 1);
     const size_t n_text = (size_t)n_ids - 1; /* without eos */
+    size_t n = n_bytes;                      /* of tokens that are bytes */
     out[n_text] = (t5_token_span){(uint32_t)n_bytes, (uint32_t)n_bytes};
-    if (t->added.n_items > 0) return encode_parts_spans(t, text, n_bytes, out, n_text, err);
-    if (t->spm != NULL) return t5_spm_encode_spans(t->spm, text, n_bytes, out, n_text, err);
-    if (n_text != n_bytes)
-        return T5_FAIL(err, T5_ERR_ARG, "tokenize: the text has %zu bytes, not %zu", n_bytes, n_text);
-    for (size_t i = 0; i < n_text; i++)
+    if (t->spm != NULL) T5_TRY(encode_parts_spans(t, text, n_bytes, out, n_text, &n, err));
+    if (n != n_text) T5_TRY(T5_FAIL(err, T5_ERR_ARG, "tokenize: the text has %zu tokens, not %zu", n, n_text));
+    for (size_t i = 0; t->spm == NULL && i < n; i++)
         out[i] = (t5_token_span){(uint32_t)i, (uint32_t)i + 1};
-    return T5_OK;
+out:
+    return status;
 }
 
 /* The spans of ordinary ids become those of all ids: the others stand where they are, and for nothing. */
