@@ -1,14 +1,22 @@
 /* base/log_line.c: see log_line.h. JSON is made from the text, so that the many places that log write one form only and
- * a line says the same in both. */
+ * a line says the same in both. Level and format are atomics: they may change while others log. */
 #include "base/log_line.h"
 #include "base/utf8.h"
 
 #include <ctype.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define NUMBER_BYTES_MAX 15 /* what a double holds exactly */
+
+static atomic_int level_max = T5_LOG_INFO;
+static atomic_int format_now = T5_LOG_TEXT;
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
+
+/* --- a line --- */
 
 size_t t5_log_line_text(const char *time, const char *level, const char *text, char out[T5_LOG_LINE_MAX])
 {
@@ -140,4 +148,52 @@ size_t t5_log_line_json(const char *time, const char *level, const char *text, c
     }
     put(&w, "}\n", 2);
     return w.n;
+}
+
+/* --- of now --- */
+
+void t5_log_set_level(t5_log_level level)
+{
+    atomic_store(&level_max, (int)level);
+}
+
+void t5_log_set_format(t5_log_format format)
+{
+    atomic_store(&format_now, (int)format);
+}
+
+bool t5_log_parse_level(const char *name, t5_log_level *out)
+{
+    for (size_t i = 0; i < T5_COUNT(level_names); i++) {
+        if (strcmp(name, level_names[i]) != 0) continue;
+        *out = (t5_log_level)i;
+        return true;
+    }
+    return false;
+}
+
+/* "2026-01-02T03:04:05.678Z": the wall clock, which serves people only. */
+static void format_time(char out[T5_LOG_TIME_BYTES])
+{
+    struct timespec now;
+    struct tm utc;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    size_t n = strftime(out, T5_LOG_TIME_BYTES, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(out + n, T5_LOG_TIME_BYTES - n, ".%03ldZ", now.tv_nsec / 1000000);
+}
+
+bool t5_log_is_wanted(t5_log_level level)
+{
+    return (int)level <= atomic_load_explicit(&level_max, memory_order_relaxed);
+}
+
+size_t t5_log_make_line(t5_log_level level, const char *text, char out[T5_LOG_LINE_MAX])
+{
+    char time[T5_LOG_TIME_BYTES];
+    if (!t5_log_is_wanted(level)) return 0;
+    format_time(time);
+    bool is_json = atomic_load_explicit(&format_now, memory_order_relaxed) == T5_LOG_JSON;
+    return is_json ? t5_log_line_json(time, level_names[level], text, out)
+                   : t5_log_line_text(time, level_names[level], text, out);
 }
