@@ -2,6 +2,7 @@
 #include "tests/backend_pair.h"
 #include "cpu/cpu.h"
 #include "device/device.h"
+#include "tests/assert_ok.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,11 +14,6 @@ static const char *from_environment(const char *name, const char *otherwise)
     return value != NULL ? value : otherwise;
 }
 
-void pair_ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
-}
-
 int pair_setup(void **state)
 {
     t5_error err = {0};
@@ -26,8 +22,8 @@ int pair_setup(void **state)
     pair->random = 88172645463325252u;
     t5_device_options options = {.device = from_environment("T5_TEST_DEVICE", "cuda"),
                                  .compute_type = from_environment("T5_TEST_TYPE", "float16")};
-    pair_ok(t5_cpu_ref_create(&pair->b[REF], &err), &err);
-    pair_ok(t5_device_open(&options, &pair->b[DUT], &err), &err);
+    assert_ok(t5_cpu_ref_create(&pair->b[REF], &err), &err);
+    assert_ok(t5_device_open(&options, &pair->b[DUT], &err), &err);
     *state = pair;
     return 0;
 }
@@ -91,7 +87,7 @@ static void *take(backend_pair *pair, int which, size_t n_bytes)
     void *p = NULL;
     t5_backend *b = pair->b[which];
     assert_in_range(pair->n_owned, 0, T5_COUNT(pair->owned) - 1);
-    pair_ok(b->ops->alloc(b, n_bytes, &p, &err), &err);
+    assert_ok(b->ops->alloc(b, n_bytes, &p, &err), &err);
     pair->owned[pair->n_owned] = p;
     pair->owners[pair->n_owned++] = which;
     return p;
@@ -102,7 +98,7 @@ static void *put(backend_pair *pair, int which, const void *values, size_t n_byt
     t5_error err = {0};
     t5_backend *b = pair->b[which];
     void *p = take(pair, which, n_bytes);
-    pair_ok(b->ops->upload(b, p, values, n_bytes, &err), &err);
+    assert_ok(b->ops->upload(b, p, values, n_bytes, &err), &err);
     return p;
 }
 
@@ -167,7 +163,7 @@ void pair_matrix(backend_pair *pair, int32_t n_rows, int32_t n_cols, float magni
     t5_tensor tensor = {.data = values, .dtype = T5_F32, .n_rows = n_rows, .n_cols = n_cols};
     for (int which = 0; which < N_BACKENDS; which++) {
         t5_backend *b = pair->b[which];
-        pair_ok(b->ops->matrix_create(b, &tensor, 1, 1.0f, &out[which], &err), &err);
+        assert_ok(b->ops->matrix_create(b, &tensor, 1, 1.0f, &out[which], &err), &err);
     }
     free(values);
 }
@@ -184,7 +180,7 @@ float *pair_read_f32(backend_pair *pair, int which, const void *p, size_t n)
     t5_backend *b = pair->b[which];
     float *values = malloc(n * sizeof *values);
     assert_non_null(values);
-    pair_ok(b->ops->download(b, values, p, n * sizeof *values, &err), &err);
+    assert_ok(b->ops->download(b, values, p, n * sizeof *values, &err), &err);
     return values;
 }
 
@@ -196,7 +192,7 @@ float *pair_read_act(backend_pair *pair, int which, const void *p, size_t n)
     float *values = malloc(n * sizeof *values);
     uint16_t *narrow = malloc(n * sizeof *narrow);
     assert_true(values != NULL && narrow != NULL);
-    pair_ok(b->ops->download(b, narrow, p, n * sizeof *narrow, &err), &err);
+    assert_ok(b->ops->download(b, narrow, p, n * sizeof *narrow, &err), &err);
     for (size_t i = 0; i < n; i++)
         values[i] = b->act_dtype == T5_F16 ? t5_f16_to_f32(narrow[i]) : t5_bf16_to_f32(narrow[i]);
     free(narrow);

@@ -51,5 +51,3 @@ void pair_expect(const char *what, const float *ref, const float *dut, size_t n,
 void pair_expect_act(backend_pair *pair, const char *what, pair_array a);
 void pair_expect_f32(backend_pair *pair, const char *what, pair_array a);
 double pair_tolerance(const backend_pair *pair);
-/* T5_OK or a failed test with the error's text. */
-void pair_ok(t5_status status, const t5_error *err);

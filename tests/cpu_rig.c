@@ -2,6 +2,7 @@
 #include "cpu_rig.h"
 
 #include "cpu/kernels.h"
+#include "tests/assert_ok.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -50,11 +51,6 @@ void *rig_copy(const void *p, size_t n_bytes)
     assert_non_null(copy);
     memcpy(copy, p, n_bytes);
     return copy;
-}
-
-void rig_ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
 }
 
 void rig_close(const float *got, const float *want, size_t n, const char *what)
@@ -127,6 +123,6 @@ t5_matrix *rig_matrix(t5_backend *b, const rig_weight *parts, int32_t n_parts, f
     for (int32_t i = 0; i < n_parts; i++)
         tensors[i] = parts[i].tensor;
     t5_matrix *m = NULL;
-    rig_ok(b->ops->matrix_create(b, tensors, n_parts, scale, &m, &err), &err);
+    assert_ok(b->ops->matrix_create(b, tensors, n_parts, scale, &m, &err), &err);
     return m;
 }

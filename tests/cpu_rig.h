@@ -32,6 +32,5 @@ rig_weight rig_weight_random(int32_t n_rows, int32_t n_cols, t5_dtype dtype); /*
 void *rig_copy(const void *p, size_t n_bytes);                                /* the caller frees */
 t5_matrix *rig_matrix(t5_backend *b, const rig_weight *parts, int32_t n_parts, float scale);
 
-void rig_ok(t5_status status, const t5_error *err);
 /* Fails unless each of n values is within RIG_ERROR_MAX. */
 void rig_close(const float *got, const float *want, size_t n, const char *what);

@@ -1,5 +1,6 @@
 /* tests/fixture.c: see fixture.h. */
 #include "tests/fixture.h"
+#include "tests/assert_ok.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -13,11 +14,6 @@
 
 /* Below this a greedy result hangs on rounding (fixtures/README.md). */
 static const double MARGIN_MIN = 1e-3;
-
-void assert_ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s (%s:%d)", t5_status_name(status), err->text, err->file, err->line);
-}
 
 static void open_expected(fixture *f, t5_error *err)
 {

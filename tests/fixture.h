@@ -26,8 +26,6 @@ const json_t *fixture_case(const fixture *f, size_t i);
 size_t fixture_n_cases(const fixture *f);
 /* A JSON array of integers as a malloc'ed array. */
 int32_t *fixture_ids(const json_t *array, int32_t *out_n);
-/* Fails the test with the error's text unless `status` is T5_OK. */
-void assert_ok(t5_status status, const t5_error *err);
 /* Largest |a - b| over largest |b|; infinity when any a is not finite. */
 double max_rel_error(const float *a, const float *b, size_t n);
 /* The tensor `<i_case>.<what>` of expected.safetensors as malloc'ed float32. */

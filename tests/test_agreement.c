@@ -2,6 +2,7 @@
  * logits are from Hugging Face's float32, and how many sequences are the same. The models are tiny and were fitted to a
  * few sentences, so that near ties are many: the bounds say what is expected of rounding, not of a real model. */
 #include "device/device.h"
+#include "tests/assert_ok.h"
 #include "tests/fixture.h"
 
 #include <setjmp.h>

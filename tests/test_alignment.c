@@ -2,6 +2,7 @@
  * a computation; this looks at what they are for. T5_TEST_SHOW=1 prints them. */
 #include "cpu/cpu.h"
 #include "model/batch.h"
+#include "tests/assert_ok.h"
 #include "tokenizer/tokenizer.h"
 
 #include <setjmp.h>
@@ -27,11 +28,6 @@ typedef struct {
     int32_t n_names, n_linked;    /* names that source and target have once each; those that belong together */
 } rig;
 
-static void ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
-}
-
 static int setup(void **state)
 {
     t5_error err = {0};
@@ -40,13 +36,13 @@ static int setup(void **state)
     const t5_batch_limits limits = {
         .n_rows_max = T5_BEAMS_MAX, .src_len_max = LEN_MAX, .tgt_len_max = LEN_MAX, .enc_tokens_max = LEN_MAX};
     assert_non_null(r);
-    ok(t5_cpu_create(&options, &r->backend, &err), &err);
-    ok(t5_model_open(MODEL_DIR, r->backend, LEN_MAX, LEN_MAX, &r->model, &err), &err);
-    ok(t5_batch_create(r->model, &limits, &r->batch, &err), &err);
+    assert_ok(t5_cpu_create(&options, &r->backend, &err), &err);
+    assert_ok(t5_model_open(MODEL_DIR, r->backend, LEN_MAX, LEN_MAX, &r->model, &err), &err);
+    assert_ok(t5_batch_create(r->model, &limits, &r->batch, &err), &err);
     const t5_tokenizer_options of_model = {.vocab_size = r->model->hp.vocab_size, .eos_id = r->model->hp.eos_id};
-    ok(t5_tokenizer_open(MODEL_DIR, &of_model, &r->tokenizer, &err), &err);
+    assert_ok(t5_tokenizer_open(MODEL_DIR, &of_model, &r->tokenizer, &err), &err);
     int32_t ids[LEN_MAX];
-    ok(t5_tokenizer_encode(r->tokenizer, PROMPT, strlen(PROMPT), ids, LEN_MAX, &r->n_prompt, &err), &err);
+    assert_ok(t5_tokenizer_encode(r->tokenizer, PROMPT, strlen(PROMPT), ids, LEN_MAX, &r->n_prompt, &err), &err);
     r->n_prompt--; /* eos */
     *state = r;
     return 0;
@@ -115,15 +111,17 @@ static void align_pair(rig *r, const char *source, const char *target)
                                 .is_score = true,
                                 .wants_alignment = true,
                                 .align_begin = r->n_prompt};
-    ok(t5_tokenizer_encode(r->tokenizer, prompted, strlen(prompted), input_ids, LEN_MAX, &request.n_input_ids, &err),
-       &err);
-    ok(t5_tokenizer_encode(r->tokenizer, target, strlen(target), target_ids, LEN_MAX - 1, &request.n_prompt_ids, &err),
-       &err);
-    ok(t5_batch_check(r->batch, &request, &err), &err);
-    ok(t5_batch_admit(r->batch, &request, &slot, &err), &err);
-    ok(t5_batch_encode(r->batch, &err), &err);
+    assert_ok(
+        t5_tokenizer_encode(r->tokenizer, prompted, strlen(prompted), input_ids, LEN_MAX, &request.n_input_ids, &err),
+        &err);
+    assert_ok(
+        t5_tokenizer_encode(r->tokenizer, target, strlen(target), target_ids, LEN_MAX - 1, &request.n_prompt_ids, &err),
+        &err);
+    assert_ok(t5_batch_check(r->batch, &request, &err), &err);
+    assert_ok(t5_batch_admit(r->batch, &request, &slot, &err), &err);
+    assert_ok(t5_batch_encode(r->batch, &err), &err);
     while (!t5_batch_is_done(r->batch, slot))
-        ok(t5_batch_step(r->batch, &err), &err);
+        assert_ok(t5_batch_step(r->batch, &err), &err);
     t5_batch_result result;
     int32_t alignment[LEN_MAX];
     t5_batch_result_get(r->batch, slot, 0, &result);

@@ -2,6 +2,7 @@
  * KV block allocator; T5's buckets. Reference backend, fixture t5-v1.0. */
 #include "cpu/cpu.h"
 #include "model/kv_cache.h"
+#include "tests/assert_ok.h"
 #include "tests/async_backend.h"
 #include "tests/fixture.h"
 

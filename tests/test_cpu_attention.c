@@ -2,6 +2,7 @@
  * set of this machine and all kinds of head shapes; and that a sequence's result never depends on what else is in the
  * batch, bit for bit. */
 #include "cpu_rig.h"
+#include "tests/assert_ok.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -29,8 +30,8 @@ static void run_encoder_attention(t5_backend *b, const int32_t *first, int32_t n
                                             .n_heads = n_heads,
                                             .d_kv = d_kv,
                                             .ctx = ctx};
-    rig_ok(b->ops->encoder_attention(b, &args, &err), &err);
-    rig_ok(b->ops->sync(b, &err), &err);
+    assert_ok(b->ops->encoder_attention(b, &args, &err), &err);
+    assert_ok(b->ops->sync(b, &err), &err);
 }
 
 static const int32_t head_shapes[][2] = {{6, 8}, {3, 16}, {1, 5}, {2, 20}, {8, 64}, {2, 128}}; /* n_heads, d_kv */
@@ -165,8 +166,8 @@ static void run_self_attention(t5_backend *b, const scene *s, const t5_kv_view *
     t5_error err = {0};
     const t5_self_attention_args args = {
         .step = &s->step, .kv = kv, .layer = layer, .qkv = qkv, .bias = bias, .bias_len = STRIDE, .ctx = ctx};
-    rig_ok(b->ops->self_attention(b, &args, &err), &err);
-    rig_ok(b->ops->sync(b, &err), &err);
+    assert_ok(b->ops->self_attention(b, &args, &err), &err);
+    assert_ok(b->ops->sync(b, &err), &err);
 }
 
 /* Claim: the same, when the step has only one row: bit for bit what it was among others. */
@@ -257,10 +258,10 @@ static void cross_attention_matches_reference(void **state)
             t5_kv_view kv = make_kv(&s, n_heads, d_kv, 5);
             kv.cross_blocks = &cross_blocks[0][0];
             kv.cross_stride = 3;
-            rig_ok(backend->ops->store_cross_kv(backend, &packed, &kv, 1, kv_rows, &err), &err);
+            assert_ok(backend->ops->store_cross_kv(backend, &packed, &kv, 1, kv_rows, &err), &err);
             const t5_cross_attention_args args = {.step = &s.step, .kv = &kv, .layer = 1, .q = q, .ctx = ctx};
-            rig_ok(backend->ops->cross_attention(backend, &args, &err), &err);
-            rig_ok(backend->ops->sync(backend, &err), &err);
+            assert_ok(backend->ops->cross_attention(backend, &args, &err), &err);
+            assert_ok(backend->ops->sync(backend, &err), &err);
             if (b >= 0) rig_close(got, want, n, backend->device);
             free(kv.pool);
         }

@@ -4,6 +4,7 @@
 #include "cpu/kernels.h"
 #include "cpu/matrix.h"
 #include "cpu_rig.h"
+#include "tests/assert_ok.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -47,7 +48,7 @@ static void run(t5_backend *b, const t5_matrix *m, const float *x, int32_t n_row
 {
     t5_error err = {0};
     const t5_linear_args args = {.x = x, .n_rows = n_rows, .w = m, .y = y};
-    rig_ok(b->ops->linear(b, &args, &err), &err);
+    assert_ok(b->ops->linear(b, &args, &err), &err);
 }
 
 /* All rows in batches of n_rows. */
@@ -133,12 +134,12 @@ static void epilogues_match_reference(void **state)
                                .act = T5_ACT_GELU_TANH,
                                .y = y[i],
                                .adds = true};
-        rig_ok(b->ops->linear(b, &args, &err), &err);
+        assert_ok(b->ops->linear(b, &args, &err), &err);
         args.x = x + ODD * D_IN;
         args.n_rows = 1;
         args.y = alone;
         memcpy(alone, y0 + ODD * D_OUT, D_OUT * sizeof *y0);
-        rig_ok(b->ops->linear(b, &args, &err), &err);
+        assert_ok(b->ops->linear(b, &args, &err), &err);
         assert_memory_equal(alone, y[i] + ODD * D_OUT, D_OUT * sizeof *alone);
         b->ops->matrix_destroy(b, (t5_matrix *)(uintptr_t)args.w);
         b->ops->matrix_destroy(b, (t5_matrix *)(uintptr_t)args.w_up);

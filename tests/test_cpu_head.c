@@ -12,6 +12,7 @@
 
 #include "cpu/fast.h"
 #include "cpu_rig.h"
+#include "tests/assert_ok.h"
 
 enum { VOCAB = 1100, D = 52, STRIDE = 16, SLOTS_MAX = 24, QUERIES_MAX = 64 }; /* neither whole panels nor vectors */
 
@@ -134,10 +135,10 @@ static int32_t run(const scene *s, t5_backend *b, const t5_matrix *w, int32_t i_
     float *logits = calloc((size_t)n_queries * VOCAB, sizeof *logits);
     assert_non_null(logits);
     if (is_in_one) {
-        rig_ok(b->ops->head_search(b, &step, x, s->gain, 1e-6f, w, logits, &err), &err);
+        assert_ok(b->ops->head_search(b, &step, x, s->gain, 1e-6f, w, logits, &err), &err);
     } else {
-        rig_ok(b->ops->head(b, x, n_queries, s->gain, 1e-6f, w, logits, &err), &err);
-        rig_ok(b->ops->search(b, &step, logits, VOCAB, &err), &err);
+        assert_ok(b->ops->head(b, x, n_queries, s->gain, 1e-6f, w, logits, &err), &err);
+        assert_ok(b->ops->search(b, &step, logits, VOCAB, &err), &err);
     }
     int32_t n_left_out = 0;
     for (int32_t i = 0; i < n_queries * VOCAB; i++)
@@ -166,7 +167,7 @@ static double check(const scene *s, t5_backend *b, t5_search_state *out_state)
 {
     t5_error err = {0};
     t5_matrix *w = NULL;
-    rig_ok(b->ops->head_create(b, &s->w.tensor, 0.7f, &w, &err), &err);
+    assert_ok(b->ops->head_create(b, &s->w.tensor, 0.7f, &w, &err), &err);
     t5_search_state whole = open_state(s), company = open_state(s), alone = open_state(s);
     int32_t n_left_out = -run(s, b, w, 0, s->n_slots, false, &whole);
     const int32_t n_in_company = n_left_out + run(s, b, w, 0, s->n_slots, true, &company);

@@ -3,6 +3,7 @@
 #include "cpu/kernels.h"
 #include "cpu_rig.h"
 #include "model/quantize.h"
+#include "tests/assert_ok.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -38,7 +39,7 @@ static void run(t5_backend *b, const t5_matrix *m, const float *x, int32_t n_row
 {
     t5_error err = {0};
     const t5_linear_args args = {.x = x, .n_rows = n_rows, .w = m, .y = y};
-    rig_ok(b->ops->linear(b, &args, &err), &err);
+    assert_ok(b->ops->linear(b, &args, &err), &err);
 }
 
 static void check_shape(int32_t d_in, int32_t d_out)
@@ -136,7 +137,7 @@ static void epilogues_match_reference(void **state)
                                          .act = T5_ACT_GELU_TANH,
                                          .y = y,
                                          .adds = true};
-            rig_ok(backends[k]->ops->linear(backends[k], &args, &err), &err);
+            assert_ok(backends[k]->ops->linear(backends[k], &args, &err), &err);
             backends[k]->ops->matrix_destroy(backends[k], m);
             backends[k]->ops->matrix_destroy(backends[k], up);
         }

@@ -4,6 +4,7 @@
 #include "cpu/kernels.h"
 #include "cpu/threads.h"
 #include "cpu_rig.h"
+#include "tests/assert_ok.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -42,8 +43,8 @@ static void run_linear(t5_backend *b, const linear_case *c, const rig_weight *w,
                                  .act = c->act,
                                  .y = y,
                                  .adds = c->adds};
-    rig_ok(b->ops->linear(b, &args, &err), &err);
-    rig_ok(b->ops->sync(b, &err), &err);
+    assert_ok(b->ops->linear(b, &args, &err), &err);
+    assert_ok(b->ops->sync(b, &err), &err);
     b->ops->matrix_destroy(b, m);
     b->ops->matrix_destroy(b, up);
 }
@@ -187,13 +188,13 @@ static void matrix_stacks_parts(void **state)
     t5_matrix *m = rig_matrix(rig_reference, parts, 3, 1.0f);
     args.w = m;
     args.y = want;
-    rig_ok(rig_reference->ops->linear(rig_reference, &args, &err), &err);
+    assert_ok(rig_reference->ops->linear(rig_reference, &args, &err), &err);
     rig_reference->ops->matrix_destroy(rig_reference, m);
     for (int32_t i = 0; i < rig_n_fast; i++) {
         m = rig_matrix(rig_fast[i], parts, 3, 1.0f);
         args.w = m;
         args.y = got;
-        rig_ok(rig_fast[i]->ops->linear(rig_fast[i], &args, &err), &err);
+        assert_ok(rig_fast[i]->ops->linear(rig_fast[i], &args, &err), &err);
         rig_close(got, want, T5_COUNT(got), rig_fast[i]->device);
         rig_fast[i]->ops->matrix_destroy(rig_fast[i], m);
     }
@@ -361,9 +362,9 @@ static void norm_matches_reference(void **state)
         float *x = rig_random_floats(n, 3.0f), *gain = rig_random_floats((size_t)d, 1.0f);
         float *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got);
         x[0] = 1e4f; /* T5's residual stream has outliers */
-        rig_ok(rig_reference->ops->rms_norm(rig_reference, x, gain, 1e-6f, n_rows, d, want, &err), &err);
+        assert_ok(rig_reference->ops->rms_norm(rig_reference, x, gain, 1e-6f, n_rows, d, want, &err), &err);
         for (int32_t b = 0; b < rig_n_fast; b++) {
-            rig_ok(rig_fast[b]->ops->rms_norm(rig_fast[b], x, gain, 1e-6f, n_rows, d, got, &err), &err);
+            assert_ok(rig_fast[b]->ops->rms_norm(rig_fast[b], x, gain, 1e-6f, n_rows, d, got, &err), &err);
             for (int32_t r = 0; r < n_rows; r++)
                 rig_close(got + r * d, want + r * d, (size_t)d, rig_fast[b]->device);
         }
@@ -391,8 +392,8 @@ static void embed_copies_rows(void **state)
             t5_matrix *table = NULL;
             float got[50 * 48];
             float want[48];
-            rig_ok(rig_fast[i]->ops->table_create(rig_fast[i], &w.tensor, &table, &err), &err);
-            rig_ok(rig_fast[i]->ops->embed(rig_fast[i], table, NULL, &packed, got, &err), &err);
+            assert_ok(rig_fast[i]->ops->table_create(rig_fast[i], &w.tensor, &table, &err), &err);
+            assert_ok(rig_fast[i]->ops->embed(rig_fast[i], table, NULL, &packed, got, &err), &err);
             for (int32_t t = 0; t < 50; t++) {
                 t5_tensor_row_f32(&w.tensor, tokens[t], want);
                 assert_memory_equal(got + t * d, want, sizeof want);

@@ -1,6 +1,7 @@
 /* tests/test_cuda_attention.c: the GPU backend's attention against the reference: packed encoder, paged self-attention
  * with beams that share history, cross-attention and its weights. Runs on the fibers of tests/simt and on a GPU alike.
  */
+#include "tests/assert_ok.h"
 #include "tests/backend_pair.h"
 
 #include <stdio.h>
@@ -31,7 +32,7 @@ static void run_encoder(backend_pair *pair, int32_t n_heads, int32_t d_kv, const
                                           .n_heads = n_heads,
                                           .d_kv = d_kv,
                                           .ctx = ctx.p[i]};
-        pair_ok(pair->b[i]->ops->encoder_attention(pair->b[i], &args, &err), &err);
+        assert_ok(pair->b[i]->ops->encoder_attention(pair->b[i], &args, &err), &err);
     }
     pair_expect_act(pair, what, ctx);
     pair_forget(pair);
@@ -197,7 +198,7 @@ static void run_self(backend_pair *pair, const scene_shape *shape, int32_t n_hea
                                            .bias = bias.p[i],
                                            .bias_len = bias_len,
                                            .ctx = ctx.p[i]};
-            pair_ok(pair->b[i]->ops->self_attention(pair->b[i], &args, &err), &err);
+            assert_ok(pair->b[i]->ops->self_attention(pair->b[i], &args, &err), &err);
         }
         snprintf(what, sizeof what, "self-attention, d_kv %d, step %d", d_kv, (int)i_step);
         pair_expect_act(pair, what, ctx);
@@ -269,13 +270,13 @@ static void run_cross(backend_pair *pair, const scene_shape *shape, int32_t n_he
                             .first = firsts.p[i],
                             .slots = i_slots.p[i]};
         t5_cross_attention_args args = {.step = &s->step[i], .kv = &s->kv[i], .layer = 1, .q = q.p[i], .ctx = ctx.p[i]};
-        pair_ok(ops->store_cross_kv(pair->b[i], &packed, &s->kv[i], 1, kv_rows.p[i], &err), &err);
-        pair_ok(ops->cross_attention(pair->b[i], &args, &err), &err);
+        assert_ok(ops->store_cross_kv(pair->b[i], &packed, &s->kv[i], 1, kv_rows.p[i], &err), &err);
+        assert_ok(ops->cross_attention(pair->b[i], &args, &err), &err);
         t5_cross_weights_args look = {
             .step = &s->step[i], .kv = &s->kv[i], .layer = 1, .q = q.p[i], .weights = weights.p[i]};
-        pair_ok(ops->cross_weights(pair->b[i], &look, &err), &err); /* over what was there */
+        assert_ok(ops->cross_weights(pair->b[i], &look, &err), &err); /* over what was there */
         look.adds = true;
-        pair_ok(ops->cross_weights(pair->b[i], &look, &err), &err);
+        assert_ok(ops->cross_weights(pair->b[i], &look, &err), &err);
     }
     pair_expect_act(pair, what, ctx);
     pair_expect_f32(pair, what, weights);
@@ -336,8 +337,8 @@ static float *first_row_among(backend_pair *pair, const float *qkv_values, int32
                                         .ctx = ctx.p[DUT]};
     t5_cross_attention_args cross_args = {
         .step = &s->step[DUT], .kv = &s->kv[DUT], .q = qkv.p[DUT], .ctx = cross.p[DUT]};
-    pair_ok(b->ops->self_attention(b, &self_args, &err), &err);
-    pair_ok(b->ops->cross_attention(b, &cross_args, &err), &err);
+    assert_ok(b->ops->self_attention(b, &self_args, &err), &err);
+    assert_ok(b->ops->cross_attention(b, &cross_args, &err), &err);
     float *out = calloc(2 * n_first, sizeof *out);
     float *of_self = pair_read_act(pair, DUT, ctx.p[DUT], n_first);
     float *of_cross = pair_read_act(pair, DUT, cross.p[DUT], n_first);

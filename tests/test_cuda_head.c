@@ -1,5 +1,6 @@
 /* tests/test_cuda_head.c: the GPU's head and search in one, against the definition: the same backend's whole logits
  * through model/search.c (the reference backend). Fibers and GPU alike (backend_pair.h). */
+#include "tests/assert_ok.h"
 #include "tests/backend_pair.h"
 
 #include <math.h>
@@ -144,7 +145,7 @@ static void *allocate(void *ctx, size_t n_bytes)
     allocator *a = ctx;
     t5_error err = {0};
     void *p = NULL;
-    pair_ok(a->pair->b[a->which]->ops->alloc(a->pair->b[a->which], n_bytes, &p, &err), &err);
+    assert_ok(a->pair->b[a->which]->ops->alloc(a->pair->b[a->which], n_bytes, &p, &err), &err);
     return p;
 }
 
@@ -161,9 +162,9 @@ static t5_search_state open_state(scene *s, int which)
     allocator a = {s->pair, which};
     t5_search_state state = {.n_slots_max = SLOTS_MAX, .n_rows_max = ROWS_MAX, .stride = STRIDE};
     assert_true(t5_search_state_alloc(&state, allocate, &a));
-    pair_ok(b->ops->upload(b, state.slots, s->slots, sizeof s->slots, &err), &err);
-    pair_ok(b->ops->upload(b, state.tokens, s->tokens, sizeof s->tokens, &err), &err);
-    pair_ok(b->ops->upload(b, state.scores, s->scores, sizeof s->scores, &err), &err);
+    assert_ok(b->ops->upload(b, state.slots, s->slots, sizeof s->slots, &err), &err);
+    assert_ok(b->ops->upload(b, state.tokens, s->tokens, sizeof s->tokens, &err), &err);
+    assert_ok(b->ops->upload(b, state.scores, s->scores, sizeof s->scores, &err), &err);
     return state;
 }
 
@@ -172,7 +173,7 @@ static void *download(scene *s, int which, const void *p, size_t n_bytes)
     t5_error err = {0};
     void *bytes = malloc(n_bytes);
     assert_non_null(bytes);
-    pair_ok(s->pair->b[which]->ops->download(s->pair->b[which], bytes, p, n_bytes, &err), &err);
+    assert_ok(s->pair->b[which]->ops->download(s->pair->b[which], bytes, p, n_bytes, &err), &err);
     return bytes;
 }
 
@@ -187,7 +188,7 @@ static void make_weight(scene *s)
         memcpy(values + i * d, values + i * 7 % n_distinct * d, d * sizeof *values);
     t5_tensor tensor = {.data = values, .dtype = T5_F32, .n_rows = s->vocab_size, .n_cols = s->d_model};
     for (int i = 0; i < N_BACKENDS; i++)
-        pair_ok(s->pair->b[i]->ops->matrix_create(s->pair->b[i], &tensor, 1, 1.0f, &s->w[i], &err), &err);
+        assert_ok(s->pair->b[i]->ops->matrix_create(s->pair->b[i], &tensor, 1, 1.0f, &s->w[i], &err), &err);
     free(values);
 }
 
@@ -237,7 +238,7 @@ static outcome run_device(scene *s, const float *x, const float *gain, const t5_
                     .slot = slot.p[DUT],
                     .rows = dev_rows.p[DUT],
                     .state = &state};
-    pair_ok(
+    assert_ok(
         b->ops->head_search(b, &step, x + (size_t)q0 * (size_t)s->d_model, gain, 1e-6f, s->w[DUT], logits.p[DUT], &err),
         &err);
     outcome o = read_outcome(s, DUT, &state);
@@ -254,11 +255,11 @@ static outcome run_definition(scene *s, const float *x, const float *gain)
     size_t n = (size_t)s->n_queries * (size_t)s->vocab_size;
     pair_array device_logits = pair_random_f32(s->pair, n, 1.0f);
     t5_backend *dut = s->pair->b[DUT], *ref = s->pair->b[REF];
-    pair_ok(dut->ops->head(dut, x, s->n_queries, gain, 1e-6f, s->w[DUT], device_logits.p[DUT], &err), &err);
+    assert_ok(dut->ops->head(dut, x, s->n_queries, gain, 1e-6f, s->w[DUT], device_logits.p[DUT], &err), &err);
     float *logits = download(s, DUT, device_logits.p[DUT], n * sizeof *logits);
     t5_search_state state = open_state(s, REF);
     t5_step step = {.n_queries = s->n_queries, .n_rows = s->n_step_rows, .rows = s->rows, .state = &state};
-    pair_ok(ref->ops->search(ref, &step, logits, s->vocab_size, &err), &err);
+    assert_ok(ref->ops->search(ref, &step, logits, s->vocab_size, &err), &err);
     outcome o = read_outcome(s, REF, &state);
     t5_search_state_free(&state, release, &(allocator){s->pair, REF});
     free(logits);

@@ -1,5 +1,6 @@
 /* tests/test_cuda_kernels.c: each operation of the GPU backend against the reference, on the shapes of the model
  * families and on odd ones. Runs on the fibers of tests/simt and on a GPU alike (backend_pair.h). */
+#include "tests/assert_ok.h"
 #include "tests/backend_pair.h"
 
 #include <stdio.h>
@@ -41,8 +42,8 @@ static void run_product(backend_pair *pair, const product_case *c)
         const t5_backend_ops *ops = pair->b[i]->ops;
         t5_linear_args like = args;
         like.y = c->adds ? scratch.p[i] : y.p[i];
-        if (ops->tune_linear != NULL) pair_ok(ops->tune_linear(pair->b[i], &like, &err), &err);
-        pair_ok(ops->linear(pair->b[i], &args, &err), &err);
+        if (ops->tune_linear != NULL) assert_ok(ops->tune_linear(pair->b[i], &like, &err), &err);
+        assert_ok(ops->linear(pair->b[i], &args, &err), &err);
     }
     if (c->adds) {
         pair_expect_f32(pair, what, y);
@@ -148,8 +149,8 @@ static void feed_forward_survives_large_values(void **state)
                              .act = T5_ACT_GELU_TANH,
                              .y = ffn.p[i]};
         t5_linear_args out = {.x = ffn.p[i], .n_rows = n_rows, .w = wo[i], .y = x.p[i], .adds = true, .x_is_ffn = true};
-        pair_ok(ops->linear(pair->b[i], &in, &err), &err);
-        pair_ok(ops->linear(pair->b[i], &out, &err), &err);
+        assert_ok(ops->linear(pair->b[i], &in, &err), &err);
+        assert_ok(ops->linear(pair->b[i], &out, &err), &err);
     }
     float *inner = pair_read_act(pair, REF, ffn.p[REF], ffn.n);
     float largest = 0.0f;
@@ -182,14 +183,14 @@ static void linear_is_batch_invariant(void **state)
     for (int r = 0; r < ROWS; r++) {
         args.x = (const float *)x.p[DUT] + r * D_IN;
         args.y = (char *)alone.p[DUT] + (size_t)(r * D_OUT) * act_bytes;
-        pair_ok(b->ops->linear(b, &args, &err), &err);
+        assert_ok(b->ops->linear(b, &args, &err), &err);
     }
     float *expected = pair_read_act(pair, DUT, alone.p[DUT], alone.n);
     for (size_t i = 0; i < T5_COUNT(counts); i++) {
         args.x = x.p[DUT];
         args.y = together.p[DUT];
         args.n_rows = counts[i];
-        pair_ok(b->ops->linear(b, &args, &err), &err);
+        assert_ok(b->ops->linear(b, &args, &err), &err);
         float *got = pair_read_act(pair, DUT, together.p[DUT], together.n);
         assert_memory_equal(got, expected, (size_t)counts[i] * D_OUT * sizeof *got);
         free(got);
@@ -213,7 +214,7 @@ static void rms_norm_matches(void **state)
         pair_array x = pair_f32(pair, values, (size_t)(n_rows * d)), gain = pair_random_f32(pair, (size_t)d, 1.0f);
         pair_array y = pair_zero_act(pair, (size_t)(n_rows * d));
         for (int k = 0; k < N_BACKENDS; k++)
-            pair_ok(pair->b[k]->ops->rms_norm(pair->b[k], x.p[k], gain.p[k], 1e-6f, n_rows, d, y.p[k], &err), &err);
+            assert_ok(pair->b[k]->ops->rms_norm(pair->b[k], x.p[k], gain.p[k], 1e-6f, n_rows, d, y.p[k], &err), &err);
         pair_expect_act(pair, "rms_norm", y);
         free(values);
         pair_forget(pair);
@@ -242,9 +243,9 @@ static void embed_and_head_match(void **state)
         for (int i = 0; i < N_BACKENDS; i++) {
             const t5_backend_ops *ops = pair->b[i]->ops;
             t5_packed packed = {.n_seqs = 1, .n_tokens = rows[r], .len_max = rows[r], .tokens = ids.p[i]};
-            pair_ok(ops->table_create(pair->b[i], &tensor, &tables[i], &err), &err);
-            pair_ok(ops->embed(pair->b[i], tables[i], NULL, &packed, x.p[i], &err), &err);
-            pair_ok(ops->head(pair->b[i], x.p[i], rows[r], gain.p[i], 1e-6f, w[i], logits.p[i], &err), &err);
+            assert_ok(ops->table_create(pair->b[i], &tensor, &tables[i], &err), &err);
+            assert_ok(ops->embed(pair->b[i], tables[i], NULL, &packed, x.p[i], &err), &err);
+            assert_ok(ops->head(pair->b[i], x.p[i], rows[r], gain.p[i], 1e-6f, w[i], logits.p[i], &err), &err);
         }
         pair_expect_f32(pair, "embed", x);
         pair_expect_f32(pair, "head", logits);

@@ -1,5 +1,6 @@
 /* tests/test_cuda_search.c: the GPU's search step against model/search.c (through the reference backend): the same
  * logits, step after step, and after each the whole state of both is compared. Fibers and GPU alike. */
+#include "tests/assert_ok.h"
 #include "tests/backend_pair.h"
 
 #include <math.h>
@@ -29,7 +30,7 @@ static void *allocate(void *ctx, size_t n_bytes)
     allocator *a = ctx;
     t5_error err = {0};
     void *p = NULL;
-    pair_ok(a->pair->b[a->which]->ops->alloc(a->pair->b[a->which], n_bytes, &p, &err), &err);
+    assert_ok(a->pair->b[a->which]->ops->alloc(a->pair->b[a->which], n_bytes, &p, &err), &err);
     return p;
 }
 
@@ -124,8 +125,8 @@ static void race_start(race *r)
         allocator a = {r->pair, which};
         r->state[which] = (t5_search_state){.n_slots_max = SLOTS_MAX, .n_rows_max = ROWS_MAX, .stride = STRIDE};
         assert_true(t5_search_state_alloc(&r->state[which], allocate, &a));
-        pair_ok(b->ops->upload(b, r->state[which].slots, r->slots, sizeof r->slots, &err), &err);
-        pair_ok(b->ops->upload(b, r->state[which].tokens, tokens, sizeof tokens, &err), &err);
+        assert_ok(b->ops->upload(b, r->state[which].slots, r->slots, sizeof r->slots, &err), &err);
+        assert_ok(b->ops->upload(b, r->state[which].tokens, tokens, sizeof tokens, &err), &err);
     }
 }
 
@@ -165,7 +166,7 @@ static void *read_all(race *r, int which, const void *p, size_t n_bytes)
     t5_error err = {0};
     void *values = malloc(n_bytes);
     assert_non_null(values);
-    pair_ok(r->pair->b[which]->ops->download(r->pair->b[which], values, p, n_bytes, &err), &err);
+    assert_ok(r->pair->b[which]->ops->download(r->pair->b[which], values, p, n_bytes, &err), &err);
     return values;
 }
 
@@ -253,7 +254,7 @@ static bool race_step(race *r)
         t5_backend *b = r->pair->b[which];
         t5_step step = {
             .n_queries = n_queries, .n_rows = n_rows, .rows = step_rows.p[which], .state = &r->state[which]};
-        pair_ok(b->ops->search(b, &step, step_logits.p[which], r->vocab_size, &err), &err);
+        assert_ok(b->ops->search(b, &step, step_logits.p[which], r->vocab_size, &err), &err);
     }
     snapshot ref = take_snapshot(r, REF), dut = take_snapshot(r, DUT);
     for (int32_t s = 0; s < r->n_slots; s++)

@@ -1,6 +1,7 @@
 /* tests/test_fixtures.c DEVICE FOLDER: a model folder on a backend against what Hugging Face computed (tests/fixtures).
  */
 #include "device/device.h"
+#include "tests/assert_ok.h"
 #include "tests/async_backend.h"
 #include "tests/fixture.h"
 

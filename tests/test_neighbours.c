@@ -7,6 +7,7 @@
  * comes or goes it is another one. 10 000 and more in all, over all model families, float32, bfloat16, int8 and int4,
  * on the fast backend. T5_TEST_SEED repeats a run; under a sanitizer there are fewer. */
 #include "cpu/cpu.h"
+#include "tests/assert_ok.h"
 #include "tests/fixture.h"
 
 #include <setjmp.h>

@@ -1,6 +1,7 @@
 /* tests/test_nonfinite.c [DEVICE TYPE]: a model whose scores are no numbers. Without arguments on every CPU backend. */
 #include "device/device.h"
 #include "model/batch.h"
+#include "tests/assert_ok.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -17,11 +18,6 @@ enum { MAX_NEW_TOKENS = 6 };
 static const char *const cpu_devices[][2] = {
     {"cpu-ref", "float32"}, {"cpu", "float32"}, {"cpu", "float16"}, {"cpu", "bfloat16"}, {"cpu", "int8"}};
 static const char *chosen_device[2];
-
-static void ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
-}
 
 typedef struct {
     const char *name;
@@ -73,11 +69,11 @@ static t5_status run(t5_batch *batch, const way *w, t5_error *out_reason)
         request.prompt_ids = target;
         request.n_prompt_ids = T5_COUNT(target);
     }
-    ok(t5_batch_check(batch, &request, &err), &err);
-    ok(t5_batch_admit(batch, &request, &slot, &err), &err);
-    ok(t5_batch_encode(batch, &err), &err);
+    assert_ok(t5_batch_check(batch, &request, &err), &err);
+    assert_ok(t5_batch_admit(batch, &request, &slot, &err), &err);
+    assert_ok(t5_batch_encode(batch, &err), &err);
     for (int i = 0; i < MAX_NEW_TOKENS + 4 && !t5_batch_is_done(batch, slot); i++)
-        ok(t5_batch_step(batch, &err), &err);
+        assert_ok(t5_batch_step(batch, &err), &err);
     if (!t5_batch_is_done(batch, slot)) fail_msg("%s: does not end", w->name);
     t5_status status = t5_batch_outcome(batch, slot, out_reason);
     if ((status == T5_OK) != (t5_batch_n_results(batch, slot) > 0)) fail_msg("%s: results and outcome differ", w->name);
@@ -91,9 +87,9 @@ static float poison(t5_model *model, float value)
     t5_error err = {0};
     t5_backend *b = model->backend;
     float old = 0.0f;
-    ok(b->ops->sync(b, &err), &err);
-    ok(b->ops->download(b, &old, model->dec_norm + 3, sizeof old, &err), &err);
-    ok(b->ops->upload(b, model->dec_norm + 3, &value, sizeof value, &err), &err);
+    assert_ok(b->ops->sync(b, &err), &err);
+    assert_ok(b->ops->download(b, &old, model->dec_norm + 3, sizeof old, &err), &err);
+    assert_ok(b->ops->upload(b, model->dec_norm + 3, &value, sizeof value, &err), &err);
     return old;
 }
 
@@ -107,9 +103,9 @@ static void run_on(const char *device, const char *type)
     int n_ways = list_ways(ways);
     t5_device_options options = {.device = device, .compute_type = type, .n_threads = 1};
     t5_batch_limits limits = {.n_rows_max = T5_BEAMS_MAX, .src_len_max = 8, .tgt_len_max = 12, .enc_tokens_max = 8};
-    ok(t5_device_open(&options, &backend, &err), &err);
-    ok(t5_model_open(MODEL, backend, limits.src_len_max, limits.tgt_len_max, &model, &err), &err);
-    ok(t5_batch_create(model, &limits, &batch, &err), &err);
+    assert_ok(t5_device_open(&options, &backend, &err), &err);
+    assert_ok(t5_model_open(MODEL, backend, limits.src_len_max, limits.tgt_len_max, &model, &err), &err);
+    assert_ok(t5_batch_create(model, &limits, &batch, &err), &err);
     static const float values[] = {NAN, -NAN, INFINITY};
     for (size_t k = 0; k < T5_COUNT(values); k++) {
         float old = poison(model, values[k]);
@@ -124,7 +120,7 @@ static void run_on(const char *device, const char *type)
         poison(model, old);
         int64_t before = t5_batch_n_nonfinite(batch);
         for (int i = 0; i < n_ways; i++)
-            ok(run(batch, &ways[i], &err), &err);
+            assert_ok(run(batch, &ways[i], &err), &err);
         assert_int_equal(t5_batch_n_nonfinite(batch), before);
     }
     t5_batch_destroy(batch);

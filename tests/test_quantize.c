@@ -6,6 +6,7 @@
 #include "model/batch.h"
 #include "model/quantize.h"
 #include "model/quantize_folder.h"
+#include "tests/assert_ok.h"
 #include "tests/model_files.h"
 
 #include <setjmp.h>
@@ -23,11 +24,6 @@
 #include <unistd.h>
 
 #define N_MAX 200
-
-static void ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
-}
 
 static float next_random(uint64_t *seed)
 {
@@ -154,7 +150,7 @@ static t5_quantize_report quantize(const char *family, const char *out, t5_dtype
     t5_quantize_report report;
     fixture_dir(family, dir, sizeof dir);
     const t5_quantize_args args = {.dir = dir, .out_dir = out, .type = type, .panel = panel};
-    ok(t5_quantize_folder(&args, &report, &err), &err);
+    assert_ok(t5_quantize_folder(&args, &report, &err), &err);
     return report;
 }
 
@@ -168,7 +164,7 @@ static float *probe_model(t5_model *model, int32_t n_ids, size_t *out_n)
     const t5_batch_limits limits = {
         .n_rows_max = T5_BEAMS_MAX, .src_len_max = 32, .tgt_len_max = 32, .enc_tokens_max = 32};
     int32_t source[N_IDS], target[N_IDS];
-    ok(t5_batch_create(model, &limits, &batch, &err), &err);
+    assert_ok(t5_batch_create(model, &limits, &batch, &err), &err);
     for (int32_t i = 0; i < n_ids; i++) {
         source[i] = 3 + i * 7 % (model->hp.vocab_size - 3);
         target[i] = i == 0 ? model->hp.start_id : 3 + i * 11 % (model->hp.vocab_size - 3);
@@ -177,7 +173,7 @@ static float *probe_model(t5_model *model, int32_t n_ids, size_t *out_n)
     const size_t n_logits = (size_t)n_ids * (size_t)model->hp.vocab_size;
     float *out = malloc((n_states + n_logits) * sizeof *out);
     assert_non_null(out);
-    ok(t5_batch_probe(batch, source, n_ids, target, n_ids, out, out + n_states, &err), &err);
+    assert_ok(t5_batch_probe(batch, source, n_ids, target, n_ids, out, out + n_states, &err), &err);
     t5_batch_destroy(batch);
     *out_n = n_states + n_logits;
     return out;
@@ -187,7 +183,7 @@ static float *run_model(const char *dir, t5_backend *backend, size_t *out_n)
 {
     t5_error err = {0};
     t5_model *model = NULL;
-    ok(t5_model_open(dir, backend, 32, 32, &model, &err), &err);
+    assert_ok(t5_model_open(dir, backend, 32, 32, &model, &err), &err);
     float *out = probe_model(model, N_IDS, out_n);
     t5_model_close(model);
     backend->ops->destroy(backend);
@@ -199,7 +195,7 @@ static t5_backend *fast(t5_compute_type type)
     t5_error err = {0};
     t5_backend *b = NULL;
     const t5_cpu_options options = {.n_threads = 2, .compute_type = type};
-    ok(t5_cpu_create(&options, &b, &err), &err);
+    assert_ok(t5_cpu_create(&options, &b, &err), &err);
     return b;
 }
 
@@ -264,7 +260,7 @@ static void any_device_expands_a_folder(void **state)
         size_t n = 0;
         folder_clear(*state);
         quantize(rows[i].family, *state, rows[i].type, 32);
-        ok(t5_device_open(&options, &device, &err), &err);
+        assert_ok(t5_device_open(&options, &device, &err), &err);
         float *got = run_model(*state, device, &n);
         float *want = run_model(*state, fast(T5_COMPUTE_F32), &n);
         assert_true(max_error(got, want, n) < rows[i].error_max);
@@ -282,8 +278,8 @@ static void file_holds_the_weights(void **state)
     t5_weights *from = NULL, *to = NULL;
     fixture_dir("t5-v1.0", dir, sizeof dir);
     quantize("t5-v1.0", *state, T5_I8, 16);
-    ok(t5_weights_open(dir, &from, &err), &err);
-    ok(t5_weights_open(*state, &to, &err), &err);
+    assert_ok(t5_weights_open(dir, &from, &err), &err);
+    assert_ok(t5_weights_open(*state, &to, &err), &err);
     const t5_tensor *t = NULL;
     const char *name = NULL;
     int32_t n_quantized = 0, n_same = 0;
@@ -384,7 +380,7 @@ static void shared_storages_are_quantized(void **state)
     bytes_free(&b);
     snprintf(inside, sizeof inside, "%s/out", (const char *)*state);
     const t5_quantize_args args = {.dir = *state, .out_dir = inside, .type = T5_I8, .panel = 32};
-    ok(t5_quantize_folder(&args, &report, &err), &err);
+    assert_ok(t5_quantize_folder(&args, &report, &err), &err);
     float *want = run_model(*state, fast(T5_COMPUTE_INT8), &n),
           *got = run_model(inside, fast(T5_COMPUTE_AUTO), &n_folder);
     assert_int_equal(n, n_folder);
@@ -428,7 +424,7 @@ static void heads_of_transformers_5_are_used(void **state)
         save_as_5(with_head[i], *state);
         snprintf(inside, sizeof inside, "%s/out", (const char *)*state);
         const t5_quantize_args args = {.dir = *state, .out_dir = inside, .type = T5_I8, .panel = 32};
-        ok(t5_quantize_folder(&args, &report, &err), &err);
+        assert_ok(t5_quantize_folder(&args, &report, &err), &err);
         float *want = run_model(dir, fast(T5_COMPUTE_INT8), &n),
               *got = run_model(*state, fast(T5_COMPUTE_INT8), &n_saved);
         assert_int_equal(n, n_saved);
@@ -469,7 +465,7 @@ static int64_t weights_bytes(const char *dir)
     t5_error err = {0};
     t5_weights *weights = NULL;
     t5_weights_summary summary;
-    ok(t5_weights_open(dir, &weights, &err), &err);
+    assert_ok(t5_weights_open(dir, &weights, &err), &err);
     t5_weights_summarize(weights, true, &summary);
     t5_weights_close(weights);
     return summary.n_bytes;
@@ -484,7 +480,7 @@ static void packed_weights_leave_the_map(void **state)
     t5_model *model = NULL;
     t5_backend *backend = fast(T5_COMPUTE_INT8);
     const int64_t n_bytes = weights_bytes(bundled);
-    ok(t5_model_open(bundled, backend, 32, 32, &model, &err), &err);
+    assert_ok(t5_model_open(bundled, backend, 32, 32, &model, &err), &err);
     assert_true(resident_bytes() < n_bytes / 4);
     t5_model_close(model);
     backend->ops->destroy(backend);
@@ -506,10 +502,10 @@ static void folder_is_mapped(void **state)
         folder_clear(*state);
         const t5_quantize_args args = {
             .dir = bundled, .out_dir = *state, .type = types[i % T5_COUNT(types)], .panel = is_same ? own : other};
-        ok(t5_quantize_folder(&args, &report, &err), &err);
+        assert_ok(t5_quantize_folder(&args, &report, &err), &err);
         t5_backend *backend = fast(T5_COMPUTE_AUTO);
         const int64_t n_bytes = weights_bytes(*state);
-        ok(t5_model_open(*state, backend, 32, 32, &model, &err), &err);
+        assert_ok(t5_model_open(*state, backend, 32, 32, &model, &err), &err);
         assert_true(resident_bytes() < n_bytes / 4);
         size_t n = 0;
         free(probe_model(model, 4, &n));

@@ -2,6 +2,7 @@
  * others is shown by test_neighbours. */
 #include "cpu/cpu.h"
 #include "model/quantize_folder.h"
+#include "tests/assert_ok.h"
 #include "tests/async_backend.h"
 #include "tests/fixture.h"
 #include "tests/model_files.h"

@@ -2,6 +2,7 @@
  * many kernels a step has, and that company changes no bit of a result. */
 #include "cuda/cuda_backend.h"
 #include "model/batch.h"
+#include "tests/assert_ok.h"
 #include "tests/simt/simt.h"
 
 #include <setjmp.h>
@@ -35,11 +36,6 @@ typedef struct {
     bool wants_alignment;
 } sentence;
 
-static void ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
-}
-
 static int setup(void **state)
 {
     t5_error err = {0};
@@ -51,9 +47,9 @@ static int setup(void **state)
                               .tgt_len_max = TGT_LEN_MAX,
                               .enc_tokens_max = ROWS_MAX * SRC_LEN_MAX};
     r->random = 42;
-    ok(t5_cuda_create(&options, &r->backend, &err), &err);
-    ok(t5_model_open(MODEL, r->backend, SRC_LEN_MAX, TGT_LEN_MAX, &r->model, &err), &err);
-    ok(t5_batch_create(r->model, &limits, &r->batch, &err), &err);
+    assert_ok(t5_cuda_create(&options, &r->backend, &err), &err);
+    assert_ok(t5_model_open(MODEL, r->backend, SRC_LEN_MAX, TGT_LEN_MAX, &r->model, &err), &err);
+    assert_ok(t5_batch_create(r->model, &limits, &r->batch, &err), &err);
     *state = r;
     return 0;
 }
@@ -87,7 +83,7 @@ static int32_t admit(rig *r, const sentence *s)
                                 .decoding = &decoding,
                                 .wants_logprobs = true,
                                 .wants_alignment = s->wants_alignment};
-    ok(t5_batch_admit(r->batch, &request, &slot, &err), &err);
+    assert_ok(t5_batch_admit(r->batch, &request, &slot, &err), &err);
     return slot;
 }
 
@@ -113,10 +109,10 @@ static void run_together(rig *r, const sentence *sentences, const int32_t *order
     int32_t slots[ROWS_MAX];
     for (int32_t i = 0; i < n; i++)
         slots[i] = admit(r, &sentences[order[i]]);
-    ok(t5_batch_encode(r->batch, &err), &err);
+    assert_ok(t5_batch_encode(r->batch, &err), &err);
     for (int32_t i = 0; i < n; i++) {
         while (!t5_batch_is_done(r->batch, slots[i]))
-            ok(t5_batch_step(r->batch, &err), &err);
+            assert_ok(t5_batch_step(r->batch, &err), &err);
     }
     for (int32_t i = 0; i < n; i++)
         finish(r, slots[i], &out[order[i]]);
@@ -173,20 +169,20 @@ static void expect_kernels(rig *r, int32_t n, uint64_t n_kernels)
     int32_t slots[ROWS_MAX];
     for (int32_t i = 0; i < n; i++)
         slots[i] = admit(r, &s);
-    ok(t5_batch_encode(r->batch, &err), &err);
-    ok(r->backend->ops->sync(r->backend, &err), &err);
-    ok(t5_batch_step(r->batch, &err), &err);
+    assert_ok(t5_batch_encode(r->batch, &err), &err);
+    assert_ok(r->backend->ops->sync(r->backend, &err), &err);
+    assert_ok(t5_batch_step(r->batch, &err), &err);
     for (int i = 0; i < 3; i++) {
-        ok(r->backend->ops->sync(r->backend, &err), &err);
+        assert_ok(r->backend->ops->sync(r->backend, &err), &err);
         simt_totals before = simt_totals_get();
-        ok(t5_batch_step(r->batch, &err), &err);
-        ok(r->backend->ops->sync(r->backend, &err), &err);
+        assert_ok(t5_batch_step(r->batch, &err), &err);
+        assert_ok(r->backend->ops->sync(r->backend, &err), &err);
         assert_int_equal(simt_totals_get().n_launches - before.n_launches, n_kernels);
         assert_int_equal(simt_totals_get().n_overlapping - before.n_overlapping, n_kernels);
     }
     for (int32_t i = 0; i < n; i++) {
         while (!t5_batch_is_done(r->batch, slots[i]))
-            ok(t5_batch_step(r->batch, &err), &err);
+            assert_ok(t5_batch_step(r->batch, &err), &err);
         finish(r, slots[i], &out);
     }
 }

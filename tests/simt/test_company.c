@@ -3,6 +3,7 @@
  * over warps, sources longer than a chunk of attention and targets longer than a block of the cache. */
 #include "cuda/cuda_backend.h"
 #include "model/batch.h"
+#include "tests/assert_ok.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,11 +37,6 @@ typedef struct {
     int32_t n_ids, ids[SRC_LEN_MAX];
     int32_t num_beams, new_tokens;
 } sentence;
-
-static void ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
-}
 
 static int32_t below(rig *r, int32_t n)
 {
@@ -159,9 +155,9 @@ static int setup(void **state)
                               .enc_tokens_max = ROWS_MAX * SRC_LEN_MAX};
     r->random = 42;
     write_model(r);
-    ok(t5_cuda_create(&options, &r->backend, &err), &err);
-    ok(t5_model_open(r->dir, r->backend, SRC_LEN_MAX, TGT_LEN_MAX, &r->model, &err), &err);
-    ok(t5_batch_create(r->model, &limits, &r->batch, &err), &err);
+    assert_ok(t5_cuda_create(&options, &r->backend, &err), &err);
+    assert_ok(t5_model_open(r->dir, r->backend, SRC_LEN_MAX, TGT_LEN_MAX, &r->model, &err), &err);
+    assert_ok(t5_batch_create(r->model, &limits, &r->batch, &err), &err);
     *state = r;
     return 0;
 }
@@ -205,7 +201,7 @@ static int32_t admit(rig *r, const sentence *s)
     decoding.max_new_tokens = s->new_tokens;
     t5_batch_request request = {
         .input_ids = s->ids, .n_input_ids = s->n_ids, .decoding = &decoding, .wants_logprobs = true};
-    ok(t5_batch_admit(r->batch, &request, &slot, &err), &err);
+    assert_ok(t5_batch_admit(r->batch, &request, &slot, &err), &err);
     return slot;
 }
 
@@ -229,10 +225,10 @@ static void run_together(rig *r, const sentence *sentences, const int32_t *order
     int32_t slots[ROWS_MAX];
     for (int32_t i = 0; i < n; i++)
         slots[i] = admit(r, &sentences[order[i]]);
-    ok(t5_batch_encode(r->batch, &err), &err);
+    assert_ok(t5_batch_encode(r->batch, &err), &err);
     for (int32_t i = 0; i < n; i++) {
         while (!t5_batch_is_done(r->batch, slots[i]))
-            ok(t5_batch_step(r->batch, &err), &err);
+            assert_ok(t5_batch_step(r->batch, &err), &err);
     }
     for (int32_t i = 0; i < n; i++)
         finish(r, slots[i], &out[order[i]]);

@@ -2,6 +2,7 @@
  * model: encodes a few sources and decodes them, greedy and with beams. Prints the table of docs/performance.md. */
 #include "cuda/cuda_backend.h"
 #include "model/batch.h"
+#include "tests/assert_ok.h"
 #include "tests/simt/counters.h"
 #include "tests/simt/simt.h"
 
@@ -14,11 +15,6 @@
 #define MODEL T5_SOURCE_DIR "/models/t5-tatoeba"
 
 enum { SRC_LEN = 40, TGT_LEN_MAX = 24 };
-
-static void ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
-}
 
 static void run(t5_batch *batch, int32_t n_sources, int32_t num_beams, bool aligns)
 {
@@ -34,12 +30,12 @@ static void run(t5_batch *batch, int32_t n_sources, int32_t num_beams, bool alig
         ids[SRC_LEN - 1] = 1;
         t5_batch_request request = {
             .input_ids = ids, .n_input_ids = SRC_LEN, .decoding = &decoding, .wants_alignment = aligns};
-        ok(t5_batch_admit(batch, &request, &slots[i], &err), &err);
+        assert_ok(t5_batch_admit(batch, &request, &slots[i], &err), &err);
     }
-    ok(t5_batch_encode(batch, &err), &err);
+    assert_ok(t5_batch_encode(batch, &err), &err);
     for (int32_t i = 0; i < n_sources; i++) {
         while (!t5_batch_is_done(batch, slots[i]))
-            ok(t5_batch_step(batch, &err), &err);
+            assert_ok(t5_batch_step(batch, &err), &err);
         t5_batch_release(batch, slots[i]);
     }
 }
@@ -59,9 +55,9 @@ static void accesses_are_coalesced(void **state)
     t5_cuda_options options = {.type = T5_F16};
     t5_batch_limits limits = {
         .n_rows_max = 32, .src_len_max = SRC_LEN, .tgt_len_max = TGT_LEN_MAX, .enc_tokens_max = 4 * SRC_LEN};
-    ok(t5_cuda_create(&options, &backend, &err), &err);
-    ok(t5_model_open(MODEL, backend, limits.src_len_max, limits.tgt_len_max, &model, &err), &err);
-    ok(t5_batch_create(model, &limits, &batch, &err), &err);
+    assert_ok(t5_cuda_create(&options, &backend, &err), &err);
+    assert_ok(t5_model_open(MODEL, backend, limits.src_len_max, limits.tgt_len_max, &model, &err), &err);
+    assert_ok(t5_batch_create(model, &limits, &batch, &err), &err);
     run(batch, 1, 1, false);
     run(batch, 2, 4, false);
     simt_counters_print();

@@ -2,6 +2,7 @@
  * allocates or launches, whatever that thread, or one before it with the same id, used last. */
 #include "cuda/cuda_backend.h"
 #include "model/batch.h"
+#include "tests/assert_ok.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -22,11 +23,6 @@ typedef struct {
     t5_batch *batches[N_DEVICES];
 } rig;
 
-static void ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
-}
-
 /* As translate/translator.c does it: first all devices, then the model on each. */
 static int setup(void **state)
 {
@@ -38,12 +34,12 @@ static int setup(void **state)
         .n_rows_max = T5_BEAMS_MAX, .src_len_max = SRC_LEN_MAX, .tgt_len_max = TGT_LEN_MAX, .enc_tokens_max = 64};
     for (int i = 0; i < N_DEVICES; i++) {
         const t5_cuda_options options = {.device = i, .type = T5_F16, .is_deterministic = true};
-        ok(t5_cuda_create(&options, &r->backends[i], &err), &err);
+        assert_ok(t5_cuda_create(&options, &r->backends[i], &err), &err);
     }
     for (int i = 0; i < N_DEVICES; i++) {
-        ok(t5_model_open(MODEL, r->backends[i], SRC_LEN_MAX, TGT_LEN_MAX, &r->models[i], &err), &err);
-        ok(t5_batch_create(r->models[i], &limits, &r->batches[i], &err), &err);
-        ok(t5_batch_warm_up(r->batches[i], &err), &err);
+        assert_ok(t5_model_open(MODEL, r->backends[i], SRC_LEN_MAX, TGT_LEN_MAX, &r->models[i], &err), &err);
+        assert_ok(t5_batch_create(r->models[i], &limits, &r->batches[i], &err), &err);
+        assert_ok(t5_batch_warm_up(r->batches[i], &err), &err);
     }
     return 0;
 }
@@ -93,8 +89,8 @@ out:
 
 static void assert_same(const decoding_task *a, const decoding_task *b)
 {
-    ok(a->err.status, &a->err);
-    ok(b->err.status, &b->err);
+    assert_ok(a->err.status, &a->err);
+    assert_ok(b->err.status, &b->err);
     assert_true(a->ids[0] != 0);
     assert_memory_equal(a->ids, b->ids, sizeof a->ids);
 }

@@ -1,6 +1,7 @@
 /* tests/simt/test_gemm.c: how products of many rows find their algorithm, which only the host runtime can show: its
  * cuBLASLt has a slow one, a right one and one that refuses. */
 #include "cuda/cuda_backend.h"
+#include "tests/assert_ok.h"
 #include "tests/simt/simt.h"
 
 #include <setjmp.h>
@@ -18,11 +19,6 @@ typedef struct {
     void *x, *y;
 } rig;
 
-static void ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
-}
-
 static void open_rig(rig *r, int32_t d_in)
 {
     t5_error err = {0};
@@ -32,13 +28,13 @@ static void open_rig(rig *r, int32_t d_in)
     for (int32_t i = 0; i < ROWS_MAX * D_IN; i++)
         rows[i] = (float)(i % 5 - 2);
     t5_cuda_options options = {.type = T5_F32};
-    ok(t5_cuda_create(&options, &r->backend, &err), &err);
+    assert_ok(t5_cuda_create(&options, &r->backend, &err), &err);
     const t5_backend_ops *ops = r->backend->ops;
     t5_tensor tensor = {.data = values, .dtype = T5_F32, .n_rows = D_OUT, .n_cols = d_in};
-    ok(ops->matrix_create(r->backend, &tensor, 1, 1.0f, &r->w, &err), &err);
-    ok(ops->alloc(r->backend, sizeof rows, &r->x, &err), &err);
-    ok(ops->alloc(r->backend, ROWS_MAX * D_OUT * sizeof(float), &r->y, &err), &err);
-    ok(ops->upload(r->backend, r->x, rows, sizeof rows, &err), &err);
+    assert_ok(ops->matrix_create(r->backend, &tensor, 1, 1.0f, &r->w, &err), &err);
+    assert_ok(ops->alloc(r->backend, sizeof rows, &r->x, &err), &err);
+    assert_ok(ops->alloc(r->backend, ROWS_MAX * D_OUT * sizeof(float), &r->y, &err), &err);
+    assert_ok(ops->upload(r->backend, r->x, rows, sizeof rows, &err), &err);
 }
 
 static void close_rig(rig *r)
@@ -54,7 +50,7 @@ static void tune(rig *r, int32_t n_rows)
 {
     t5_error err = {0};
     t5_linear_args args = {.x = r->x, .n_rows = n_rows, .w = r->w, .y = r->y};
-    ok(r->backend->ops->tune_linear(r->backend, &args, &err), &err);
+    assert_ok(r->backend->ops->tune_linear(r->backend, &args, &err), &err);
 }
 
 /* Sum of y after a product of n_rows rows. */
@@ -64,8 +60,8 @@ static double product(rig *r, int32_t n_rows)
     static float y[ROWS_MAX * D_OUT];
     size_t n = (size_t)n_rows * D_OUT;
     t5_linear_args args = {.x = r->x, .n_rows = n_rows, .w = r->w, .y = r->y};
-    ok(r->backend->ops->linear(r->backend, &args, &err), &err);
-    ok(r->backend->ops->download(r->backend, y, r->y, n * sizeof *y, &err), &err);
+    assert_ok(r->backend->ops->linear(r->backend, &args, &err), &err);
+    assert_ok(r->backend->ops->download(r->backend, y, r->y, n * sizeof *y, &err), &err);
     double sum = 0.0;
     for (size_t i = 0; i < n; i++)
         sum += (double)y[i] * (double)(1 + i % 3);

@@ -1,6 +1,7 @@
 /* tests/simt/test_memory.c: what goes to the device's memory, when and how often. Only the host runtime can tell. */
 #include "cuda/cuda_backend.h"
 #include "model/memory.h"
+#include "tests/assert_ok.h"
 #include "tests/simt/simt.h"
 
 #include <setjmp.h>
@@ -20,17 +21,12 @@
 static const t5_batch_limits limits = {
     .n_rows_max = T5_BEAMS_MAX, .src_len_max = 16, .tgt_len_max = 12, .enc_tokens_max = 64};
 
-static void ok(t5_status status, const t5_error *err)
-{
-    if (status != T5_OK) fail_msg("%s: %s", t5_status_name(status), err->text);
-}
-
 static int setup(void **state)
 {
     t5_error err = {0};
     t5_backend *backend = NULL;
     t5_cuda_options options = {.type = T5_F16};
-    ok(t5_cuda_create(&options, &backend, &err), &err);
+    assert_ok(t5_cuda_create(&options, &backend, &err), &err);
     *state = backend;
     return 0;
 }
@@ -47,7 +43,7 @@ static t5_model *open_model(t5_backend *backend, const char *dir)
 {
     t5_error err = {0};
     t5_model *model = NULL;
-    ok(t5_model_open(dir, backend, limits.src_len_max, limits.tgt_len_max, &model, &err), &err);
+    assert_ok(t5_model_open(dir, backend, limits.src_len_max, limits.tgt_len_max, &model, &err), &err);
     return model;
 }
 
@@ -88,7 +84,7 @@ static void what_does_not_fit_is_refused_at_once(void **state)
     t5_batch *batch = NULL;
     uint64_t before = simt_totals_get().device_bytes;
     t5_model *model = open_model(backend, MODEL);
-    ok(t5_batch_create(model, &limits, &batch, &err), &err);
+    assert_ok(t5_batch_create(model, &limits, &batch, &err), &err);
     uint64_t full = simt_totals_get().device_bytes;
     t5_batch_destroy(batch);
     t5_model_close(model);
@@ -108,7 +104,7 @@ static void what_does_not_fit_is_refused_at_once(void **state)
     assert_int_equal(simt_totals_get().n_allocations, totals.n_allocations);
 
     simt_memory_limit(full + (full - before) / 20 + 100000); /* the check rounds each allocation up */
-    ok(t5_memory_check(MODEL, backend, &limits, &err), &err);
+    assert_ok(t5_memory_check(MODEL, backend, &limits, &err), &err);
     assert_int_equal(simt_totals_get().n_allocations, totals.n_allocations);
     simt_memory_limit(UINT64_MAX);
 }
@@ -125,10 +121,10 @@ static void decode(t5_batch *batch, int32_t num_beams)
     decoding.max_new_tokens = 6;
     decoding.min_new_tokens = 6;
     t5_batch_request request = {.input_ids = ids, .n_input_ids = T5_COUNT(ids), .decoding = &decoding};
-    ok(t5_batch_admit(batch, &request, &slot, &err), &err);
-    ok(t5_batch_encode(batch, &err), &err);
+    assert_ok(t5_batch_admit(batch, &request, &slot, &err), &err);
+    assert_ok(t5_batch_encode(batch, &err), &err);
     while (!t5_batch_is_done(batch, slot))
-        ok(t5_batch_step(batch, &err), &err);
+        assert_ok(t5_batch_step(batch, &err), &err);
     t5_batch_release(batch, slot);
 }
 
@@ -140,9 +136,9 @@ static void steps_allocate_nothing(void **state)
     t5_batch *batch = NULL;
     static const int32_t beams[] = {1, 2, 3, 5, 8, 12, 32};
     t5_model *model = open_model(backend, MODEL);
-    ok(t5_batch_create(model, &limits, &batch, &err), &err);
+    assert_ok(t5_batch_create(model, &limits, &batch, &err), &err);
     uint64_t before = simt_totals_get().n_allocations;
-    ok(t5_batch_warm_up(batch, &err), &err);
+    assert_ok(t5_batch_warm_up(batch, &err), &err);
     uint64_t warm = simt_totals_get().n_allocations;
     assert_true(warm > before); /* recorded steps: else the count counts nothing */
     for (size_t i = 0; i < T5_COUNT(beams); i++)
@@ -160,9 +156,9 @@ static void steps_go_on_unrecorded(void **state)
     t5_error err = {0};
     t5_batch *batch = NULL;
     t5_model *model = open_model(backend, MODEL);
-    ok(t5_batch_create(model, &limits, &batch, &err), &err);
+    assert_ok(t5_batch_create(model, &limits, &batch, &err), &err);
     simt_refuse_graphs(true);
-    ok(t5_batch_warm_up(batch, &err), &err);
+    assert_ok(t5_batch_warm_up(batch, &err), &err);
     simt_refuse_graphs(false);
     uint64_t before = simt_totals_get().n_allocations;
     decode(batch, 3);
