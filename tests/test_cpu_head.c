@@ -27,20 +27,6 @@ typedef struct {
 
 /* ---- the scene: greedy rows that are enough of each kind to be wrong in ---- */
 
-static scene *make_scene(t5_dtype dtype)
-{
-    scene *s = calloc(1, sizeof *s);
-    assert_non_null(s);
-    s->w = rig_weight_random(VOCAB, D, dtype);
-    for (int32_t i = 0; i < QUERIES_MAX * D; i++)
-        s->x[i] = rig_random(1.0f);
-    for (int32_t i = 0; i < D; i++)
-        s->gain[i] = 1.0f + rig_random(0.2f);
-    for (int32_t i = 0; i < SLOTS_MAX * STRIDE; i++)
-        s->tokens[i] = rig_random_below(VOCAB);
-    return s;
-}
-
 static void free_scene(scene *s)
 {
     free(s->w.memory);
@@ -81,6 +67,22 @@ static void add_greedy_rows(scene *s)
     add_row(s, T5_SEARCH_GREEDY, 3, 1)->phase = T5_SLOT_DONE;
     add_row(s, T5_SEARCH_GREEDY, 3, 1);
     s->rows[s->n_slots - 1].row = s->rows[s->n_slots - 1].slot = -1; /* fills a recorded step */
+}
+
+/* Random rows and a random weight; a test then makes of them what it wants. */
+static scene *make_scene(t5_dtype dtype)
+{
+    scene *s = calloc(1, sizeof *s);
+    assert_non_null(s);
+    s->w = rig_weight_random(VOCAB, D, dtype);
+    for (int32_t i = 0; i < QUERIES_MAX * D; i++)
+        s->x[i] = rig_random(1.0f);
+    for (int32_t i = 0; i < D; i++)
+        s->gain[i] = 1.0f + rig_random(0.2f);
+    for (int32_t i = 0; i < SLOTS_MAX * STRIDE; i++)
+        s->tokens[i] = rig_random_below(VOCAB);
+    add_greedy_rows(s);
+    return s;
 }
 
 static void set_weight(scene *s, int32_t i_row, int32_t i_column, float value)
@@ -206,7 +208,6 @@ static void greedy_rows_leave_out_most(void **state)
     const t5_dtype dtypes[] = {T5_F32, T5_F16, T5_BF16};
     for (size_t i = 0; i < T5_COUNT(dtypes); i++) {
         scene *s = make_scene(dtypes[i]);
-        add_greedy_rows(s);
         check_all(s, 0.4);
         free_scene(s);
     }
@@ -218,7 +219,6 @@ static void banned_words_open_nothing(void **state)
     (void)state;
     t5_search_state first;
     scene *s = make_scene(T5_F32);
-    add_greedy_rows(s);
     for (int32_t i_round = 0; i_round < 6; i_round++) {
         check(s, rig_fast[0], &first); /* bans what was chosen, in one way after the other */
         for (int32_t i = 0; i < s->n_slots; i++) {
@@ -244,7 +244,6 @@ static void ties_are_exact(void **state)
     (void)state;
     for (int32_t i_round = 0; i_round < 20; i_round++) {
         scene *s = make_scene(T5_F32);
-        add_greedy_rows(s);
         for (int32_t i = 0; i < VOCAB; i++) { /* a few words, over and over */
             for (int32_t k = 0; k < D; k++) {
                 const float value = get_weight(s, i % 37, k);
@@ -262,7 +261,6 @@ static void outliers_are_exact(void **state)
     (void)state;
     for (int32_t i_round = 0; i_round < 20; i_round++) {
         scene *s = make_scene(T5_F32);
-        add_greedy_rows(s);
         for (int32_t q = 0; q < s->n_queries; q++)
             s->x[q * D + rig_random_below(D)] *= powf(10.0f, (float)(i_round % 5));
         for (int32_t i = 0; i < VOCAB; i += 1 + i_round % 7)
@@ -277,7 +275,6 @@ static void worst_row_is_held(void **state)
 {
     (void)state;
     scene *s = make_scene(T5_F32);
-    add_greedy_rows(s);
     const int32_t high = 100, low = 900;
     for (int32_t k = 0; k < D; k++) {
         const float sign = k % 2 == 0 ? 1.0f : -1.0f;
@@ -299,7 +296,6 @@ static void worst_rounding_is_held(void **state)
     (void)state;
     for (int32_t i_round = 0; i_round < 20; i_round++) {
         scene *s = make_scene(T5_F32);
-        add_greedy_rows(s);
         const int32_t high = rig_random_below(VOCAB / 2), low = VOCAB / 2 + rig_random_below(VOCAB / 2);
         for (int32_t k = 0; k < D; k++) {
             const float sign = rig_random_below(2) ? 1.0f : -1.0f, integer = k == 0 ? 127.0f : (float)(k % 7);
@@ -320,7 +316,6 @@ static void flat_logits_open_everything(void **state)
 {
     (void)state;
     scene *s = make_scene(T5_F32);
-    add_greedy_rows(s);
     memset(s->x, 0, sizeof s->x);
     check_all(s, 0.0);
     for (int32_t i = 0; i < QUERIES_MAX * D; i++)
@@ -341,7 +336,6 @@ static void not_finite_is_noticed(void **state)
     const float values[] = {NAN, INFINITY, -INFINITY, 3e38f};
     for (size_t i = 0; i < T5_COUNT(values); i++) {
         scene *s = make_scene(T5_F32);
-        add_greedy_rows(s);
         s->x[2 * D + 5] = s->x[4 * D] = values[i];
         check_all(s, 0.0);
         set_weight(s, 700, 3, values[i]);
@@ -359,7 +353,6 @@ static void neighbours_that_need_all_get_all(void **state)
     (void)state;
     for (int32_t i_kind = 0; i_kind < 5; i_kind++) {
         scene *s = make_scene(T5_F32);
-        add_greedy_rows(s);
         t5_slot *slot = add_row(s,
                                 i_kind == 0   ? T5_SEARCH_SAMPLE
                                 : i_kind == 1 ? T5_SEARCH_SCORE
@@ -387,7 +380,6 @@ static void rounded_weights_have_the_whole_head(void **state)
         const t5_compute_type type = types[i / T5_COUNT(dtypes) % T5_COUNT(types)];
         t5_backend *b = rig_create(isas[i / T5_COUNT(dtypes) / T5_COUNT(types)], 2, type);
         scene *s = make_scene(dtype);
-        add_greedy_rows(s);
         const bool rounds_rows = type == T5_COMPUTE_BF16 && ((const t5_fast *)b)->kernels->round_row != NULL;
         const bool is_as_stored = type == T5_COMPUTE_F32 || (type == T5_COMPUTE_F16 && dtype == T5_F16) ||
                                   (type == T5_COMPUTE_BF16 && dtype == T5_BF16 && !rounds_rows);
