@@ -1,4 +1,5 @@
 /* cli/main.c: the `t5` program: picks the subcommand. */
+#include "base/stdio.h"
 #include "cli/commands.h"
 
 #include <stdio.h>
@@ -36,19 +37,28 @@ int t5_command_fail(const char *name, int exit_code, const t5_error *err)
     return exit_code;
 }
 
+/* What was printed is only done when it has arrived. */
+static int finish(const char *name, int exit_code)
+{
+    t5_error err = {0};
+    if (exit_code != T5_EXIT_OK || t5_stdio_flush(stdout, &err) == T5_OK) return exit_code;
+    return t5_command_fail(name, T5_EXIT_FAILED, &err);
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc < 2 ? "" : argv[1];
+    t5_stdio_reserve();
     for (size_t i = 0; i < T5_COUNT(commands); i++) {
-        if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+        if (strcmp(name, commands[i].name) == 0) return finish(name, commands[i].run(argc - 1, argv + 1));
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help(stdout);
-        return T5_EXIT_OK;
+        return finish(name, T5_EXIT_OK);
     }
     if (strcmp(name, "--version") == 0) {
         puts("t5 " T5_VERSION);
-        return T5_EXIT_OK;
+        return finish(name, T5_EXIT_OK);
     }
     if (name[0] == '\0') {
         print_help(stderr);

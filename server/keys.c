@@ -1,6 +1,7 @@
 /* server/keys.c: see keys.h. */
 #include "server/keys.h"
 #include "base/file.h"
+#include "base/stdio.h"
 #include "base/utf8.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -105,16 +107,26 @@ static bool keep_readers(int fd, const char *path)
     return fchown(fd, before.st_uid, before.st_gid) == 0 && fchmod(fd, before.st_mode & 0777) == 0;
 }
 
+/* A disk that fills up takes a part first and tells why at the next try. */
+static bool write_all(int fd, const char *text, size_t n_bytes)
+{
+    for (size_t n_done = 0; n_done < n_bytes;) {
+        const ssize_t n = write(fd, text + n_done, n_bytes - n_done);
+        if (n < 0 && errno != EINTR) return false;
+        if (n > 0) n_done += (size_t)n;
+    }
+    return true;
+}
+
 /* Writes beside the file, makes it last, and renames: a reader sees the old file or the new one. */
 static t5_status replace_file(const char *path, const char *text, t5_error *err)
 {
     char beside[4096];
-    const size_t n_bytes = strlen(text);
     const int n = snprintf(beside, sizeof beside, "%s.new", path);
     if (n < 0 || (size_t)n >= sizeof beside) return T5_FAIL(err, T5_ERR_ARG, "the path is too long");
     const int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) return T5_FAIL(err, T5_ERR_IO, "%s: %s", beside, strerror(errno));
-    const bool is_written = keep_readers(fd, path) && write(fd, text, n_bytes) == (ssize_t)n_bytes && fsync(fd) == 0;
+    const bool is_written = keep_readers(fd, path) && write_all(fd, text, strlen(text)) && fsync(fd) == 0;
     const bool is_closed = close(fd) == 0;
     if (is_written && is_closed && rename(beside, path) == 0) return T5_OK;
     const int cause = errno;
@@ -292,33 +304,66 @@ static void print_list(const t5_keys *keys, FILE *out)
     }
 }
 
-t5_status t5_keys_command(int argc, char **argv, FILE *out, t5_error *err)
+/* Who changes a file of keys holds its folder: of two at once the second would undo what the first did. */
+static t5_status lock_folder(const char *path, int *out_fd, t5_error *err)
+{
+    char folder[4096];
+    const char *slash = strrchr(path, '/');
+    const int n_bytes = slash == NULL ? 0 : slash == path ? 1 : (int)(slash - path);
+    if ((size_t)n_bytes >= sizeof folder) return T5_FAIL(err, T5_ERR_ARG, "the path is too long");
+    snprintf(folder, sizeof folder, "%.*s", n_bytes > 0 ? n_bytes : 1, n_bytes > 0 ? path : ".");
+    *out_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*out_fd >= 0 && flock(*out_fd, LOCK_EX) == 0) return T5_OK;
+    return T5_FAIL(err, T5_ERR_IO, "%s: %s", folder, strerror(errno));
+}
+
+/* A new key is printed first: one that is in the file and that nobody has seen would be of no use. */
+static t5_status change_keys(const command *c, bool is_add, FILE *out, t5_error *err)
 {
     t5_status status = T5_OK;
     t5_keys keys = {0};
-    command c;
+    int folder_fd = -1;
     char key[T5_KEY_BYTES] = "";
+    T5_TRY(lock_folder(c->path, &folder_fd, err));
+    if (!is_add || access(c->path, F_OK) == 0) T5_TRY(t5_keys_load(c->path, &keys, err));
+    if (is_add) {
+        T5_TRY(t5_keys_add(&keys, c->name, c->req_limit, c->char_limit, key, err));
+        fprintf(out, "%s\n", key);
+        T5_TRY(t5_stdio_flush(out, err));
+    } else if (!t5_keys_remove(&keys, c->id)) {
+        T5_TRY(T5_FAIL(err, T5_ERR_ARG, "no key has the id %.40s", c->id));
+    }
+    T5_TRY(t5_keys_save(&keys, c->path, err));
+out:
+    if (folder_fd >= 0) close(folder_fd);
+    t5_keys_deinit(&keys);
+    return status;
+}
+
+static t5_status list_keys(const command *c, FILE *out, t5_error *err)
+{
+    t5_keys keys = {0};
+    if (t5_keys_load(c->path, &keys, err) != T5_OK) return err->status;
+    print_list(&keys, out);
+    t5_keys_deinit(&keys);
+    return t5_stdio_flush(out, err);
+}
+
+t5_status t5_keys_command(int argc, char **argv, FILE *out, t5_error *err)
+{
+    command c;
     bool wants_help = false;
     for (int i = 1; i < argc; i++)
         wants_help = wants_help || strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
     if (wants_help) {
         fputs(usage, out);
-        return T5_OK;
+        return t5_stdio_flush(out, err);
     }
     const char *action = argc > 1 ? argv[1] : "";
     const bool is_add = strcmp(action, "add") == 0, is_remove = strcmp(action, "remove") == 0;
     if (!is_add && !is_remove && strcmp(action, "list") != 0)
         return T5_FAIL(err, T5_ERR_ARG, "keys '%.40s': add, list or remove; see t5serve keys --help", action);
-    T5_TRY(parse_command(argc, argv, is_remove, &c, err));
-    const bool is_new = is_add && access(c.path, F_OK) != 0;
-    if (!is_new) T5_TRY(t5_keys_load(c.path, &keys, err));
-    if (is_add) T5_TRY(t5_keys_add(&keys, c.name, c.req_limit, c.char_limit, key, err));
-    if (is_remove && c.id == NULL) T5_TRY(T5_FAIL(err, T5_ERR_ARG, "which id? See t5serve keys list"));
-    if (is_remove && !t5_keys_remove(&keys, c.id)) T5_TRY(T5_FAIL(err, T5_ERR_ARG, "no key has the id %.40s", c.id));
-    if (is_add || is_remove) T5_TRY(t5_keys_save(&keys, c.path, err));
-    if (is_add) fprintf(out, "%s\n", key);
-    if (!is_add && !is_remove) print_list(&keys, out);
-out:
-    t5_keys_deinit(&keys);
-    return status;
+    if (parse_command(argc, argv, is_remove, &c, err) != T5_OK) return err->status;
+    if (is_remove && c.id == NULL) return T5_FAIL(err, T5_ERR_ARG, "which id? See t5serve keys list");
+    return is_add || is_remove ? change_keys(&c, is_add, out, err) : list_keys(&c, out, err);
 }

@@ -5,6 +5,7 @@
  * early_stop.h looks after them. Exit codes: 0 after a drain, 1 for a failure, 2 for a setting that makes no sense. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/stdio.h"
 #include "config/config.h"
 #include "server/early_stop.h"
 #include "server/head.h"
@@ -17,7 +18,6 @@
 #include "server/systemd.h"
 #include "server/tls.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
@@ -419,16 +419,6 @@ static t5_status ask_health(program *p, t5_error *err)
     return t5_probe(&options, err);
 }
 
-/* A closed stdin, stdout or stderr would give its number to a socket, and what is printed to a client. */
-static void reserve_stdio(void)
-{
-    for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR)) {
-        if (fd <= STDERR_FILENO) continue;
-        close(fd);
-        break;
-    }
-}
-
 /* The last line: the program's name and the cause. It may have to wait its turn behind the log, but not for ever. */
 static int complain(t5_status status, const t5_error *err)
 {
@@ -446,7 +436,7 @@ int main(int argc, char **argv)
     t5_config_action action = T5_CONFIG_RUN;
     p.argc = argc;
     p.argv = argv;
-    reserve_stdio();
+    t5_stdio_reserve();
     if (argc > 1 && strcmp(argv[1], "keys") == 0) {
         t5_status done = t5_keys_command(argc - 1, argv + 1, stdout, &err);
         return done == T5_OK ? EXIT_SUCCESS : complain(done, &err);
@@ -460,7 +450,10 @@ int main(int argc, char **argv)
     if (action == T5_CONFIG_VERSION) printf("t5serve %s\n", T5_VERSION);
     if (action == T5_CONFIG_PRINT) status = t5_config_print(&p.config, stdout, &err);
     if (action == T5_CONFIG_HEALTH) status = ask_health(&p, &err);
-    if (action == T5_CONFIG_RUN) status = run(&p, &err);
+    if (action == T5_CONFIG_RUN)
+        status = run(&p, &err);
+    else if (status == T5_OK)
+        status = t5_stdio_flush(stdout, &err);
     if (status != T5_OK) return complain(status, &err);
     t5_log_stop();
     return EXIT_SUCCESS;

@@ -28,6 +28,12 @@ def t5(*arguments, stdin="", expect=0):
     return stdout if expect == 0 else (stdout, stderr)
 
 
+def redirected(redirection, *arguments):
+    """The program as a shell starts it: with "<&-", without a stdin."""
+    return subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", PROGRAM, *arguments], capture_output=True, input=b"a\n",
+                          timeout=300)
+
+
 def fixture(name):
     return str(SOURCE / "tests" / "fixtures" / name)
 
@@ -104,6 +110,32 @@ class UsageTest(unittest.TestCase):
                                   stderr=subprocess.PIPE, timeout=300)
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"No space left", done.stderr)
+
+    def test_output_that_is_lost(self):
+        """Claim: what cannot be printed is a failure, whatever command prints it. Method: a full disk, a closed stdout."""
+        model = fixture("t5-v1.0")
+        for words in (["--help"], ["--version"], ["inspect", model], ["inspect", "--json", model], ["generate", "--help"],
+                      ["tokenize", "--model", model], ["generate", "--model", model]):
+            for redirection, wanted in ((">/dev/full", b"No space left on device"), (">&-", b"Bad file descriptor")):
+                done = redirected(redirection, *words)
+                self.assertEqual(done.returncode, 1, (words, redirection))
+                self.assertIn(b"stdout: " + wanted, done.stderr)
+
+    def test_closed_stdin(self):
+        """Claim: a closed stdin is an error, and its number goes to no file that is opened afterwards. Method: as a shell
+        closes it; before, the commands waited for ever."""
+        for command in ("translate", "generate", "score", "tokenize"):
+            done = redirected("<&-", command, *(["--target", "de"] if command == "translate" else []))
+            self.assertEqual((done.returncode, done.stdout), (1, b""), command)
+            self.assertIn(b"stdin: Bad file descriptor", done.stderr)
+
+    def test_closed_stderr(self):
+        """Claim: messages go nowhere then, least of all into a file that is being written. Method: t5 quantize with all closed."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, redirection in (("open", ""), ("closed", "<&- >&- 2>&-")):
+                redirected(redirection, "quantize", "--to", "int8", "--model", fixture("t5-v1.0"), f"{folder}/{name}")
+            for file in os.listdir(f"{folder}/open"):
+                self.assertEqual(Path(folder, "open", file).read_bytes(), Path(folder, "closed", file).read_bytes(), file)
 
 
 class TranslateTest(unittest.TestCase):

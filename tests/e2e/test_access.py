@@ -2,6 +2,8 @@
 """API keys and limits, over HTTP. Usage: test_access.py T5SERVE T5SERVE_FAKE"""
 import json
 import os
+import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -16,6 +18,12 @@ PROGRAM = sys.argv.pop(1)
 
 def keys(*words):
     return subprocess.run([PROGRAM, "keys", *words], capture_output=True, text=True, check=False)
+
+
+def limit_files(n_bytes):
+    """Longer files fail as on a full disk, with EFBIG instead of a signal."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 
 
 class Access(unittest.TestCase):
@@ -127,6 +135,38 @@ class Access(unittest.TestCase):
         self.add()
         after = os.stat(self.file)
         self.assertEqual((after.st_mode, after.st_uid, after.st_gid), (before.st_mode, before.st_uid, before.st_gid))
+
+    def test_commands_at_once(self):
+        """Claim: of commands that change a file at the same time each has its effect. Method: twenty keys added at once."""
+        adds = [subprocess.Popen([PROGRAM, "keys", "add", "--file", self.file], stdout=subprocess.DEVNULL) for _ in range(20)]
+        self.assertEqual([add.wait(300) for add in adds], [0] * 20)
+        self.assertEqual(len(keys("list", "--file", self.file).stdout.splitlines()), 21)
+
+    def test_key_that_nobody_can_read(self):
+        """Claim: a key that cannot be shown is not added, and what cannot be printed is a failure. Method: a full disk, and a
+        closed stdout."""
+        first = self.add()
+        for words in (("add", "--file", self.file), ("list", "--file", self.file), ("--help",)):
+            for redirection in (">/dev/full", ">&-"):
+                command = ["sh", "-c", f'exec "$@" {redirection}', "sh", PROGRAM, "keys", *words]
+                done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=300)
+                self.assertEqual(done.returncode, 1, (words, redirection))
+                self.assertRegex(done.stderr, "^t5serve: stdout: (No space left on device|Bad file descriptor)\n$")
+        self.assertEqual(len(keys("list", "--file", self.file).stdout.splitlines()), 2, first)
+
+    def test_full_disk_under_the_keys(self):
+        """Claim: a file of keys that the disk has no room for stays as it was, and the cause is told. Method: a limit on the
+        size of files, which lets a part be written."""
+        for _ in range(5):
+            self.add("--name", "x" * 60)
+        with open(self.file, "rb") as file:
+            before = file.read()
+        done = subprocess.run([PROGRAM, "keys", "add", "--file", self.file], capture_output=True, text=True, check=False,
+                              preexec_fn=lambda: limit_files(len(before) + 20))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("keys.json: File too large", done.stderr)
+        with open(self.file, "rb") as file:
+            self.assertEqual(file.read(), before)
 
     def test_command(self):
         """Claim: list shows what was added, remove takes it away, mistakes are told with exit code 2."""
