@@ -73,15 +73,10 @@ t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *r, t5_error 
     if (!r->is_score) {
         status = t5_decoding_check(r->decoding, vocab_size, err);
         if (status == T5_OK) status = check_shortlist(b->model, r, err);
+        if (status == T5_OK)
+            status = t5_decoding_check_room("max_new_tokens", r->decoding->max_new_tokens, r->n_prompt_ids,
+                                            b->limits.tgt_len_max, err);
         if (status != T5_OK) return status;
-    }
-    if (len_max_of(r) > b->limits.tgt_len_max && r->n_prompt_ids == 0) {
-        return T5_FAIL(err, T5_ERR_ARG, "max_new_tokens: %d, at most %d are possible", r->decoding->max_new_tokens,
-                       b->limits.tgt_len_max - 1);
-    }
-    if (len_max_of(r) > b->limits.tgt_len_max) {
-        return T5_FAIL(err, T5_ERR_ARG, "max_new_tokens: %d, with a prompt of %d tokens at most %d are possible",
-                       r->decoding->max_new_tokens, r->n_prompt_ids, b->limits.tgt_len_max - 1 - r->n_prompt_ids);
     }
     if (r->align_begin < 0 || r->align_end < 0 || r->align_begin > r->n_input_ids || r->align_end > r->n_input_ids) {
         return T5_FAIL(err, T5_ERR_ARG, "alignment to the source tokens %d to %d, there are %d", r->align_begin,
@@ -91,7 +86,7 @@ t5_status t5_batch_check(const t5_batch *b, const t5_batch_request *r, t5_error 
         return T5_FAIL(
             err, T5_ERR_ARG,
             "%d beams or samples of up to %d tokens need %d positions of the key-value cache, the server has "
-            "%d: ask for fewer of them, for a smaller max_new_tokens, or for a shorter text",
+            "%d: ask for fewer of them, for fewer tokens, or for a shorter text",
             n_rows_of(r), len_max_of(r) - 1, n_blocks_of(r) * T5_KV_BLOCK, b->cache.n_blocks * T5_KV_BLOCK);
     }
     return T5_OK;

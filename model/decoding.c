@@ -173,15 +173,15 @@ static t5_status store_early(t5_decoding *d, const option_row *option, const cha
     return fail_type(option, shown, err);
 }
 
-static t5_status set_suppress_json(t5_decoding *d, const json_t *value, t5_error *err)
+static t5_status set_suppress_json(t5_decoding *d, const char *field, const json_t *value, t5_error *err)
 {
     char shown[80];
     if (!json_is_array(value)) {
-        return T5_FAIL(err, T5_ERR_ARG, SUPPRESS_NAME ": %s is not a list of token ids",
+        return T5_FAIL(err, T5_ERR_ARG, "%s: %s is not a list of token ids", field,
                        t5_json_show(shown, sizeof shown, value));
     }
     if (json_array_size(value) > T5_SUPPRESS_MAX) {
-        return T5_FAIL(err, T5_ERR_ARG, SUPPRESS_NAME ": %zu ids are too many, allowed 0 to %d", json_array_size(value),
+        return T5_FAIL(err, T5_ERR_ARG, "%s: %zu ids are too many, allowed 0 to %d", field, json_array_size(value),
                        T5_SUPPRESS_MAX);
     }
     int32_t ids[T5_SUPPRESS_MAX], n_ids = (int32_t)json_array_size(value);
@@ -189,7 +189,7 @@ static t5_status set_suppress_json(t5_decoding *d, const json_t *value, t5_error
         const json_t *item = json_array_get(value, (size_t)i);
         int64_t id = 0;
         if (!t5_json_get_int(item, 0, T5_VOCAB_MAX - 1, &id)) {
-            return T5_FAIL(err, T5_ERR_ARG, SUPPRESS_NAME ": %s is not a token id, allowed 0 to %d",
+            return T5_FAIL(err, T5_ERR_ARG, "%s: %s is not a token id, allowed 0 to %d", field,
                            t5_json_show(shown, sizeof shown, item), T5_VOCAB_MAX - 1);
         }
         ids[i] = (int32_t)id;
@@ -213,13 +213,9 @@ static t5_status set_int_json(t5_decoding *d, const option_row *option, const js
     return T5_OK;
 }
 
-t5_status t5_decoding_set_json(t5_decoding *d, const char *name, const struct json_t *value, t5_error *err)
+static t5_status set_option_json(t5_decoding *d, const option_row *option, const json_t *value, t5_error *err)
 {
     char shown[80];
-    if (json_is_null(value)) return T5_OK;
-    if (strcmp(name, SUPPRESS_NAME) == 0) return set_suppress_json(d, value, err);
-    const option_row *option = find_option(name, false);
-    if (option == NULL) return T5_FAIL(err, T5_ERR_ARG, "%.60s: no such decoding option", name);
     t5_json_show(shown, sizeof shown, value);
     switch (option->type) {
     case INT:
@@ -246,6 +242,23 @@ t5_status t5_decoding_set_json(t5_decoding *d, const char *name, const struct js
     return fail_type(option, shown, err);
 }
 
+t5_status t5_decoding_set_field(t5_decoding *d, const char *name, const char *field, const struct json_t *value,
+                                t5_error *err)
+{
+    if (json_is_null(value)) return T5_OK;
+    if (strcmp(name, SUPPRESS_NAME) == 0) return set_suppress_json(d, field, value, err);
+    const option_row *option = find_option(name, false);
+    if (option == NULL) return T5_FAIL(err, T5_ERR_ARG, "%.60s: no such decoding option", field);
+    option_row named = *option;
+    named.name = field;
+    return set_option_json(d, &named, value, err);
+}
+
+t5_status t5_decoding_set_json(t5_decoding *d, const char *name, const struct json_t *value, t5_error *err)
+{
+    return t5_decoding_set_field(d, name, name, value, err);
+}
+
 /* Digits only: strtoll and strtod would take spaces, hexadecimal and "nan". */
 static bool is_decimal(const char *text)
 {
@@ -270,7 +283,7 @@ static t5_status set_suppress_text(t5_decoding *d, const char *text, t5_error *e
     int n = snprintf(json, sizeof json, has_brackets ? "%s" : "[%s]", text);
     json_t *list = n >= 0 && (size_t)n < sizeof json ? json_loads(json, 0, NULL) : NULL;
     if (list == NULL) return T5_FAIL(err, T5_ERR_ARG, SUPPRESS_NAME ": not a list of token ids such as 3,17");
-    t5_status status = set_suppress_json(d, list, err);
+    t5_status status = set_suppress_json(d, SUPPRESS_NAME, list, err);
     json_decref(list);
     return status;
 }
@@ -492,6 +505,15 @@ t5_status t5_decoding_check(const t5_decoding *d, int32_t vocab_size, t5_error *
                        d->suppress_tokens[i], vocab_size);
     }
     return T5_OK;
+}
+
+t5_status t5_decoding_check_room(const char *field, int32_t n_new, int32_t n_prompt, int32_t tgt_len_max, t5_error *err)
+{
+    const int32_t n_max = tgt_len_max - 1 - n_prompt;
+    if (n_new <= n_max) return T5_OK;
+    if (n_prompt == 0) return T5_FAIL(err, T5_ERR_ARG, "%s: %d, at most %d are possible", field, n_new, n_max);
+    return T5_FAIL(err, T5_ERR_ARG, "%s: %d, with a prompt of %d tokens at most %d are possible", field, n_new,
+                   n_prompt, n_max);
 }
 
 static void print_option(FILE *file, const char *name, const char *kind, const char *help, const char *value)

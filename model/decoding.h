@@ -38,6 +38,9 @@ uint32_t t5_decoding_bit(const char *name);
 void t5_decoding_overlay(t5_decoding *d, const t5_decoding *over, uint32_t bits);
 /* Sets one option from a JSON value. T5_ERR_ARG names the option, what was given and what is allowed. */
 t5_status t5_decoding_set_json(t5_decoding *d, const char *name, const struct json_t *value, t5_error *err);
+/* The same for option `name` of a client that calls it `field`, as errors then do. */
+t5_status t5_decoding_set_field(t5_decoding *d, const char *name, const char *field, const struct json_t *value,
+                                t5_error *err);
 /* Sets one option from text (a flag or an environment variable): `name` may use dashes for underscores. */
 t5_status t5_decoding_set_text(t5_decoding *d, const char *name, const char *value, t5_error *err);
 /* Sets every key of `object` that is an option; other keys are left to the caller. A null value keeps the default. */
@@ -53,6 +56,10 @@ t5_status t5_decoding_load(const char *dir, t5_decoding *d, t5_error *err);
 /* Checks what spans several options: num_return_sequences <= num_beams unless sampling, sampling with one beam, a
  * vocabulary with two tokens for each beam, ... */
 t5_status t5_decoding_check(const t5_decoding *d, int32_t vocab_size, t5_error *err);
+/* Checks that n_new tokens, a number that the client calls `field`, fit behind a prompt of n_prompt tokens into targets
+ * of tgt_len_max tokens, the start token included. */
+t5_status t5_decoding_check_room(const char *field, int32_t n_new, int32_t n_prompt, int32_t tgt_len_max,
+                                 t5_error *err);
 /* One line per option for --help: "  --num-beams N   beams; 1 is greedy search (default 1)". */
 void t5_decoding_print_help(void *file); /* a FILE * */
 

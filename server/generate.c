@@ -238,7 +238,7 @@ static t5_status begin(t5_exchange *x, const t5_server *s, generate_state *state
     T5_TRY(read_model(fields, s, &i_model, err));
     request.decoding = *t5_catalog_generation_defaults(s->catalog, i_model);
     T5_TRY(t5_params_read_decoding(fields, is_form, &request.decoding, &given, err));
-    request.has_max_new_tokens = (given & t5_decoding_bit("max_new_tokens")) != 0;
+    if ((given & t5_decoding_bit("max_new_tokens")) != 0) request.max_new_tokens_field = "max_new_tokens";
     T5_TRY(t5_params_read_bool(fields, is_form, "stream", &state->is_streamed, err));
     T5_TRY(t5_params_read_bool(fields, is_form, "token_logprobs", &state->shows_logprobs, err));
     T5_TRY(t5_params_read_bool(fields, is_form, "alignment", &state->shows_alignment, err));

@@ -210,17 +210,11 @@ static const t5_stream_ops stream_ops = {
 
 /* --- the request --- */
 
-/* Sets a decoding option from the field `name`, when it is given. What is wrong with it is told with that name alone.
- */
+/* Sets a decoding option from the field `name`, when it is given. */
 static t5_status set_option(const json_t *fields, const char *name, const char *option, t5_decoding *d, t5_error *err)
 {
-    t5_error cause = {0};
     const json_t *value = json_object_get(fields, name);
-    if (value == NULL || json_is_null(value)) return T5_OK;
-    const t5_status status = t5_decoding_set_json(d, option, value, &cause);
-    const size_t n = strlen(option);
-    const bool has_option = strncmp(cause.text, option, n) == 0 && strncmp(cause.text + n, ": ", 2) == 0;
-    return status == T5_OK ? T5_OK : T5_FAIL(err, status, "%s: %s", name, cause.text + (has_option ? n + 2 : 0));
+    return value == NULL ? T5_OK : t5_decoding_set_field(d, option, name, value, err);
 }
 
 /* `best_of` results are made and the best n of them are the choices. */
@@ -247,9 +241,11 @@ static t5_status read_options(const json_t *fields, completion_state *state, t5_
     t5_status status = T5_OK;
     t5_decoding *d = &r->decoding;
     const json_t *temperature = json_object_get(fields, "temperature");
-    r->has_max_new_tokens = json_is_number(json_object_get(fields, "max_tokens"));
-    if (!r->has_max_new_tokens) d->max_new_tokens = T5_SEQ_LEN_MAX - 1; /* shrinks to what the server allows */
+    d->max_new_tokens = T5_SEQ_LEN_MAX - 1; /* shrinks to what the server allows */
     T5_TRY(set_option(fields, "max_tokens", "max_new_tokens", d, err));
+    if (json_is_number(json_object_get(fields, "max_tokens"))) r->max_new_tokens_field = "max_tokens";
+    if (d->min_new_tokens > d->max_new_tokens)
+        d->min_new_tokens = d->max_new_tokens; /* the folder's: no field has it */
     T5_TRY(set_option(fields, "seed", "seed", d, err));
     if (temperature != NULL && !json_is_null(temperature)) {
         d->do_sample = !json_is_number(temperature) || json_number_value(temperature) != 0;

@@ -71,11 +71,15 @@ static t5_status read_prompt(t5_generation *g, const t5_generation_request *r, t
 }
 
 /* A limit that nobody asked for shrinks to what is left of the longest target. */
-static int32_t max_new_tokens_of(const t5_generation *g, const t5_generation_request *r)
+static t5_status limit_tokens(const t5_generation *g, const t5_generation_request *r, int32_t *out_n_max, t5_error *err)
 {
-    const int32_t room = g->translator->engine_options.tgt_len_max - 1 - g->n_prompt_ids;
-    const int32_t wanted = r->decoding.max_new_tokens;
-    return r->has_max_new_tokens || room < 1 || wanted < room ? wanted : room;
+    const int32_t tgt_len_max = g->translator->engine_options.tgt_len_max, room = tgt_len_max - 1 - g->n_prompt_ids;
+    const int32_t wanted = *out_n_max = r->decoding.max_new_tokens;
+    if (room < 1) return T5_OK; /* the engine refuses such a prompt */
+    if (r->max_new_tokens_field != NULL)
+        return t5_decoding_check_room(r->max_new_tokens_field, wanted, g->n_prompt_ids, tgt_len_max, err);
+    if (wanted > room) *out_n_max = room;
+    return T5_OK;
 }
 
 /* On a device's thread. */
@@ -98,19 +102,22 @@ static bool may_stop(const t5_generation_request *r)
 
 static t5_status fill_inputs(t5_generation *g, const t5_generation_request *r, t5_error *err)
 {
+    int32_t n_max = 0;
+    t5_status status = limit_tokens(g, r, &n_max, err);
+    if (status != T5_OK) return status;
     g->inputs = calloc((size_t)r->n_inputs + 1, sizeof *g->inputs);
     if (g->inputs == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%d inputs", r->n_inputs);
     g->n_inputs = r->n_inputs;
     for (int32_t i = 0; i < r->n_inputs; i++) {
         input_state *s = &g->inputs[i];
-        const t5_status status = read_input(g->translator, &r->inputs[i], s, err);
+        status = read_input(g->translator, &r->inputs[i], s, err);
         if (status != T5_OK) return status;
         t5_live_reader_init(&s->reader, g->translator->tokenizer);
         s->live.seq.input_ids = s->ids;
         s->live.seq.prompt_ids = g->prompt_ids;
         s->live.seq.n_prompt_ids = g->n_prompt_ids;
         s->live.seq.decoding = r->decoding;
-        s->live.seq.decoding.max_new_tokens = max_new_tokens_of(g, r);
+        s->live.seq.decoding.max_new_tokens = n_max;
         s->live.seq.wants_logprobs = true; /* a greedy result has a score too */
         s->live.seq.wants_alignment = r->wants_alignment;
         s->live.seq.deadline_ms = r->deadline_ms;

@@ -26,7 +26,9 @@ typedef struct {
     /* An input whose only result has come to one of these is not decoded any further; what was decoded of it by then is
      * not cut. With several results (num_return_sequences) they change nothing. */
     t5_stops stops;
-    bool has_max_new_tokens;        /* the client chose max_new_tokens; else it shrinks to what fits */
+    /* What the client calls the max_new_tokens that it chose, for an error; NULL: it chose none, which shrinks to what
+     * fits. */
+    const char *max_new_tokens_field;
     int64_t deadline_ms;            /* see t5_sequence; 0: none */
     void (*on_progress)(void *ctx); /* see t5_translation_request, as on_done */
     void (*on_done)(void *ctx);

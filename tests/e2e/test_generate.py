@@ -5,9 +5,10 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
-from server import Server, unchunked
+from server import BUNDLED, Server, unchunked
 
 SOURCE = pathlib.Path(sys.argv.pop(3))
 T5 = sys.argv.pop(2)
@@ -98,8 +99,22 @@ class Generate(unittest.TestCase):
                 self.assertIn(name, reply.json()["error"]["message"])
                 if name in ("temperature", "max_tokens", "n", "best_of"):  # by that name alone
                     self.assertRegex(reply.json()["error"]["message"], rf"^{name}: -?\d+ is out of range")
+            reply = server.post("/v1/completions", json.dumps({"prompt": "Hi", "max_tokens": 4000}).encode())
+            self.assertRegex(reply.json()["error"]["message"], r"\bmax_tokens: 4000, at most \d+ are possible$")
             reply = server.post("/v1/completions", json.dumps({"prompt": "Hi", "max_tokens": 2, **taken}).encode())
             self.assertEqual(reply.status, 200, reply.body)
+
+    def test_a_completion_may_be_shorter_than_the_folder_wants(self):
+        """Claim: max_tokens below the folder's min_new_tokens, which a client of OpenAI cannot set, is the length."""
+        with tempfile.TemporaryDirectory() as folder:
+            for file in BUNDLED.iterdir():
+                if file.name != "generation_config.json":
+                    pathlib.Path(folder, file.name).symlink_to(file)
+            pathlib.Path(folder, "generation_config.json").write_text('{"min_new_tokens": 9}')
+            with Server(PROGRAM, "--model", folder) as server:
+                for n_tokens in (3, 9):
+                    self.assertEqual(self.complete(server, prompt="translate English to German: Hi.", max_tokens=n_tokens)[1:],
+                                     ("length", n_tokens))
 
     def complete(self, server, **fields):
         """(text, finish reason, completion tokens) of a completion, the same whole and as a stream."""
