@@ -3,6 +3,17 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+
+/* Most texts of T5_ERR_NOMEM say what was wanted and how much, which tells people nothing without the reason. */
+static void tell_memory(t5_error *err)
+{
+    static const char reason[] = "out of memory: ";
+    if (strstr(err->text, "out of memory") != NULL) return;
+    memmove(err->text + strlen(reason), err->text, sizeof err->text - strlen(reason));
+    memcpy(err->text, reason, strlen(reason));
+    err->text[sizeof err->text - 1] = '\0';
+}
 
 t5_status t5_error_set(t5_error *err, t5_status status, const char *file, int line, const char *format, ...)
 {
@@ -14,6 +25,7 @@ t5_status t5_error_set(t5_error *err, t5_status status, const char *file, int li
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
+    if (status == T5_ERR_NOMEM) tell_memory(err);
     return status;
 }
 

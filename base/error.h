@@ -35,7 +35,8 @@ typedef struct {
     char text[T5_ERROR_TEXT_MAX]; /* one line, no newline, valid for the life of the struct */
 } t5_error;
 
-/* Records status, place and text unless an error is recorded already. Returns `status`. */
+/* Records status, place and text unless an error is recorded already. Returns `status`. The text of T5_ERR_NOMEM says
+ * what the memory was for; "out of memory: " is put before it. */
 t5_status t5_error_set(t5_error *err, t5_status status, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 /* When it is worth trying again. Returns err->status, which is an error already. */

@@ -382,6 +382,7 @@ static t5_status run(program *p, t5_error *err)
     json_object_seed(0);
     t5_json_memory_watch();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log that may grow no further is a log that cannot be written */
     sigemptyset(&p->signals);
     sigaddset(&p->signals, SIGTERM);
     sigaddset(&p->signals, SIGINT);
