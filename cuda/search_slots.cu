@@ -124,7 +124,7 @@ static __device__ int keep_finished(const t5_search_state &s, const t5_slot *slo
                                     int n_finished)
 {
     float score = final_score(slot, c->score, slot->len + 1);
-    if (!(score > -1e9f)) return n_finished; /* transformers' score of a hypothesis that does not exist */
+    if (!(score > T5_SCORE_NONE)) return n_finished;
     int i = n_finished;
     while (i > 0 && score > s.fin_scores[slot->row0 + i - 1])
         i--;

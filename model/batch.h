@@ -42,8 +42,10 @@ typedef struct {
     int32_t n_ids;
     const int32_t *ids;    /* [n_ids], valid until the slot is released */
     const float *logprobs; /* [n_ids] log-probability of each token; 0 for a forced prompt, or when not asked for */
-    float score;           /* sum / n_new^length_penalty, n_new without the prompt; score mode: the sum */
-    bool is_truncated;     /* ended by max_new_tokens, not by eos */
+    /* Sum / n_new^length_penalty, n_new without the prompt; score mode: the sum. T5_SCORE_NONE when some step had every
+     * token banned, and the sum is -inf. */
+    float score;
+    bool is_truncated; /* ended by max_new_tokens, not by eos */
     /* [n_ids] index into input_ids of each token, NULL unless wanted. -1: a token of a forced prompt, eos, or no source
      * token may be chosen. In score mode the given target is aligned. */
     const int32_t *alignment;

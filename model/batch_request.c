@@ -1,6 +1,7 @@
 /* model/batch_request.c: a sequence's way into the running batch and out of it: check, admit, results, release. */
 #include "model/batch_internal.h"
 
+#include <math.h>
 #include <string.h>
 
 static int32_t n_rows_of(const t5_batch_request *r)
@@ -290,7 +291,7 @@ void t5_batch_result_get(const t5_batch *b, int32_t slot, int32_t i, t5_batch_re
     out->ids = b->fin_tokens + at + 1;
     out->logprobs = b->fin_logprobs + at + 1;
     out->alignment = i < b->infos[slot].n_align_results ? b->fin_alignment + at + 1 : NULL;
-    out->score = b->fin_scores[row];
+    out->score = b->fin_scores[row] == -INFINITY ? T5_SCORE_NONE : b->fin_scores[row];
     out->is_truncated = s->mode != T5_SEARCH_SCORE && b->fin_tokens[at + (size_t)len - 1] != s->eos_id;
 }
 

@@ -7,9 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Scores of hypotheses that do not exist yet (transformers: beam_scores = -1e9). */
-static const float SCORE_NONE = -1e9f;
-
 static size_t at(const t5_search_state *s, int32_t row)
 {
     T5_ASSERT(row >= 0 && row < s->n_rows_max);
@@ -439,7 +436,7 @@ static int32_t merge_candidates(const t5_search_state *s, const t5_slot *slot, c
 static void keep_finished(t5_search_state *s, t5_slot *slot, const t5_candidate *c)
 {
     float score = final_score(slot, c->score, slot->len + 1);
-    if (!(score > SCORE_NONE)) return;
+    if (!(score > T5_SCORE_NONE)) return;
     int32_t i = slot->n_finished;
     while (i > 0 && score > s->fin_scores[slot->row0 + i - 1])
         i--;

@@ -15,6 +15,8 @@
 
 T5_C_BEGIN
 
+#define T5_SCORE_NONE (-1e9f) /* of a hypothesis that does not exist (transformers: beam_scores = -1e9) */
+
 typedef enum {
     T5_SEARCH_GREEDY,
     T5_SEARCH_BEAM,

@@ -6,6 +6,7 @@
 #include "tests/async_backend.h"
 #include "tests/fixture.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -208,6 +209,35 @@ static void truncation_is_told(void **state)
     }
 }
 
+/* Claim: a result has a finite score where a step had every token banned: T5_SCORE_NONE, as generate() of beams gives.
+ * Method: no token of a small vocabulary may come twice, and eos not at all. */
+static void banned_tokens_leave_a_score(void **state)
+{
+    fixture *f = *state;
+    for (int32_t i_way = 0; i_way < 3; i_way++) {
+        t5_error err = {0};
+        t5_batch_result result;
+        t5_decoding d;
+        int32_t slot = -1;
+        t5_decoding_init(&d);
+        d.max_new_tokens = d.min_new_tokens = 30;
+        d.no_repeat_ngram_size = 1;
+        d.num_beams = i_way == 1 ? 3 : 1;
+        d.do_sample = i_way == 2;
+        t5_batch_request r = request_of(&d);
+        r.vocab_live = 20;
+        r.wants_logprobs = true;
+        assert_ok(t5_batch_admit(f->batch, &r, &slot, &err), &err);
+        run_to_end(f, slot);
+        assert_ok(t5_batch_outcome(f->batch, slot, &err), &err);
+        t5_batch_result_get(f->batch, slot, 0, &result);
+        assert_int_equal(result.n_ids, 30);
+        assert_true(result.score == T5_SCORE_NONE);
+        assert_true(isfinite(result.logprobs[5]) && isinf(result.logprobs[29]));
+        t5_batch_release(f->batch, slot);
+    }
+}
+
 /* Claim: beams that are still one row leave the others' queries to the prompt. Method: two slots whose beams are all
  * rows of the batch; the steps that prompts of three chunks and one token take. */
 static void prompts_of_beams_are_read_in_chunks(void **state)
@@ -321,6 +351,7 @@ int main(void)
         cmocka_unit_test(release_at_any_time),
         cmocka_unit_test(samples_ignore_company),
         cmocka_unit_test(truncation_is_told),
+        cmocka_unit_test(banned_tokens_leave_a_score),
         cmocka_unit_test(prompts_of_beams_are_read_in_chunks),
         cmocka_unit_test(kv_blocks_add_up),
         cmocka_unit_test(late_errors_come_back),
