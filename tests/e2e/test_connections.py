@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import threading
 import time
 import unittest
 
-from server import STOP_S, Server, is_open, post, read_reply, reserved_port, wait_until
+from server import STOP_S, Reply, Server, is_open, post, read_reply, reserved_port, wait_until
 
 PROGRAM = sys.argv.pop(1)
 N_IDLE = int(os.environ.get("T5_TEST_CONNECTIONS", "10000"))
@@ -111,6 +112,20 @@ class Connections(unittest.TestCase):
                 self.assertLess(more_mb, 100)
                 self.assertLess(percentile(times, 0.25), HEALTH_MS)
             self.assertLess(share, 0.1)
+
+    def test_requests_at_the_same_moment(self):
+        """Claim: however many requests come at the same moment, all are answered. Method: idle connections ask while the server, with
+        one HTTP thread, is stopped; then it finds all of them at once. libmicrohttpd takes 128 events at a time."""
+        with Server(PROGRAM, "--http-threads", "1", "--access-log=false") as server:
+            socks = self.open_idle(server, 257, HEALTH)
+            for n in (1, 127, 128, 129, 256, 257):
+                server.process.send_signal(signal.SIGSTOP)
+                try:
+                    for sock in socks[:n]:
+                        sock.sendall(HEALTH)
+                finally:
+                    server.process.send_signal(signal.SIGCONT)
+                self.assertEqual([Reply(read_reply(sock, b"")).status for sock in socks[:n]], [200] * n)
 
     def times_of_requests(self, server):
         """Of 20 requests, those of the best of several tries: other programs take turns with the server."""
