@@ -23,6 +23,7 @@ struct t5_http {
     atomic_int n_connections;
     int64_t full_ms;         /* the acceptor's: when the log was told last that there is no room; 0: never */
     atomic_int n_exchanges;  /* received and not completely answered */
+    _Atomic int64_t n_begun; /* of them, those that were answered too */
     atomic_bool is_stopping; /* no more work may begin */
     atomic_int n_working;    /* in a route's hands, maybe parked: libmicrohttpd must not be stopped */
     atomic_int n_resuming;   /* threads within MHD_resume_connection(): the same */

@@ -39,6 +39,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
         x = t5_exchange_create(h, connection);
         if (x == NULL) return MHD_NO;
         atomic_fetch_add(&h->n_exchanges, 1);
+        atomic_fetch_add(&h->n_begun, 1);
         *request_ctx = x;
         return t5_exchange_begin(x, url, method);
     }
@@ -233,6 +234,11 @@ bool t5_http_is_draining(const t5_http *h)
 int32_t t5_http_pending(const t5_http *h)
 {
     return atomic_load(&h->n_exchanges);
+}
+
+int64_t t5_http_begun(const t5_http *h)
+{
+    return atomic_load(&h->n_begun);
 }
 
 int32_t t5_http_connections(const t5_http *h)

@@ -84,6 +84,8 @@ void t5_http_drain(t5_http *h);
 bool t5_http_is_draining(const t5_http *h);
 /* Requests received and not fully answered. */
 int32_t t5_http_pending(const t5_http *h);
+/* Requests received since the start, answered or not. */
+int64_t t5_http_begun(const t5_http *h);
 /* Connections that are open, idle ones too. */
 int32_t t5_http_connections(const t5_http *h);
 /* Calls route->cancel for every suspended request. */

@@ -32,8 +32,8 @@
 #define EXIT_USAGE 2
 #define EXIT_DEVICE 3
 
-#define TICK_MS 20   /* while draining */
-#define QUIET_MS 250 /* without a request before the last connections are closed */
+#define TICK_MS 20     /* while draining */
+#define QUIET_TICKS 13 /* without a request before the last connections are closed: 260 ms */
 #define DEVICE_CHECK_MS 500
 #define GIVE_UP_MS 10000 /* work that was given up ends at the next step; longer means that the device hangs */
 #define SEND_MS 2000     /* for the last replies to leave */
@@ -307,19 +307,25 @@ static t5_status serve(program *p, t5_error *err)
 }
 
 /* Waits until all that was accepted is answered, and for a moment after that: a request may be on its way on an open
- * connection, and its client deserves a 503 rather than a closed door. Ends early when no connection is left, at the
- * drain timeout, and at a second signal, which it returns true for. */
+ * connection, and its client deserves a 503 rather than a closed door. The moment is counted in ticks, not read from a
+ * clock, so that one in which the whole process got no processor is one tick; and a tick is quiet only if no request
+ * began and ended within it. Ends early when no connection is left, at the drain timeout, and at a second signal, which
+ * it returns true for. */
 static bool wait_answered(const program *p)
 {
-    int64_t begin_ms = t5_clock_ms(), busy_ms = begin_ms;
-    for (;;) {
-        int64_t now_ms = t5_clock_ms();
-        if (t5_http_pending(p->http) > 0) busy_ms = now_ms;
-        if (now_ms - busy_ms >= QUIET_MS || now_ms - begin_ms >= p->config.drain_timeout_ms) return false;
+    const int64_t begin_ms = t5_clock_ms();
+    int64_t n_begun = t5_http_begun(p->http);
+    for (int32_t n_quiet = 0; n_quiet < QUIET_TICKS;) {
+        if (t5_clock_ms() - begin_ms >= p->config.drain_timeout_ms) return false;
         if (t5_http_connections(p->http) == 0) return false;
-        int signal_number = wait_signal(p, TICK_MS);
+        const int signal_number = wait_signal(p, TICK_MS);
         if (signal_number > 0 && signal_number != SIGHUP) return true;
+        const int64_t n_begun_before = n_begun;
+        n_begun = t5_http_begun(p->http);
+        const bool is_quiet = t5_http_pending(p->http) == 0 && n_begun == n_begun_before;
+        n_quiet = is_quiet ? n_quiet + (signal_number == 0) : 0;
     }
+    return false;
 }
 
 /* Finishes what was accepted, as far as time allows; gives up the rest. False when work is stuck in the device. */
