@@ -103,7 +103,7 @@ out:
 bool t5_file_exists(const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, R_OK) == 0;
+    return lstat(path, &st) == 0 && !S_ISDIR(st.st_mode);
 }
 
 t5_status t5_path_join(char *out, size_t out_bytes, const char *dir, const char *name, t5_error *err)

@@ -12,7 +12,8 @@ void t5_file_unmap(const void *data, size_t n_bytes); /* accepts NULL */
 void t5_file_forget(const void *data, size_t n_bytes);
 /* Reads a regular file of at most `bytes_max` into a malloc'ed, NUL-terminated buffer; the caller frees it. */
 t5_status t5_file_read(const char *path, size_t bytes_max, char **out_text, size_t *out_bytes, t5_error *err);
-/* True when `path` is a regular file that can be opened for reading. */
+/* True when something other than a folder has that name, if only a link to nothing or a file that others own: it is
+ * meant to be read, and reading it says what is wrong with it. */
 bool t5_file_exists(const char *path);
 /* Writes "dir/name" into `out`. T5_ERR_ARG when it does not fit. */
 t5_status t5_path_join(char *out, size_t out_bytes, const char *dir, const char *name, t5_error *err);

@@ -406,6 +406,23 @@ class InspectTest(unittest.TestCase):
         self.assertEqual(json.loads(t5("inspect", "--json", fixture("flan-small-shape")))["dtype"], "bfloat16")
         self.assertEqual(json.loads(t5("inspect", "--json", fixture("mt5")))["dtype"], "float16")
 
+    def test_files_that_cannot_be_read(self):
+        """Claim: a file that a folder has and that cannot be read is an error, not a file that the folder lacks: without it other
+        options or tokens would count. Method: each optional one a link to nothing, as in a copied snapshot of a Hugging Face cache, or
+        a pipe."""
+        bundled = SOURCE.resolve() / "models/t5-tatoeba"
+        for name in ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                     "tokenizer.json", "spiece.model", "t5serve.json"):
+            with tempfile.TemporaryDirectory() as folder:
+                for file in bundled.iterdir():
+                    if file.name != name:
+                        os.symlink(file, Path(folder, file.name))
+                os.symlink("../../blobs/0123", Path(folder, name))
+                self.assertIn(f"/{name}: No such file", t5("inspect", folder, expect=1)[1])
+                os.unlink(Path(folder, name))
+                os.mkfifo(Path(folder, name))
+                self.assertIn(f"/{name}: not a regular file", t5("inspect", folder, expect=1)[1])
+
     def test_bundled_model(self):
         report = json.loads(t5("inspect", "--json"))
         self.assertIn("en", report["languages"])
