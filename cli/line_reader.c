@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define READ_BYTES 65536
+#define LINE_BYTES_MAX (64 << 20) /* of text: minutes of work; more is a file that has no lines */
 
 struct t5_line_reader {
     const char *name;
@@ -70,6 +71,8 @@ static t5_status make_room(t5_line_reader *r, t5_error *err)
         r->start = 0;
     }
     if (r->buffer_bytes - r->end >= READ_BYTES) return T5_OK;
+    if (r->end > LINE_BYTES_MAX)
+        return T5_FAIL(err, T5_ERR_FORMAT, "%s: a line of over %d bytes", r->name, LINE_BYTES_MAX);
     size_t wanted = 2 * r->buffer_bytes + READ_BYTES;
     char *buffer = realloc(r->buffer, wanted);
     if (buffer == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "%s: a line of over %zu bytes", r->name, r->end);

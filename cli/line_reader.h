@@ -1,6 +1,6 @@
-/* cli/line_reader.h: lines of a file or pipe, one at a time, of any length. A read that waits for a slow writer can be
- * ended from another thread, which stdio's getline() does not allow. A UTF-8 byte order mark at the start, which some
- * editors write, is no part of the first line. */
+/* cli/line_reader.h: lines of a file or pipe, one at a time, of at most 64 MB. A read that waits for a slow writer can
+ * be ended from another thread, which stdio's getline() does not allow. A UTF-8 byte order mark at the start, which
+ * some editors write, is no part of the first line. */
 #pragma once
 #include "base/error.h"
 #include <stddef.h>

@@ -111,6 +111,14 @@ class UsageTest(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"No space left", done.stderr)
 
+    def test_input_without_lines(self):
+        """Claim: input that is no text ends with an error before it takes the memory. Method: zeros without end."""
+        for command in (["tokenize"], ["generate", "--json"], ["translate", "--target", "de"]):
+            with open("/dev/zero", "rb") as zeros:
+                done = subprocess.run([PROGRAM, *command], stdin=zeros, capture_output=True, timeout=300)
+            self.assertEqual((done.returncode, done.stdout), (1, b""))
+            self.assertRegex(done.stderr, b"stdin: a line of over 67108864 bytes")
+
     def test_output_that_is_lost(self):
         """Claim: what cannot be printed is a failure, whatever command prints it. Method: a full disk, a closed stdout."""
         model = fixture("t5-v1.0")
