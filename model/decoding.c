@@ -5,7 +5,7 @@
 #include "base/assert.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "model/json_file.h"
+#include "json/json_file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -471,10 +471,9 @@ t5_status t5_decoding_load(const char *dir, t5_decoding *d, t5_error *err)
     t5_error problem;
     t5_error_clear(&problem);
     t5_status status = T5_OK;
-    T5_TRY(t5_path_join(path, sizeof path, dir, "generation_config.json", err));
-    if (!t5_file_exists(path)) T5_TRY(t5_path_join(path, sizeof path, dir, "config.json", err));
-    if (!t5_file_exists(path)) return T5_OK;
-    T5_TRY(t5_json_load(path, &object, err));
+    T5_TRY(t5_json_load_in(dir, "generation_config.json", 0, path, &object, err));
+    if (object == NULL) T5_TRY(t5_json_load_in(dir, "config.json", 0, path, &object, err));
+    if (object == NULL) return T5_OK;
     if (t5_decoding_set_folder(d, object, &problem) != T5_OK)
         status = T5_FAIL(err, T5_ERR_FORMAT, "%s: %s", path, problem.text);
 out:

@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "model/json_file.h"
+#include "json/json_file.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -289,7 +289,7 @@ out:
 t5_status t5_hparams_parse(const char *path, const char *text, size_t n_bytes, t5_hparams *out, t5_error *err)
 {
     json_t *root = NULL;
-    t5_status status = t5_json_parse(path, text, n_bytes, false, &root, err);
+    t5_status status = t5_json_parse(path, text, n_bytes, 0, &root, err);
     if (status != T5_OK) return status;
     t5_hparams hp = {0};
     status = read_all(&(config_file){.path = path, .root = root}, &hp, err);
@@ -307,9 +307,8 @@ static t5_status load_generation_ids(const char *dir, t5_hparams *hp, t5_error *
     int32_t eos_id = hp->eos_id;
     const int32_t id_max = hp->vocab_size - 1;
     t5_status status = T5_OK;
-    T5_TRY(t5_path_join(path, sizeof path, dir, "generation_config.json", err));
-    if (!t5_file_exists(path)) return T5_OK;
-    T5_TRY(t5_json_load(path, &root, err));
+    T5_TRY(t5_json_load_in(dir, "generation_config.json", 0, path, &root, err));
+    if (root == NULL) return T5_OK;
     const config_file file = {.path = path, .root = root};
     T5_TRY(read_int(&file, "decoder_start_token_id", 0, id_max, &hp->start_id, err));
     T5_TRY(read_eos(&file, id_max, &eos_id, err));

@@ -6,11 +6,11 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "model/json_file.h"
 #include "model/model.h"
 #include "model/panels.h"
 #include "model/quantize.h"
 #include "model/safetensors_writer.h"
+#include "json/json_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -450,7 +450,7 @@ static t5_status write_config(const t5_quantize_args *args, const t5_hparams *hp
     char *text = NULL;
     t5_status status = T5_OK;
     T5_TRY(t5_path_join(path, sizeof path, args->dir, "config.json", err));
-    T5_TRY(t5_json_load(path, &config, err));
+    T5_TRY(t5_json_load(path, 0, &config, err));
     json_t *how = json_pack("{s:s, s:i, s:i}", "quant_method", "t5serve", "bits", args->type == T5_I8 ? 8 : 4, "panel",
                             args->panel);
     if (args->type == T5_I4) json_object_set_new(how, "group_size", json_integer(T5_INT4_GROUP));

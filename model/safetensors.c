@@ -9,7 +9,7 @@
 #include "model/safetensors.h"
 
 #include "base/log.h"
-#include "model/json_file.h"
+#include "json/json_file.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -191,7 +191,8 @@ t5_status t5_safetensors_read(const t5_mapped_file *file, int32_t i_file, t5_ten
     }
     const unsigned char *header_text = file->data + sizeof header_bytes;
     json_t *header = NULL;
-    t5_status status = t5_json_parse(file->path, (const char *)header_text, (size_t)header_bytes, true, &header, err);
+    t5_status status =
+        t5_json_parse(file->path, (const char *)header_text, (size_t)header_bytes, T5_JSON_UNIQUE, &header, err);
     if (status != T5_OK) return status;
     reader r = {.file = file, .i_file = i_file, .list = list};
     r.data = header_text + header_bytes;

@@ -7,10 +7,10 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "model/json_file.h"
 #include "model/panels.h"
 #include "model/safetensors.h"
 #include "model/torch_file.h"
+#include "json/json_file.h"
 
 #include <limits.h>
 #include <math.h>
@@ -165,7 +165,7 @@ static t5_status apply_index(t5_weights *w, json_t *weight_map, t5_error *err)
 static t5_status open_sharded(t5_weights *w, const char *dir, t5_error *err)
 {
     json_t *index = NULL;
-    t5_status status = t5_json_load(w->path, &index, err);
+    t5_status status = t5_json_load(w->path, 0, &index, err);
     if (status != T5_OK) return status;
     json_t *weight_map = json_object_get(index, "weight_map");
     if (json_object_size(weight_map) == 0) {

@@ -497,7 +497,7 @@ static void bad_added_tokens_are_named(void **state)
     } cases[] = {
         {"added_tokens.json", "{\"<a>\": 1300, \"<b>\": 1300}",
          "added_tokens.json: the added token 1300 is there twice"},
-        {"added_tokens.json", "[", "added_tokens.json: line 1"},
+        {"added_tokens.json", "[", "added_tokens.json: not valid JSON at line 1"},
         {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"1300\": 7}}",
          "tokenizer_config.json: the added token 1300 must be a text of at most 256 bytes"},
         {"tokenizer_config.json",
@@ -709,7 +709,7 @@ static void other_json_is_named(void **state)
     static const struct {
         const char *json, *want;
     } cases[] = {
-        {"{", "tokenizer.json: line 1"},
+        {"{", "tokenizer.json: not valid JSON at line 1"},
         {"{\"model\": {\"type\": \"BPE\"}}", "model.type is BPE, allowed is Unigram"},
         {"{" UNIGRAM "}", "pre_tokenizer has no Metaspace"},
         {"{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, " UNIGRAM "}",

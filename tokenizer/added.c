@@ -4,8 +4,8 @@
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/utf8.h"
-#include "tokenizer/json_file.h"
 #include "tokenizer/spm_fields.h"
+#include "json/json_file.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -82,7 +82,7 @@ static t5_status read_decoder(reader *r, bool *out_found, t5_error *err)
     json_t *config = NULL, *token;
     const char *id;
     t5_status status = T5_OK;
-    T5_TRY(t5_json_file_read_in(r->dir, "tokenizer_config.json", r->path, &config, err));
+    T5_TRY(t5_json_load_in(r->dir, "tokenizer_config.json", T5_JSON_REALS, r->path, &config, err));
     json_t *tokens = json_object_get(config, "added_tokens_decoder");
     *out_found = json_is_object(tokens);
     json_object_foreach(tokens, id, token) T5_TRY(put_described(r, strtod(id, NULL), token, err));
@@ -108,8 +108,8 @@ static t5_status read_map(reader *r, bool *out_found, t5_error *err)
     json_t *special = NULL, *tokens = NULL, *id;
     const char *text;
     t5_status status = T5_OK;
-    T5_TRY(t5_json_file_read_in(r->dir, "special_tokens_map.json", r->path, &special, err));
-    T5_TRY(t5_json_file_read_in(r->dir, "added_tokens.json", r->path, &tokens, err));
+    T5_TRY(t5_json_load_in(r->dir, "special_tokens_map.json", T5_JSON_REALS, r->path, &special, err));
+    T5_TRY(t5_json_load_in(r->dir, "added_tokens.json", T5_JSON_REALS, r->path, &tokens, err));
     *out_found = tokens != NULL;
     const json_t *listed = json_object_get(special, "additional_special_tokens");
     json_object_foreach(tokens, text, id)

@@ -3,9 +3,9 @@
  * such fields are taken. */
 #include "tokenizer/json_model.h"
 #include "base/buffer.h"
-#include "tokenizer/json_file.h"
 #include "tokenizer/proto.h"
 #include "tokenizer/spm_fields.h"
+#include "json/json_file.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -236,7 +236,7 @@ t5_status t5_json_model_read(const char *path, void **out, size_t *out_bytes, t5
 {
     json_t *root = NULL;
     t5_buffer model = {0};
-    t5_status status = t5_json_file_read(path, &root, err);
+    t5_status status = t5_json_load(path, T5_JSON_REALS, &root, err);
     if (status != T5_OK) return status;
     status = convert(path, root, &model, err);
     json_decref(root);

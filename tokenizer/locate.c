@@ -2,7 +2,7 @@
  * JSON must be plain names: a model folder never makes us read outside of it. */
 #include "tokenizer/locate.h"
 #include "base/file.h"
-#include "tokenizer/json_file.h"
+#include "json/json_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -75,8 +75,8 @@ t5_status t5_tokenizer_locate(const char *dir, int32_t vocab_size, t5_tokenizer_
     bool is_found = true;
 
     *out = (t5_tokenizer_location){.extra_ids = -1};
-    T5_TRY(t5_json_file_read_in(dir, "tokenizer_config.json", path, &tokenizer_config, err));
-    T5_TRY(t5_json_file_read_in(dir, "config.json", path, &model_config, err));
+    T5_TRY(t5_json_load_in(dir, "tokenizer_config.json", T5_JSON_REALS, path, &tokenizer_config, err));
+    T5_TRY(t5_json_load_in(dir, "config.json", T5_JSON_REALS, path, &model_config, err));
     T5_TRY(read_extra_ids(dir, tokenizer_config, &out->extra_ids, err));
     if (names_bytes(tokenizer_config) || names_bytes(model_config)) goto out;
 

@@ -2,9 +2,9 @@
  * profile_tags.c. */
 #include "translate/profile.h"
 #include "base/file.h"
-#include "model/json_file.h"
 #include "text/langcodes.h"
 #include "translate/profile_pairs.h"
+#include "json/json_file.h"
 
 #include <limits.h>
 #include <stdlib.h>

@@ -6,10 +6,10 @@
  * All keys are optional, but pairs need a template. A source "*" means any. Codes in pairs may be written in any form;
  * {source} and {target} of the template give them as written, since that is what the model was trained with. */
 #include "base/file.h"
-#include "model/json_file.h"
 #include "text/langcodes.h"
 #include "text/template.h"
 #include "translate/profile_pairs.h"
+#include "json/json_file.h"
 
 #include <string.h>
 
@@ -104,7 +104,7 @@ t5_status t5_profile_read_own(const char *path, t5_profile *p, bool *out_found, 
 
     *out_found = t5_file_exists(path);
     if (!*out_found) return T5_OK;
-    T5_TRY(t5_json_load(path, &object, err));
+    T5_TRY(t5_json_load(path, 0, &object, err));
     T5_TRY(check_keys(path, object, err));
     T5_TRY(read_name(path, json_object_get(object, "name"), p, err));
     T5_TRY(read_pairs(path, json_object_get(object, "pairs"), json_object_get(object, "template"), p, err));

@@ -3,9 +3,9 @@
  *   "translation_en_to_de": {"prefix": "translate English to German: ", "num_beams": 4, "max_length": 300, ...}
  *
  * All tasks of a model have the same options, so those of the first become the defaults. */
-#include "model/json_file.h"
 #include "text/langcodes.h"
 #include "translate/profile_pairs.h"
+#include "json/json_file.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -49,7 +49,7 @@ t5_status t5_profile_read_tasks(const char *path, t5_profile *p, t5_error *err)
     json_t *config = NULL, *task;
     const char *key;
 
-    T5_TRY(t5_json_load(path, &config, err));
+    T5_TRY(t5_json_load(path, 0, &config, err));
     json_t *tasks = json_object_get(config, "task_specific_params");
     if (tasks != NULL && !json_is_null(tasks) && !json_is_object(tasks)) {
         status = T5_FAIL(err, T5_ERR_FORMAT, "%s: task_specific_params: must be an object", path);

@@ -2,7 +2,7 @@
 #include "translate/shortlist.h"
 
 #include "base/file.h"
-#include "model/json_file.h"
+#include "json/json_file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -121,7 +121,7 @@ t5_status t5_shortlist_read(const char *path, const t5_shortlist_vocab *vocab, i
     t5_status status = T5_OK;
     json_t *object = NULL;
     int32_t *ids = NULL;
-    T5_TRY(t5_json_load(path, &object, err));
+    T5_TRY(t5_json_load(path, 0, &object, err));
     T5_TRY(check_keys(path, object, vocab, err));
     const json_t *array = json_object_get(object, "ids");
     if (!json_is_array(array)) {

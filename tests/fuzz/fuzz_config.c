@@ -3,7 +3,7 @@
 #include "base/assert.h"
 #include "model/decoding.h"
 #include "model/hparams.h"
-#include "model/json_file.h"
+#include "json/json_file.h"
 
 #include <string.h>
 
@@ -15,7 +15,7 @@ static void read_decoding(const uint8_t *data, size_t n_bytes)
     json_t *object = NULL;
     t5_decoding d;
     t5_decoding_init(&d);
-    if (t5_json_parse("fuzz", (const char *)data, n_bytes, false, &object, &err) != T5_OK) return;
+    if (t5_json_parse("fuzz", (const char *)data, n_bytes, 0, &object, &err) != T5_OK) return;
     t5_status status = t5_decoding_set_object(&d, object, &err);
     if (status == T5_OK) status = t5_decoding_check(&d, 100, &err);
     T5_ASSERT(status == err.status && (status == T5_OK || err.text[0] != '\0'));

@@ -20,15 +20,16 @@ FILE_LINES_MAX = 600
 # What each folder may include of ours, besides itself: a folder, or one header of it.
 MAY_INCLUDE = {
     "base": [],
+    "json": ["base"],
     "config": ["base"],
-    "tokenizer": ["base"],
-    "model": ["base"],
+    "tokenizer": ["base", "json"],
+    "model": ["base", "json"],
     "text": ["base"],
     "cpu": ["base", "model"],
     "cuda": ["base", "model", "device/plugin.h"],
     "device": ["base", "model", "cpu"],
     "engine": ["base", "model"],
-    "translate": ["base", "text", "tokenizer", "model", "engine", "device"],
+    "translate": ["base", "json", "text", "tokenizer", "model", "engine", "device"],
     "server": ["base", "config", "text", "engine", "device", "translate", "tokenizer/tokenizer.h", "model/decoding.h"],
     "cli": ["base", "config", "text", "engine", "device", "translate", "tokenizer/tokenizer.h",
             "model/decoding.h", "model/decoding.def", "model/hparams.h", "model/quantize_folder.h",
@@ -38,7 +39,7 @@ MAY_INCLUDE = {
 LIBRARIES = {
     r"microhttpd\.h": ["server"],
     r"gnutls/.*": ["server"],
-    r"jansson\.h": ["config", "tokenizer", "model", "translate", "server", "cli"],
+    r"jansson\.h": ["config", "json", "tokenizer", "model", "translate", "server", "cli"],
     r"sentencepiece.*": ["tokenizer"],
     r"unicode/.*": ["text"],
     r"(cld2/|compact_lang_det|public/compact_lang_det).*": ["text"],

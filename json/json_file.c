@@ -1,19 +1,22 @@
-/* model/json_file.c: see json_file.h. jansson bounds the depth (2048) and rejects invalid UTF-8 and embedded NULs. */
-#include "model/json_file.h"
+/* json/json_file.c: see json_file.h. jansson bounds the depth (2048) and rejects invalid UTF-8 and embedded NULs. */
+#include "json/json_file.h"
 
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/log.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-t5_status t5_json_parse(const char *path, const char *text, size_t n_bytes, bool is_strict, json_t **out, t5_error *err)
+t5_status t5_json_parse(const char *path, const char *text, size_t n_bytes, unsigned flags, json_t **out, t5_error *err)
 {
     json_error_t problem;
-    json_t *root = json_loadb(text, n_bytes, is_strict ? JSON_REJECT_DUPLICATES : 0, &problem);
+    const size_t how = ((flags & T5_JSON_UNIQUE) != 0 ? JSON_REJECT_DUPLICATES : 0) |
+                       ((flags & T5_JSON_REALS) != 0 ? JSON_DECODE_INT_AS_REAL : 0);
+    json_t *root = json_loadb(text, n_bytes, how, &problem);
     if (root == NULL) {
         char quoted[JSON_ERROR_TEXT_LENGTH + 8]; /* jansson repeats bytes of the file in its text */
         t5_log_quote(quoted, sizeof quoted, problem.text);
@@ -28,15 +31,23 @@ t5_status t5_json_parse(const char *path, const char *text, size_t n_bytes, bool
     return T5_OK;
 }
 
-t5_status t5_json_load(const char *path, json_t **out, t5_error *err)
+t5_status t5_json_load(const char *path, unsigned flags, json_t **out, t5_error *err)
 {
     char *text = NULL;
     size_t n_bytes = 0;
     t5_status status = t5_file_read(path, T5_JSON_FILE_MAX, &text, &n_bytes, err);
     if (status != T5_OK) return status;
-    status = t5_json_parse(path, text, n_bytes, false, out, err);
+    status = t5_json_parse(path, text, n_bytes, flags, out, err);
     free(text);
     return status;
+}
+
+t5_status t5_json_load_in(const char *dir, const char *name, unsigned flags, char *path, json_t **out, t5_error *err)
+{
+    *out = NULL;
+    const t5_status status = t5_path_join(path, PATH_MAX, dir, name, err);
+    if (status != T5_OK || !t5_file_exists(path)) return status;
+    return t5_json_load(path, flags, out, err);
 }
 
 const char *t5_json_show(char *out, size_t out_bytes, const json_t *value)
