@@ -214,6 +214,7 @@ class Metrics(unittest.TestCase):
         """Claim: the Grafana dashboard loads and asks only for what is there, and for all that can be drawn. Method: the
         parts of the schema that Grafana needs; every name and label in a query is a sample's, every family is in some query."""
         self.server.translate("Hello.")
+        wait_until(lambda: self.families()["t5serve_http_requests_total"][1])  # it counts once its reply is sent
         board = json.loads((SOURCE / "docker/grafana-dashboard.json").read_text(encoding="utf-8"))
         self.assertTrue(board["title"] and board["uid"] and board["schemaVersion"] >= 36)
         variables = {v["name"]: v for v in board["templating"]["list"]}
