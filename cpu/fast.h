@@ -14,6 +14,7 @@ typedef struct {
     const t5_kernels *kernels;
     t5_threads *threads;
     t5_compute_type compute_type;
+    t5_arena arena; /* of the weights */
     /* Scratch only grows: a step larger than any before it allocates, in t5_fast_reserve() or t5_fast_grow(), before
      * its tasks run; when memory is short that step fails. */
     float *normed; /* rows after their norm */

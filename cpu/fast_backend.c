@@ -28,6 +28,7 @@ static void fast_destroy(t5_backend *b)
     if (b == NULL) return;
     t5_fast *f = (t5_fast *)b;
     t5_threads_destroy(f->threads);
+    t5_arena_close(&f->arena);
     free(f->normed);
     free(f->rows8);
     free(f->rows16);
@@ -40,11 +41,16 @@ static void fast_destroy(t5_backend *b)
 
 /* ---- weights ---- */
 
+static t5_packer packer_of(t5_fast *f)
+{
+    return (t5_packer){.kernels = f->kernels, .threads = f->threads, .type = f->compute_type, .arena = &f->arena};
+}
+
 static t5_status fast_matrix_create(t5_backend *b, const t5_tensor *parts, int32_t n_parts, float scale,
                                     t5_matrix **out, t5_error *err)
 {
-    const t5_fast *f = (const t5_fast *)b;
-    const t5_status status = t5_matrix_pack(f->kernels, f->threads, f->compute_type, parts, n_parts, scale, out, err);
+    const t5_packer packer = packer_of((t5_fast *)b);
+    const t5_status status = t5_matrix_pack(&packer, parts, n_parts, scale, out, err);
     if (status == T5_OK) b->weights_bytes += (*out)->n_bytes;
     return status;
 }
@@ -57,11 +63,11 @@ static void fast_matrix_destroy(t5_backend *b, t5_matrix *m)
 
 static t5_status fast_head_create(t5_backend *b, const t5_tensor *w, float scale, t5_matrix **out, t5_error *err)
 {
-    const t5_fast *f = (const t5_fast *)b;
+    const t5_packer packer = packer_of((t5_fast *)b);
     t5_status status = T5_OK;
     t5_matrix *m = NULL;
-    T5_TRY(t5_matrix_pack(f->kernels, f->threads, f->compute_type, w, 1, scale, &m, err));
-    T5_TRY(t5_matrix_add_rough(f->kernels, f->threads, f->compute_type, w, scale, m, err));
+    T5_TRY(t5_matrix_pack(&packer, w, 1, scale, &m, err));
+    T5_TRY(t5_matrix_add_rough(&packer, w, scale, m, err));
     b->weights_bytes += m->n_bytes;
     *out = m;
     m = NULL;

@@ -8,9 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#define HUGE_PAGE ((size_t)2 << 20)
 #define MAPPED_ALIGN 32 /* panels of int4 that are 16 columns wide begin at multiples of it */
 
 /* What one task of packing needs. */
@@ -223,15 +221,6 @@ static void pack_panel(void *ctx, int32_t i_task, int32_t i_thread)
     }
 }
 
-/* Large weights want large pages: a product walks through all of them, and each page costs a look-up. */
-static void *alloc_panels(size_t n_bytes)
-{
-    const size_t alignment = n_bytes >= HUGE_PAGE ? HUGE_PAGE : T5_LINE_BYTES;
-    void *p = aligned_alloc(alignment, (n_bytes + alignment - 1) / alignment * alignment);
-    if (p != NULL && alignment == HUGE_PAGE) (void)madvise(p, n_bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-    return p;
-}
-
 static t5_status fill(packing *p, t5_threads *threads, int32_t n_panels, t5_error *err)
 {
     lay_out(p);
@@ -272,12 +261,13 @@ static void copy_scales(const packing *p, int32_t n_parts)
     }
 }
 
-static t5_status alloc_matrix(const packing *p, int32_t n_panels, bool is_mapped, t5_matrix *m, t5_error *err)
+static t5_status alloc_matrix(packing *p, t5_arena *arena, int32_t n_panels, bool is_mapped, t5_matrix *m,
+                              t5_error *err)
 {
     const size_t n_bytes = (size_t)n_panels * (size_t)p->panel * p->line_bytes;
     const size_t n_columns = (size_t)n_panels * (size_t)p->panel;
     m->n_bytes = n_bytes;
-    if (!is_mapped) m->owned = alloc_panels(n_bytes);
+    if (!is_mapped) p->panels = t5_arena_take(arena, n_bytes, &m->chunk);
     if (p->storage == T5_STORE_INT8) {
         m->column_scales = calloc(n_columns, sizeof *m->column_scales);
         m->column_sums = calloc(n_columns, sizeof *m->column_sums);
@@ -285,13 +275,13 @@ static t5_status alloc_matrix(const packing *p, int32_t n_panels, bool is_mapped
         if (m->column_scales == NULL || m->column_sums == NULL)
             return T5_FAIL(err, T5_ERR_NOMEM, "matrix: scales of %zu columns", n_columns);
     }
-    if (!is_mapped && m->owned == NULL)
+    if (!is_mapped && p->panels == NULL)
         return T5_FAIL(err, T5_ERR_NOMEM, "matrix %d x %d: %zu bytes", p->d_out, p->d_in, n_bytes);
     return T5_OK;
 }
 
 /* Packs with what `p` has so far: parts, panel, scale, type and storage. */
-static t5_status pack(packing *p, t5_threads *threads, int32_t n_parts, t5_matrix **out, t5_error *err)
+static t5_status pack(packing *p, const t5_packer *packer, int32_t n_parts, t5_matrix **out, t5_error *err)
 {
     t5_status status = T5_OK;
     const t5_tensor *parts = p->parts;
@@ -306,18 +296,17 @@ static t5_status pack(packing *p, t5_threads *threads, int32_t n_parts, t5_matri
     t5_matrix *m = calloc(1, sizeof *m);
     if (m == NULL) return T5_FAIL(err, T5_ERR_NOMEM, "matrix: %zu bytes", sizeof *m);
     const bool is_mapped = is_in_place(p, n_parts);
-    T5_TRY(alloc_matrix(p, n_panels, is_mapped, m, err));
-    p->panels = m->owned;
+    T5_TRY(alloc_matrix(p, packer->arena, n_panels, is_mapped, m, err));
     p->column_scales = m->column_scales;
     p->column_sums = m->column_sums;
     if (is_mapped) {
         copy_scales(p, n_parts);
     } else {
-        T5_TRY(fill(p, threads, n_panels, err));
+        T5_TRY(fill(p, packer->threads, n_panels, err));
     }
     m->d_out = p->d_out;
     m->d_in = p->d_in;
-    m->panels = (t5_panels){.panels = is_mapped ? parts[0].data : m->owned,
+    m->panels = (t5_panels){.panels = is_mapped ? parts[0].data : p->panels,
                             .storage = p->storage,
                             .scale = p->storage == T5_STORE_INT8 ? 1.0f : p->scale,
                             .column_scales = m->column_scales,
@@ -329,16 +318,16 @@ out:
     return status;
 }
 
-t5_status t5_matrix_pack(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *parts,
-                         int32_t n_parts, float scale, t5_matrix **out, t5_error *err)
+t5_status t5_matrix_pack(const t5_packer *packer, const t5_tensor *parts, int32_t n_parts, float scale, t5_matrix **out,
+                         t5_error *err)
 {
     T5_ASSERT(n_parts > 0);
     packing p = {.parts = parts,
-                 .panel = kernels->panel,
+                 .panel = packer->kernels->panel,
                  .scale = scale,
-                 .type = type,
-                 .storage = choose_storage(kernels, type, dtype_of_all(parts, n_parts))};
-    return pack(&p, threads, n_parts, out, err);
+                 .type = packer->type,
+                 .storage = choose_storage(packer->kernels, packer->type, dtype_of_all(parts, n_parts))};
+    return pack(&p, packer, n_parts, out, err);
 }
 
 /* Whether products with `m` are float32 and have the weights of the file. */
@@ -352,24 +341,23 @@ static bool is_as_in_file(const t5_matrix *m, t5_compute_type type, const t5_ten
     return true;
 }
 
-t5_status t5_matrix_add_rough(const t5_kernels *kernels, t5_threads *threads, t5_compute_type type, const t5_tensor *w,
-                              float scale, t5_matrix *m, t5_error *err)
+t5_status t5_matrix_add_rough(const t5_packer *packer, const t5_tensor *w, float scale, t5_matrix *m, t5_error *err)
 {
-    if (!is_as_in_file(m, type, w)) return T5_OK;
-    const size_t n_panels = (size_t)(m->d_out + kernels->panel - 1) / (size_t)kernels->panel;
+    if (!is_as_in_file(m, packer->type, w)) return T5_OK;
+    const size_t n_panels = (size_t)(m->d_out + packer->kernels->panel - 1) / (size_t)packer->kernels->panel;
     m->rough_norms = calloc(n_panels, sizeof *m->rough_norms);
     m->rough_errors = calloc(n_panels, sizeof *m->rough_errors);
     if (m->rough_norms == NULL || m->rough_errors == NULL)
         return T5_FAIL(err, T5_ERR_NOMEM, "matrix: norms of %zu panels", n_panels);
     packing p = {.parts = w,
-                 .panel = kernels->panel,
+                 .panel = packer->kernels->panel,
                  .scale = scale,
                  .type = T5_COMPUTE_INT8,
                  .storage = T5_STORE_INT8,
                  .norms = m->rough_norms,
                  .errors = m->rough_errors,
-                 .rounding = kernels->rounding};
-    const t5_status status = pack(&p, threads, 1, &m->rough, err);
+                 .rounding = packer->kernels->rounding};
+    const t5_status status = pack(&p, packer, 1, &m->rough, err);
     if (status == T5_OK) m->n_bytes += m->rough->n_bytes;
     return status;
 }
@@ -392,7 +380,7 @@ void t5_matrix_free(t5_matrix *m)
     t5_matrix_free(m->rough);
     free(m->rough_norms);
     free(m->rough_errors);
-    free(m->owned);
+    t5_chunk_release(m->chunk);
     free(m->column_scales);
     free(m->column_sums);
     free(m);

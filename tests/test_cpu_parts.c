@@ -1,6 +1,7 @@
 /* tests/test_cpu_parts.c: parts of the fast CPU backend that stand alone: the thread pool, the quota of control groups,
- * and the vector versions of what the search does over a vocabulary. */
+ * the memory of weights, and the vector versions of what the search does over a vocabulary. */
 #include "base/clock.h"
+#include "cpu/arena.h"
 #include "cpu/kernels.h"
 #include "cpu/quota.h"
 #include "cpu/threads.h"
@@ -420,18 +421,46 @@ static void quota_bounds_threads(void **state)
     remove_groups(folder);
 }
 
+/* Claim: weights that are taken one after another lie side by side, in pages that live until the last of them is
+ * released, whatever the order, and longer than the arena. Method: sizes around the least that is shared and above a
+ * chunk; each is filled, and has kept what it was filled with when the others are gone. */
+static void weights_lie_side_by_side(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {100,     65536,    1000000,  63,      65537, (size_t)40 << 20,
+                                   7000000, 20000000, 20000000, 1000000, 1};
+    char *areas[T5_COUNT(sizes)];
+    t5_chunk *chunks[T5_COUNT(sizes)];
+    t5_arena arena = {0};
+    for (size_t i = 0; i < T5_COUNT(sizes); i++) {
+        areas[i] = t5_arena_take(&arena, sizes[i], &chunks[i]);
+        assert_non_null(areas[i]);
+        assert_int_equal((uintptr_t)areas[i] % T5_LINE_BYTES, 0);
+        memset(areas[i], (int)i, sizes[i]);
+    }
+    t5_arena_close(&arena);
+    assert_ptr_equal(areas[2], areas[1] + 65536);
+    assert_ptr_equal(areas[4], areas[2] + 1000000); /* small ones and large ones are elsewhere */
+    assert_ptr_equal(areas[6], areas[4] + 65536 + 64);
+    for (size_t i = 0; i < T5_COUNT(sizes); i++) {
+        const size_t k = i * 7 % T5_COUNT(sizes);
+        for (size_t j = 0; j < sizes[k]; j++)
+            if (areas[k][j] != (char)k) fail_msg("area %zu, byte %zu", k, j);
+        t5_chunk_release(chunks[k]);
+    }
+    t5_chunk *chunk = NULL;
+    assert_null(t5_arena_take(&arena, SIZE_MAX - 100, &chunk));
+    assert_null(chunk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(vocab_ops_match_plain),
-        cmocka_unit_test(odd_values_are_passed_on),
-        cmocka_unit_test(attend_passes_nan_on),
-        cmocka_unit_test(threads_run_each_task_once),
-        cmocka_unit_test(threads_run_many_tasks),
-        cmocka_unit_test(threads_begin_with_their_own),
-        cmocka_unit_test(quota_bounds_threads),
-        cmocka_unit_test(threads_work_beside_a_neighbour),
-        cmocka_unit_test(workers_keep_off_the_callers_core),
+        cmocka_unit_test(weights_lie_side_by_side),        cmocka_unit_test(vocab_ops_match_plain),
+        cmocka_unit_test(odd_values_are_passed_on),        cmocka_unit_test(attend_passes_nan_on),
+        cmocka_unit_test(threads_run_each_task_once),      cmocka_unit_test(threads_run_many_tasks),
+        cmocka_unit_test(threads_begin_with_their_own),    cmocka_unit_test(quota_bounds_threads),
+        cmocka_unit_test(threads_work_beside_a_neighbour), cmocka_unit_test(workers_keep_off_the_callers_core),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
