@@ -265,7 +265,7 @@ static void generations_add_up(void **state)
                                              .prompt_ids = prompt_ids,
                                              .n_prompt_ids = i % 4,
                                              .decoding = *t5_translator_generation_defaults(t),
-                                             .has_max_new_tokens = true};
+                                             .max_new_tokens_field = "max_new_tokens"};
             request.decoding.max_new_tokens = 30;
             request.decoding.num_beams = i % 3 == 1 ? 4 : 1;
             request.decoding.do_sample = i % 3 == 2;
@@ -328,7 +328,7 @@ static void stops_end_the_decoding(void **state)
             t5_generation_request request = {.inputs = &input,
                                              .n_inputs = 1,
                                              .decoding = *t5_translator_generation_defaults(t),
-                                             .has_max_new_tokens = true};
+                                             .max_new_tokens_field = "max_new_tokens"};
             request.decoding.max_new_tokens = request.decoding.min_new_tokens = 60;
             request.decoding.num_beams = mode >= 2 ? 4 : 1;
             request.decoding.do_sample = mode == 1;
@@ -390,7 +390,7 @@ static void cancelled_generations_end(void **state)
     t5_generation_request request = {.inputs = &input,
                                      .n_inputs = 1,
                                      .decoding = *t5_translator_generation_defaults(t),
-                                     .has_max_new_tokens = true,
+                                     .max_new_tokens_field = "max_new_tokens",
                                      .on_progress = on_progress,
                                      .on_done = on_done};
     request.decoding.max_new_tokens = request.decoding.min_new_tokens = 500;
