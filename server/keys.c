@@ -317,7 +317,17 @@ static t5_status lock_folder(const char *path, int *out_fd, t5_error *err)
     return T5_FAIL(err, T5_ERR_IO, "%s: %s", folder, strerror(errno));
 }
 
-/* A new key is printed first: one that is in the file and that nobody has seen would be of no use. */
+/* A new key is shown when the file has it, and one that cannot be shown is taken out again: nobody will ever have it. */
+static t5_status show_key(t5_keys *keys, const char *key, const char *path, FILE *out, t5_error *err)
+{
+    t5_error ignored = {0};
+    fprintf(out, "%s\n", key);
+    if (t5_stdio_flush(out, err) == T5_OK) return T5_OK;
+    keys->n_keys--;
+    t5_keys_save(keys, path, &ignored);
+    return err->status;
+}
+
 static t5_status change_keys(const command *c, bool is_add, FILE *out, t5_error *err)
 {
     t5_status status = T5_OK;
@@ -328,12 +338,11 @@ static t5_status change_keys(const command *c, bool is_add, FILE *out, t5_error 
     if (!is_add || access(c->path, F_OK) == 0) T5_TRY(t5_keys_load(c->path, &keys, err));
     if (is_add) {
         T5_TRY(t5_keys_add(&keys, c->name, c->req_limit, c->char_limit, key, err));
-        fprintf(out, "%s\n", key);
-        T5_TRY(t5_stdio_flush(out, err));
     } else if (!t5_keys_remove(&keys, c->id)) {
         T5_TRY(T5_FAIL(err, T5_ERR_ARG, "no key has the id %.40s", c->id));
     }
     T5_TRY(t5_keys_save(&keys, c->path, err));
+    if (is_add) T5_TRY(show_key(&keys, key, c->path, out, err));
 out:
     if (folder_fd >= 0) close(folder_fd);
     t5_keys_deinit(&keys);

@@ -163,7 +163,7 @@ class Access(unittest.TestCase):
             before = file.read()
         done = subprocess.run([PROGRAM, "keys", "add", "--file", self.file], capture_output=True, text=True, check=False,
                               preexec_fn=lambda: limit_files(len(before) + 20))
-        self.assertEqual(done.returncode, 1)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("keys.json: File too large", done.stderr)
         with open(self.file, "rb") as file:
             self.assertEqual(file.read(), before)
