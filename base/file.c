@@ -106,6 +106,20 @@ bool t5_file_exists(const char *path)
     return lstat(path, &st) == 0 && !S_ISDIR(st.st_mode);
 }
 
+t5_status t5_file_target(const char *path, char out[PATH_MAX], t5_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) == 0) {
+        if (!S_ISREG(st.st_mode)) return T5_FAIL(err, T5_ERR_IO, "%s: not a regular file", path);
+        if (realpath(path, out) == NULL) return T5_FAIL(err, T5_ERR_IO, "%s: %s", path, strerror(errno));
+        return T5_OK;
+    }
+    const size_t n_bytes = strlen(path); /* nothing is there yet */
+    if (n_bytes >= PATH_MAX) return T5_FAIL(err, T5_ERR_ARG, "path too long: %.100s...", path);
+    memcpy(out, path, n_bytes + 1);
+    return T5_OK;
+}
+
 t5_status t5_path_join(char *out, size_t out_bytes, const char *dir, const char *name, t5_error *err)
 {
     int n = snprintf(out, out_bytes, "%s/%s", dir, name);

@@ -1,6 +1,7 @@
 /* base/file.h: whole files. Any thread. */
 #pragma once
 #include "base/error.h"
+#include <limits.h>
 #include <stddef.h>
 
 T5_C_BEGIN
@@ -15,6 +16,9 @@ t5_status t5_file_read(const char *path, size_t bytes_max, char **out_text, size
 /* True when something other than a folder has that name, if only a link to nothing or a file that others own: it is
  * meant to be read, and reading it says what is wrong with it. */
 bool t5_file_exists(const char *path);
+/* Which file to replace by a rename when `path` is to be written: the one that links lead to. T5_ERR_IO when that is a
+ * device, a pipe or a folder, whose place a file must not take. */
+t5_status t5_file_target(const char *path, char out[PATH_MAX], t5_error *err);
 /* Writes "dir/name" into `out`. T5_ERR_ARG when it does not fit. */
 t5_status t5_path_join(char *out, size_t out_bytes, const char *dir, const char *name, t5_error *err);
 

@@ -317,7 +317,8 @@ static t5_status lock_folder(const char *path, int *out_fd, t5_error *err)
     return T5_FAIL(err, T5_ERR_IO, "%s: %s", folder, strerror(errno));
 }
 
-/* A new key is shown when the file has it, and one that cannot be shown is taken out again: nobody will ever have it. */
+/* A new key is shown when the file has it, and one that cannot be shown is taken out again: nobody will ever have it.
+ */
 static t5_status show_key(t5_keys *keys, const char *key, const char *path, FILE *out, t5_error *err)
 {
     t5_error ignored = {0};
@@ -333,16 +334,17 @@ static t5_status change_keys(const command *c, bool is_add, FILE *out, t5_error 
     t5_status status = T5_OK;
     t5_keys keys = {0};
     int folder_fd = -1;
-    char key[T5_KEY_BYTES] = "";
-    T5_TRY(lock_folder(c->path, &folder_fd, err));
-    if (!is_add || access(c->path, F_OK) == 0) T5_TRY(t5_keys_load(c->path, &keys, err));
+    char path[PATH_MAX], key[T5_KEY_BYTES] = "";
+    T5_TRY(t5_file_target(c->path, path, err));
+    T5_TRY(lock_folder(path, &folder_fd, err));
+    if (!is_add || access(path, F_OK) == 0) T5_TRY(t5_keys_load(path, &keys, err));
     if (is_add) {
         T5_TRY(t5_keys_add(&keys, c->name, c->req_limit, c->char_limit, key, err));
     } else if (!t5_keys_remove(&keys, c->id)) {
         T5_TRY(T5_FAIL(err, T5_ERR_ARG, "no key has the id %.40s", c->id));
     }
-    T5_TRY(t5_keys_save(&keys, c->path, err));
-    if (is_add) T5_TRY(show_key(&keys, key, c->path, out, err));
+    T5_TRY(t5_keys_save(&keys, path, err));
+    if (is_add) T5_TRY(show_key(&keys, key, path, out, err));
 out:
     if (folder_fd >= 0) close(folder_fd);
     t5_keys_deinit(&keys);

@@ -59,14 +59,15 @@ static t5_status put(FILE *file, const char *path, const t5_shortlist_vocab *voc
 t5_status t5_shortlist_write(const char *path, const t5_shortlist_vocab *vocab, const int32_t *ids, int32_t n_ids,
                              t5_error *err)
 {
-    char part[PATH_MAX];
-    if (snprintf(part, sizeof part, "%s.part", path) >= (int)sizeof part)
+    char target[PATH_MAX], part[PATH_MAX];
+    if (t5_file_target(path, target, err) != T5_OK) return err->status;
+    if (snprintf(part, sizeof part, "%s.part", target) >= (int)sizeof part)
         return T5_FAIL(err, T5_ERR_ARG, "%.200s: the path is too long", path);
     FILE *file = fopen(part, "we");
     if (file == NULL) return T5_FAIL(err, T5_ERR_IO, "%s: %s", part, strerror(errno));
     t5_status status = put(file, part, vocab, ids, n_ids, err);
     if (fclose(file) != 0 && status == T5_OK) status = T5_FAIL(err, T5_ERR_IO, "%s: %s", part, strerror(errno));
-    if (status == T5_OK && rename(part, path) != 0) status = T5_FAIL(err, T5_ERR_IO, "%s: %s", path, strerror(errno));
+    if (status == T5_OK && rename(part, target) != 0) status = T5_FAIL(err, T5_ERR_IO, "%s: %s", path, strerror(errno));
     if (status != T5_OK) unlink(part);
     return status;
 }

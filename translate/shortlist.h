@@ -46,7 +46,7 @@ t5_status t5_shortlist_maker_list(const t5_shortlist_maker *m, int64_t count_min
 
 /* "DIR/shortlist.CODE.json" for a public code. */
 t5_status t5_shortlist_path(const char *dir, const char *target, char *out, size_t out_bytes, t5_error *err);
-/* Writes the file anew: it is whole or not there. */
+/* Writes the file anew: it is whole or not there. T5_ERR_IO for a device or a pipe. */
 t5_status t5_shortlist_write(const char *path, const t5_shortlist_vocab *vocab, const int32_t *ids, int32_t n_ids,
                              t5_error *err);
 /* Reads the file, which is checked: T5_ERR_FORMAT names what is wrong, a list for another tokenizer too. The caller

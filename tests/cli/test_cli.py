@@ -494,6 +494,11 @@ class ShortlistTest(unittest.TestCase):
         self.assertIn("tlh", t5("shortlist", "--target", "tlh", stdin="a\n", expect=1)[1])
         self.assertIn("no text", t5("shortlist", "--target", "de", expect=1)[1])
         self.assertIn("stdin:2", t5("shortlist", "--target", "de", stdin=b"gut\n\xff\n", expect=1)[1])
+        with tempfile.TemporaryDirectory() as folder:  # the list took the place of a device
+            os.mkfifo(f"{folder}/pipe")
+            wrong = t5("shortlist", "--target", "de", "--out", f"{folder}/pipe", stdin="gut\n", expect=1)[1]
+            self.assertIn("/pipe: not a regular file", wrong)
+            self.assertTrue(Path(folder, "pipe").is_fifo())
         self.assertIn("/nowhere/x", t5("shortlist", "--target", "de", "--out", "/nowhere/x", stdin="gut\n", expect=1)[1])
 
 

@@ -136,6 +136,21 @@ class Access(unittest.TestCase):
         after = os.stat(self.file)
         self.assertEqual((after.st_mode, after.st_uid, after.st_gid), (before.st_mode, before.st_uid, before.st_gid))
 
+    def test_file_behind_a_link(self):
+        """Claim: a link to the file stays one; a pipe, for which a device stands too, is refused and stays what it is. (The keys
+        took the place of either.)"""
+        link, pipe = os.path.join(self.folder.name, "link"), os.path.join(self.folder.name, "pipe")
+        self.add()
+        os.symlink("keys.json", link)
+        os.mkfifo(pipe)
+        self.assertEqual(keys("add", "--file", link).returncode, 0)
+        self.assertTrue(os.path.islink(link))
+        self.assertEqual(len(keys("list", "--file", self.file).stdout.splitlines()), 3)
+        done = keys("add", "--file", pipe)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("pipe: not a regular file", done.stderr)
+        self.assertTrue(stat.S_ISFIFO(os.stat(pipe).st_mode))
+
     def test_commands_at_once(self):
         """Claim: of commands that change a file at the same time each has its effect. Method: twenty keys added at once."""
         adds = [subprocess.Popen([PROGRAM, "keys", "add", "--file", self.file], stdout=subprocess.DEVNULL) for _ in range(20)]
