@@ -1,6 +1,7 @@
 /* config/models.c: which model folders the settings name. See config.h. */
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "config/config_set.h"
 
 #include <dirent.h>
@@ -45,13 +46,26 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+/* A subfolder that may not be entered is no mistake, the lost+found of a volume is one, but may be a model too. */
+static void tell_passed_over(const char *folder, int cause)
+{
+    char quoted[PATH_MAX];
+    if (cause == 0 || cause == ENOENT || cause == ENOTDIR) return;
+    t5_log(T5_LOG_WARN, "models_dir passed_over=%s error=\"%s\"", t5_log_quote(quoted, sizeof quoted, folder),
+           strerror(cause));
+}
+
 static t5_status add_if_model(t5_config_list *list, const char *dir, const char *name, t5_error *err)
 {
     char folder[PATH_MAX], file[PATH_MAX];
     t5_status status = T5_OK;
     T5_TRY(t5_path_join(folder, sizeof folder, dir, name, err));
     T5_TRY(t5_path_join(file, sizeof file, folder, "config.json", err));
-    if (t5_file_exists(file)) T5_TRY(add_folder(list, folder, err));
+    errno = 0;
+    if (t5_file_exists(file))
+        T5_TRY(add_folder(list, folder, err));
+    else
+        tell_passed_over(folder, errno);
 out:
     return status;
 }

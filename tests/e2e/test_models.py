@@ -138,6 +138,7 @@ class Models(unittest.TestCase):
             for name, folder in (("a", self.italian), ("b", BUNDLED)):
                 pathlib.Path(top, name).symlink_to(folder)
             pathlib.Path(top, "no-model").mkdir()
+            pathlib.Path(top, "shut").symlink_to("shut")  # as one without the right to enter, which root has everywhere
             config = pathlib.Path(top, "config.json")
             config.write_text(json.dumps({"model": [self.italian, BUNDLED]}))
             ways = [(["--models-dir", top], None), (["--config", str(config)], None),
@@ -146,6 +147,8 @@ class Models(unittest.TestCase):
             for flags, env in ways[:3]:
                 with Server(PROGRAM, *flags, env=env) as server:
                     self.check_pairs(server, self.italian)
+                    wanted = [f'passed_over="{top}/shut" error="Too many levels of symbolic links"'] if flags[:1] == ["--models-dir"] else []
+                    self.assertEqual(re.findall(r"passed_over=.*", server.log_text()), wanted)
             self.assertRegex(self.refusal(*ways[3][0])[1], "models_dir: .*/none: no subfolder has a config.json")
 
     def test_bad_models_are_named(self):
