@@ -1,5 +1,6 @@
 /* tests/test_translator.c: texts in, texts out, over the bundled model and a small MADLAD fixture. Nothing here depends
  * on what the models say: results are compared with results of the same model, or with the fixture's ids. */
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "translate/translator.h"
 
@@ -484,6 +485,31 @@ static void pictures_refuse_no_request(void **state)
     t5_translator_close(t);
 }
 
+/* Claim: a long text without an end of a sentence is not cut and tokenized to its end when the deadline passes
+ * meanwhile: the start says so. Method: half a second of work, and 20 ms for it. */
+static void planning_heeds_the_deadline(void **state)
+{
+    (void)state;
+    static const char words[] = "lorem ipsum dolor ";
+    const size_t n_bytes = 400 << 10;
+    char *lorem = malloc(n_bytes + 1);
+    t5_error err = {0};
+    t5_translation *tr = NULL;
+    t5_translator *t = open_model(BUNDLED_DIR, NULL, 0);
+    assert_non_null(lorem);
+    for (size_t i = 0; i < n_bytes; i++)
+        lorem[i] = words[i % (sizeof words - 1)];
+    lorem[n_bytes] = '\0';
+    const t5_text text = make_text(lorem, "en", "de");
+    t5_translation_request r = make_request(t, &text, 1);
+    r.on_done = on_done;
+    r.deadline_ms = t5_clock_ms() + 20;
+    assert_int_equal(t5_translation_start(t, &r, &tr, &err), T5_ERR_TIMEOUT);
+    assert_null(tr);
+    t5_translator_close(t);
+    free(lorem);
+}
+
 /* Claim: a passed deadline and a cancelled request end with T5_ERR_TIMEOUT. Method: a deadline in the past; cancel at
  * once. */
 static void requests_can_be_given_up(void **state)
@@ -732,23 +758,15 @@ static void folders(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(white_space_is_kept),
-        cmocka_unit_test(nothing_to_translate),
-        cmocka_unit_test(languages_are_checked),
-        cmocka_unit_test(codes_and_detection),
-        cmocka_unit_test(detection_knows_targets),
-        cmocka_unit_test(alternatives_are_different),
-        cmocka_unit_test(alternatives_fit),
-        cmocka_unit_test(long_text_is_cut),
-        cmocka_unit_test(wide_sentence_is_cut),
-        cmocka_unit_test(bad_requests_are_refused),
-        cmocka_unit_test(pictures_refuse_no_request),
-        cmocka_unit_test(requests_can_be_given_up),
-        cmocka_unit_test(output_limit),
-        cmocka_unit_test(threads_share_the_engine),
-        cmocka_unit_test(madlad_as_the_reference),
-        cmocka_unit_test(prompt_is_too_long),
-        cmocka_unit_test(folders),
+        cmocka_unit_test(white_space_is_kept),        cmocka_unit_test(nothing_to_translate),
+        cmocka_unit_test(languages_are_checked),      cmocka_unit_test(codes_and_detection),
+        cmocka_unit_test(detection_knows_targets),    cmocka_unit_test(alternatives_are_different),
+        cmocka_unit_test(alternatives_fit),           cmocka_unit_test(long_text_is_cut),
+        cmocka_unit_test(wide_sentence_is_cut),       cmocka_unit_test(bad_requests_are_refused),
+        cmocka_unit_test(pictures_refuse_no_request), cmocka_unit_test(planning_heeds_the_deadline),
+        cmocka_unit_test(requests_can_be_given_up),   cmocka_unit_test(output_limit),
+        cmocka_unit_test(threads_share_the_engine),   cmocka_unit_test(madlad_as_the_reference),
+        cmocka_unit_test(prompt_is_too_long),         cmocka_unit_test(folders),
     };
     return cmocka_run_group_tests(tests, open_bundled, close_bundled);
 }

@@ -2,6 +2,7 @@
  * only when one does not fit are they cut and looked at again. */
 #include "translate/plan.h"
 
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "text/pictures.h"
 #include "text/placeholders.h"
@@ -17,6 +18,14 @@ typedef struct {
     t5_error *err;
 } plan_ctx;
 
+/* Looked at before each sentence and part of one is tokenized: a text of 2 MB that has no end of a sentence is cut at a
+ * thousand places, each of which takes several tries. */
+static t5_status check_time(const t5_planning *planning, t5_error *err)
+{
+    if (planning->deadline_ms == 0 || t5_clock_ms() <= planning->deadline_ms) return T5_OK;
+    return T5_FAIL(err, T5_ERR_TIMEOUT, "the deadline passed");
+}
+
 static bool fits(const char *part, size_t n_bytes, void *ctx)
 {
     plan_ctx *p = ctx;
@@ -24,13 +33,16 @@ static bool fits(const char *part, size_t n_bytes, void *ctx)
     int32_t n_ids = 0;
     if (p->status != T5_OK) return true;
     if (t5_units_is_too_wide(units, n_bytes)) return false;
-    p->status = t5_units_count(units, p->pair, part, n_bytes, &n_ids, p->err);
+    p->status = check_time(p->planning, p->err);
+    if (p->status == T5_OK) p->status = t5_units_count(units, p->pair, part, n_bytes, &n_ids, p->err);
     return p->status != T5_OK || n_ids <= units->ids_max;
 }
 
 /* Finds the unit of each sentence. *out_fits is false when one of them is too long. */
-static t5_status link_units(const t5_text *text, t5_units *units, t5_plan *plan, bool *out_fits, t5_error *err)
+static t5_status link_units(const t5_planning *planning, const t5_text *text, t5_plan *plan, bool *out_fits,
+                            t5_error *err)
 {
+    t5_units *units = planning->units;
     const t5_sentences *s = &plan->sentences;
     free(plan->units);
     plan->units = malloc((s->n_spans + 1) * sizeof *plan->units);
@@ -40,8 +52,10 @@ static t5_status link_units(const t5_text *text, t5_units *units, t5_plan *plan,
         const t5_span *span = &s->spans[i];
         plan->units[i] = -1;
         if (!span->is_text) continue;
-        const t5_status status =
-            t5_units_get(units, plan->route.pair, text->text + span->offset, span->n_bytes, &plan->units[i], err);
+        t5_status status = check_time(planning, err);
+        if (status == T5_OK)
+            status =
+                t5_units_get(units, plan->route.pair, text->text + span->offset, span->n_bytes, &plan->units[i], err);
         if (status != T5_OK) return status;
         if (units->units[plan->units[i]].is_too_long) *out_fits = false;
     }
@@ -131,10 +145,10 @@ t5_status t5_plan_make(t5_planning *planning, const t5_text *text, t5_plan *out,
 
     T5_TRY(split_text(&plain, planning->split, out, err));
     T5_TRY(set_apart(planning, &plain, out, err));
-    T5_TRY(link_units(&plain, units, out, &all_fit, err));
+    T5_TRY(link_units(planning, &plain, out, &all_fit, err));
     if (!all_fit) {
         T5_TRY(cut_sentences(planning, &plain, out, err));
-        T5_TRY(link_units(&plain, units, out, &all_fit, err));
+        T5_TRY(link_units(planning, &plain, out, &all_fit, err));
     }
     if (!all_fit) {
         status = explain_too_long(units, out->route.pair, err);

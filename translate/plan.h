@@ -18,6 +18,7 @@ typedef struct {
 typedef struct {
     const t5_translator *translator;
     t5_split split;
+    int64_t deadline_ms; /* see t5_translation_request */
     t5_units *units;     /* gets the sentences */
     t5_sayings sayings;  /* of the translator's tokenizer */
     bool holds_pictures; /* those in sentences stay there */
@@ -25,6 +26,6 @@ typedef struct {
 } t5_planning;
 
 /* Finds the route of `text`, splits it and adds its sentences to the units. T5_ERR_ARG: a language, invalid UTF-8, too
- * many sentences. Release with t5_plan_deinit(), also after an error. */
+ * many sentences. T5_ERR_TIMEOUT: the deadline passed meanwhile. Release with t5_plan_deinit(), also after an error. */
 t5_status t5_plan_make(t5_planning *planning, const t5_text *text, t5_plan *out, t5_error *err);
 void t5_plan_deinit(t5_plan *plan); /* accepts a zeroed one */

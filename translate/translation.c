@@ -136,6 +136,7 @@ static t5_status plan_texts(t5_translation *tr, const t5_text *texts, t5_error *
     const int32_t n_texts = tr->request.n_texts;
     t5_planning planning = {.translator = tr->translator,
                             .split = tr->request.split,
+                            .deadline_ms = tr->request.deadline_ms,
                             .units = &tr->units,
                             .sayings = {.tokenizer = tr->translator->tokenizer}};
     tr->texts = calloc((size_t)n_texts + 1, sizeof *tr->texts);
