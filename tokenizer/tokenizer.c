@@ -201,8 +201,9 @@ static t5_status open_bytes(t5_tokenizer *t, const char *dir, t5_error *err)
     return T5_OK;
 }
 
-/* Opens the model once more with the tokens that the folder adds to it, if it does. Those among the pieces themselves
- * count only in tokenizer.json: SentencePiece finds its own. */
+/* Opens the model once more with the tokens that the folder adds to its pieces, if it does: which of its tokens are
+ * pieces already, only the open model knows. Those among the pieces themselves count only in tokenizer.json:
+ * SentencePiece finds its own. */
 static t5_status open_added(t5_tokenizer *t, const char *dir, const t5_tokenizer_location *location, const void *model,
                             size_t n_bytes, t5_error *err)
 {
@@ -211,12 +212,14 @@ static t5_status open_added(t5_tokenizer *t, const char *dir, const t5_tokenizer
                                 .id_max = t->options.vocab_size,
                                 .pad_id = t->options.pad_id,
                                 .eos_id = t->options.eos_id};
+    const int32_t n_own = t->n_pieces;
     t5_status status = T5_OK;
     void *grown = NULL;
     size_t grown_bytes = 0;
     T5_TRY(t5_added_load(dir, &base, &t->added, err));
     if (t->added.n_items == 0) return T5_OK;
-    T5_TRY(t5_added_append(&t->added, model, n_bytes, t->n_pieces, &grown, &grown_bytes, &t->n_pieces, err));
+    T5_TRY(t5_added_append(&t->added, model, n_bytes, n_own, &grown, &grown_bytes, &t->n_pieces, err));
+    if (t->n_pieces == n_own) goto out; /* all are pieces already */
     t5_spm_close(t->spm);
     t->spm = NULL;
     T5_TRY(t5_spm_open(grown, grown_bytes, location->path, &t->spm, err));
