@@ -1,10 +1,10 @@
 /* tests/test_catalog_nomem.c: every allocation of our own code fails once, in turn, while a catalog of two models reads
  * what is small of them, and while texts go through one of them and through both. */
 #include "failing_alloc.h"
+#include "tests/waiter.h"
 #include "translate/journey.h"
 
 #include <limits.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -76,40 +76,22 @@ static t5_status open_catalog(bool is_lazy, t5_catalog **out, t5_error *err)
 
 /* ---- a request ---- */
 
-typedef struct {
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool is_done; /* guarded by mutex */
-} waiter;
-
-static void on_done(void *ctx)
-{
-    waiter *w = ctx;
-    pthread_mutex_lock(&w->mutex);
-    w->is_done = true;
-    pthread_cond_signal(&w->changed);
-    pthread_mutex_unlock(&w->mutex);
-}
-
 /* One text through both models, one through the second, one through none; all results go to `out`. */
 static t5_status travel(t5_catalog *c, char *out, size_t out_bytes, t5_error *err)
 {
     static const t5_text texts[] = {{.text = "Wie geht es dir? Gut.", .n_bytes = 21, .source = "de", .target = "fr"},
                                     {.text = "How are you?", .n_bytes = 12, .source = "auto", .target = "fr"},
                                     {.text = "fin", .n_bytes = 3, .source = "fr", .target = "fr"}};
-    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    waiter w = WAITER_INIT;
     /* Pinned: a second round that finds no memory keeps what the first one said. */
     t5_translation_request r = {
-        .texts = texts, .n_texts = 3, .is_pinned = true, .n_alternatives = 1, .on_done = on_done, .ctx = &w};
+        .texts = texts, .n_texts = 3, .is_pinned = true, .n_alternatives = 1, .on_done = waiter_done, .ctx = &w};
     t5_journey *j = NULL;
     size_t n = 0;
     t5_decoding_init(&r.decoding);
     t5_status status = t5_journey_start(c, &r, 0, &j, err);
     if (status != T5_OK) return status;
-    pthread_mutex_lock(&w.mutex);
-    while (!w.is_done)
-        pthread_cond_wait(&w.changed, &w.mutex);
-    pthread_mutex_unlock(&w.mutex);
+    waiter_wait(&w);
     status = t5_journey_finish(j, err);
     for (int32_t i = 0; i < 3 && status == T5_OK; i++)
         n += (size_t)snprintf(out + n, out_bytes - n, "%s|", t5_journey_get(j, i)->text);

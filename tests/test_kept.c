@@ -5,12 +5,12 @@
  * random bytes. */
 #include "base/utf8.h"
 #include "base/workers.h"
+#include "tests/waiter.h"
 #include "text/placeholders.h"
 #include "text/sentences.h"
 #include "translate/translator.h"
 
 #include <jansson.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -229,26 +229,11 @@ static void fill(random_text *t, uint32_t *seed)
 
 /* ---- requests ---- */
 
-typedef struct {
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool is_done; /* guarded by mutex */
-} waiter;
-
-static void on_done(void *ctx)
-{
-    waiter *w = ctx;
-    pthread_mutex_lock(&w->mutex);
-    w->is_done = true;
-    pthread_cond_signal(&w->changed);
-    pthread_mutex_unlock(&w->mutex);
-}
-
 static t5_translation *translate(const random_text *texts, int32_t n_texts)
 {
     t5_error err = {0};
     t5_translation *tr = NULL;
-    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    waiter w = WAITER_INIT;
     t5_text *list = calloc((size_t)n_texts, sizeof *list);
     assert_non_null(list);
     for (int32_t i = 0; i < n_texts; i++)
@@ -257,14 +242,11 @@ static t5_translation *translate(const random_text *texts, int32_t n_texts)
                                 .n_texts = n_texts,
                                 .decoding = t5_translator_profile(translator)->defaults,
                                 .has_max_new_tokens = true,
-                                .on_done = on_done,
+                                .on_done = waiter_done,
                                 .ctx = &w};
     r.decoding.max_new_tokens = 12;
     if (t5_translation_start(translator, &r, &tr, &err) != T5_OK) fail_msg("%s", err.text);
-    pthread_mutex_lock(&w.mutex);
-    while (!w.is_done)
-        pthread_cond_wait(&w.changed, &w.mutex);
-    pthread_mutex_unlock(&w.mutex);
+    waiter_wait(&w);
     if (t5_translation_finish(tr, &err) != T5_OK) fail_msg("%s", err.text);
     free(list);
     return tr;

@@ -5,11 +5,11 @@
 #include "base/workers.h"
 #include "model/hparams.h"
 #include "tests/model_files.h"
+#include "tests/waiter.h"
 #include "translate/checks.h"
 #include "translate/shortlist.h"
 #include "translate/translator.h"
 
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -256,21 +256,6 @@ static void set_stage(int32_t i_refused, t5_status status, bool cancels)
 
 /* ---- one request and its end ---- */
 
-typedef struct {
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    int n_done; /* guarded by mutex */
-} waiter;
-
-static void on_done(void *ctx)
-{
-    waiter *w = ctx;
-    pthread_mutex_lock(&w->mutex);
-    w->n_done++;
-    pthread_cond_signal(&w->changed);
-    pthread_mutex_unlock(&w->mutex);
-}
-
 static void on_progress(void *ctx)
 {
     (void)ctx;
@@ -292,19 +277,15 @@ static t5_text make_text(const char *text)
 
 static t5_status run(t5_translation_request *r, t5_translation *_Atomic *out, t5_error *err)
 {
-    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    waiter w = WAITER_INIT;
     t5_translation *tr = NULL;
-    r->on_done = on_done;
+    r->on_done = waiter_done;
     r->ctx = &w;
     t5_error_clear(err);
     stage.translation = out;
     assert_int_equal(t5_translation_start(stage.translator, r, (t5_translation **)out, err), T5_OK);
     tr = *out;
-    pthread_mutex_lock(&w.mutex);
-    while (w.n_done == 0)
-        pthread_cond_wait(&w.changed, &w.mutex);
-    assert_int_equal(w.n_done, 1);
-    pthread_mutex_unlock(&w.mutex);
+    waiter_wait(&w);
     return t5_translation_finish(tr, err);
 }
 

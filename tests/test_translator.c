@@ -2,6 +2,7 @@
  * on what the models say: results are compared with results of the same model, or with the fixture's ids. */
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "tests/waiter.h"
 #include "translate/translator.h"
 
 #include <jansson.h>
@@ -50,30 +51,6 @@ static int close_bundled(void **state)
 
 /* ---- one request and its end ---- */
 
-typedef struct {
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    int n_done; /* guarded by mutex */
-} waiter;
-
-static void on_done(void *ctx)
-{
-    waiter *w = ctx;
-    pthread_mutex_lock(&w->mutex);
-    w->n_done++;
-    pthread_cond_signal(&w->changed);
-    pthread_mutex_unlock(&w->mutex);
-}
-
-static void wait_done(waiter *w)
-{
-    pthread_mutex_lock(&w->mutex);
-    while (w->n_done == 0)
-        pthread_cond_wait(&w->changed, &w->mutex);
-    assert_int_equal(w->n_done, 1);
-    pthread_mutex_unlock(&w->mutex);
-}
-
 /* Greedy and short. */
 static t5_translation_request make_request(const t5_translator *t, const t5_text *texts, int32_t n_texts)
 {
@@ -87,8 +64,8 @@ static t5_translation_request make_request(const t5_translator *t, const t5_text
 /* Runs a request to its end. *out is NULL when it was refused. */
 static t5_status run(t5_translator *t, t5_translation_request *r, t5_translation **out, t5_error *err)
 {
-    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    r->on_done = on_done;
+    waiter w = WAITER_INIT;
+    r->on_done = waiter_done;
     r->ctx = &w;
     t5_error_clear(err);
     t5_status status = t5_translation_start(t, r, out, err);
@@ -98,7 +75,7 @@ static t5_status run(t5_translator *t, t5_translation_request *r, t5_translation
         assert_true(strlen(err->text) > 0);
         return status;
     }
-    wait_done(&w);
+    waiter_wait(&w);
     return t5_translation_finish(*out, err);
 }
 
@@ -192,8 +169,8 @@ static void nothing_to_translate(void **state)
                        make_text("Hello there, my friend.", "EN", "en-US"),
                        {.text = with_nul, .n_bytes = sizeof with_nul - 1, .source = "en", .target = "de"}};
     t5_translation_request r = make_request(bundled, texts, T5_COUNT(texts));
-    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    r.on_done = on_done;
+    waiter w = WAITER_INIT;
+    r.on_done = waiter_done;
     r.ctx = &w;
     r.n_alternatives = 3;
     const int64_t n_before = n_sequences(bundled);
@@ -502,10 +479,9 @@ static void planning_heeds_the_deadline(void **state)
     lorem[n_bytes] = '\0';
     const t5_text text = make_text(lorem, "en", "de");
     t5_translation_request r = make_request(t, &text, 1);
-    r.on_done = on_done;
     r.deadline_ms = t5_clock_ms() + 20;
-    assert_int_equal(t5_translation_start(t, &r, &tr, &err), T5_ERR_TIMEOUT);
-    assert_null(tr);
+    assert_int_equal(run(t, &r, &tr, &err), T5_ERR_TIMEOUT);
+    assert_null(tr); /* it has not begun */
     t5_translator_close(t);
     free(lorem);
 }
@@ -524,16 +500,16 @@ static void requests_can_be_given_up(void **state)
     assert_int_equal(run(t, &r, &tr, &err), T5_ERR_TIMEOUT);
     t5_translation_destroy(tr);
 
-    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    waiter w = WAITER_INIT;
     r = make_request(t, &text, 1);
     r.decoding.num_beams = T5_BEAMS_MAX;
     r.decoding.max_new_tokens = r.decoding.min_new_tokens = 400;
-    r.on_done = on_done;
+    r.on_done = waiter_done;
     r.ctx = &w;
     t5_error_clear(&err);
     assert_int_equal(t5_translation_start(t, &r, &tr, &err), T5_OK);
     t5_translation_cancel(tr);
-    wait_done(&w);
+    waiter_wait(&w);
     assert_int_equal(t5_translation_finish(tr, &err), T5_ERR_TIMEOUT);
     t5_translation_destroy(tr);
     t5_translator_close(t);

@@ -1,9 +1,9 @@
 /* tests/test_translator_nomem.c: every allocation of our own code fails once, in turn, while a model folder is opened
  * and a request is translated. */
 #include "failing_alloc.h"
+#include "tests/waiter.h"
 #include "translate/translator.h"
 
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,21 +13,6 @@
 #include <cmocka.h>
 
 #define MODEL_DIR T5_SOURCE_DIR "/tests/fixtures/madlad"
-
-typedef struct {
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool is_done; /* guarded by mutex */
-} waiter;
-
-static void on_done(void *ctx)
-{
-    waiter *w = ctx;
-    pthread_mutex_lock(&w->mutex);
-    w->is_done = true;
-    pthread_cond_signal(&w->changed);
-    pthread_mutex_unlock(&w->mutex);
-}
 
 /* Translates four sentences, one of them too long, one twice and one with placeholders, and a text with tags, with
  * alternatives. All are cut
@@ -42,20 +27,17 @@ static t5_status translate(t5_translator *t, char *out, size_t out_bytes, t5_err
     const t5_text texts[] = {
         {.text = source, .n_bytes = strlen(source), .source = "auto", .target = "de"},
         {.text = marked, .n_bytes = sizeof marked - 1, .source = "en", .target = "de", .markup = &html}};
-    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    waiter w = WAITER_INIT;
     t5_translation_request r = {.texts = texts,
                                 .n_texts = T5_COUNT(texts),
                                 .decoding = t5_translator_profile(t)->defaults,
                                 .n_alternatives = 2,
-                                .on_done = on_done,
+                                .on_done = waiter_done,
                                 .ctx = &w};
     t5_translation *tr = NULL;
     t5_status status = t5_translation_start(t, &r, &tr, err);
     if (status != T5_OK) return status;
-    pthread_mutex_lock(&w.mutex);
-    while (!w.is_done)
-        pthread_cond_wait(&w.changed, &w.mutex);
-    pthread_mutex_unlock(&w.mutex);
+    waiter_wait(&w);
     status = t5_translation_finish(tr, err);
     for (int32_t i = 0; status == T5_OK && i < r.n_texts; i++)
         strncat(out, t5_translation_get(tr, i)->text, out_bytes - 1 - strlen(out));
