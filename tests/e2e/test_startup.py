@@ -174,14 +174,15 @@ class Startup(unittest.TestCase):
                 self.assertEqual(server.port, port)
 
     def test_full_disk_under_the_log(self):
-        """Claim: a log that cannot be written does not stop the service. Method: stderr to /dev/full, and to a file that may have
-        no byte, a fixed port."""
-        with tempfile.TemporaryDirectory() as folder:
-            for path, limit in (("/dev/full", ""), (folder + "/log", "ulimit -f 0;")):
+        """Claim: a log that cannot be written does not stop the service. Method: stderr to /dev/full, and to a file that has more
+        bytes than a file may have (ThreadSanitizer writes one of its own), a fixed port."""
+        with tempfile.NamedTemporaryFile() as large:
+            large.truncate(64 << 20)
+            for path, limit in (("/dev/full", ""), (large.name, "ulimit -f 20000;")):
                 self.serves_without_log(path, limit)
 
     def serves_without_log(self, path, limit):
-        with reserved_port() as port, open(path, "w") as log:
+        with reserved_port() as port, open(path, "a") as log:
             process = subprocess.Popen(["sh", "-c", f'{limit} exec "$@"', "sh", PROGRAM, "--port", str(port)], stderr=log)
             try:
                 server = Server(PROGRAM)
