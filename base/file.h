@@ -14,7 +14,7 @@ void t5_file_forget(const void *data, size_t n_bytes);
 /* Reads a regular file of at most `bytes_max` into a malloc'ed, NUL-terminated buffer; the caller frees it. */
 t5_status t5_file_read(const char *path, size_t bytes_max, char **out_text, size_t *out_bytes, t5_error *err);
 /* True when something other than a folder has that name, if only a link to nothing or a file that others own: it is
- * meant to be read, and reading it says what is wrong with it. */
+ * meant to be read, and reading it says what is wrong with it. Where nothing has it, errno tells why. */
 bool t5_file_exists(const char *path);
 /* Which file to replace by a rename when `path` is to be written: the one that links lead to. T5_ERR_IO when that is a
  * device, a pipe or a folder, whose place a file must not take. */
